@@ -1,0 +1,18 @@
+//! A global allocator for Rust that is fast while its profiler is on.
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!("spanalloc runs on Linux on x86-64 and aarch64 only");
+
+mod base;
+#[cfg(feature = "collections")]
+mod collections;
+mod global;
+mod heap;
+#[cfg(feature = "profile")]
+mod profile;
+mod report;
+mod sys;
