@@ -1,0 +1,152 @@
+//! `impl GlobalAlloc`: the fast paths, and what happens when they do not suffice.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+
+use once_cell::race::OnceBool;
+
+use crate::heap::cache::{Cache, Phase, Pushed};
+use crate::heap::class::{ClassId, NARROW_BYTES_MAX, SMALL_BYTES_MAX, WIDE_SLOTS, rounded};
+use crate::heap::span::{Block, Span};
+use crate::heap::thread::Refill;
+use crate::heap::{Foreign, Heap};
+use crate::sys::os::Linux;
+use crate::sys::thread::{ExitKey, at_fork};
+
+static HEAP: Heap<Linux> = Heap::new(Linux, 0x5eed);
+static EXIT: ExitKey = ExitKey::new();
+
+thread_local! {
+    // `const` and without a destructor: reading it never allocates or registers
+    // anything, and it can be read until the thread is gone.
+    static CACHE: Cache = const { Cache::new() };
+}
+
+/// The allocator.
+#[derive(Debug, Default)]
+pub struct SpanAlloc {
+    interval: u64,
+}
+
+impl SpanAlloc {
+    /// An allocator with sampling off.
+    pub const fn new() -> Self {
+        Self { interval: 0 }
+    }
+
+    /// Samples.
+    pub const fn sample_every(self, bytes: u64) -> Self {
+        Self { interval: bytes }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slow(&self, class: ClassId) -> *mut u8 {
+        CACHE.with(|cache| {
+            if cache.phase() == Phase::New && !open_thread(cache) {
+                return ptr::null_mut();
+            }
+            match HEAP.allocate_slow(cache, class, self.interval) {
+                Refill::Block(block) => block.cast(),
+                Refill::Sample => {
+                    HEAP.allocate_sampled(class).map_or(ptr::null_mut(), |block| block.cast())
+                }
+                Refill::OutOfMemory => ptr::null_mut(),
+            }
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_large(&self, layout: Layout) -> *mut u8 {
+        HEAP.allocate_large(layout, false).map_or(ptr::null_mut(), |large| large.start.as_ptr())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_due(&self, span: Span) {
+        CACHE.with(|cache| HEAP.free_due(cache, span));
+    }
+
+    #[inline(never)]
+    unsafe fn free_foreign(&self, span: Span, block: *mut Block) {
+        CACHE.with(|cache| {
+            // SAFETY: passed on.
+            if unsafe { HEAP.free_foreign(cache, span, block) } == Foreign::Sampled {
+                // SAFETY: passed on.
+                unsafe { HEAP.free_sampled(span, block) };
+            }
+        });
+    }
+
+    #[inline(always)]
+    unsafe fn free_small(&self, span: Span, block: *mut Block) {
+        // SAFETY: passed on.
+        match CACHE.with(|cache| unsafe { cache.push(span, block) }) {
+            Pushed::Done => {}
+            Pushed::Due => self.free_due(span),
+            // SAFETY: passed on.
+            Pushed::Foreign => unsafe { self.free_foreign(span, block) },
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_large(&self, start: *mut u8, layout: Layout) {
+        if let Some(start) = NonNull::new(start) {
+            // SAFETY: passed on.
+            unsafe { HEAP.free_large(start, layout) };
+        }
+    }
+}
+
+#[cold]
+fn open_thread(cache: &Cache) -> bool {
+    static READY: OnceBool = OnceBool::new();
+    READY.get_or_init(|| {
+        EXIT.create(thread_exit);
+        at_fork(before_fork, after_fork, after_fork);
+        true
+    });
+    let opened = HEAP.open_thread(cache);
+    EXIT.arm(ptr::from_ref(cache).cast_mut().cast());
+    opened
+}
+
+unsafe extern "C" fn thread_exit(_: *mut c_void) {
+    CACHE.with(|cache| HEAP.close_thread(cache));
+}
+
+unsafe extern "C" fn before_fork() {
+    HEAP.before_fork();
+}
+
+unsafe extern "C" fn after_fork() {
+    HEAP.after_fork();
+}
+
+// SAFETY: blocks are at least of the layout's size, aligned, and not shared.
+unsafe impl GlobalAlloc for SpanAlloc {
+    #[inline(always)]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let Some(class) = ClassId::of(layout) else { return self.allocate_large(layout) };
+        let block = CACHE.with(|cache| cache.pop(class));
+        if block.is_null() { self.allocate_slow(class) } else { block.cast() }
+    }
+
+    #[inline(always)]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let bytes = rounded(layout);
+        if bytes <= NARROW_BYTES_MAX {
+            // SAFETY: passed on.
+            unsafe { self.free_small(Span::of::<1>(block), block.cast()) }
+        } else if bytes <= SMALL_BYTES_MAX {
+            // SAFETY: passed on.
+            unsafe { self.free_small(Span::of::<WIDE_SLOTS>(block), block.cast()) }
+        } else {
+            // SAFETY: passed on.
+            unsafe { self.free_large(block, layout) }
+        }
+    }
+}
