@@ -65,8 +65,29 @@ impl SpanAlloc {
 
     #[cold]
     #[inline(never)]
+    fn allocate_large_zeroed(&self, layout: Layout) -> *mut u8 {
+        let Some(large) = HEAP.allocate_large(layout, false) else { return ptr::null_mut() };
+        if !large.zeroed {
+            // SAFETY: a fresh block of that size.
+            unsafe { large.start.write_bytes(0, layout.size()) };
+        }
+        large.start.as_ptr()
+    }
+
+    /// Resizes a large block in place or by moving its pages; null if it cannot.
+    #[cold]
+    #[inline(never)]
+    unsafe fn resize_large(&self, block: *mut u8, old: Layout, new: Layout) -> *mut u8 {
+        let Some(start) = NonNull::new(block) else { return block };
+        // SAFETY: passed on.
+        unsafe { HEAP.resize_large(start, old, new) }.map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    #[cold]
+    #[inline(never)]
     fn free_due(&self, span: Span) {
         CACHE.with(|cache| HEAP.free_due(cache, span));
+        tend();
     }
 
     #[inline(never)]
@@ -97,8 +118,15 @@ impl SpanAlloc {
         if let Some(start) = NonNull::new(start) {
             // SAFETY: passed on.
             unsafe { HEAP.free_large(start, layout) };
+            tend();
         }
     }
+}
+
+/// Starts the scavenger if there is something for it.
+fn tend() {
+    // SAFETY: a static is never dropped.
+    unsafe { HEAP.tend() };
 }
 
 #[cold]
@@ -106,7 +134,7 @@ fn open_thread(cache: &Cache) -> bool {
     static READY: OnceBool = OnceBool::new();
     READY.get_or_init(|| {
         EXIT.create(thread_exit);
-        at_fork(before_fork, after_fork, after_fork);
+        at_fork(before_fork, after_fork, after_fork_in_child);
         true
     });
     let opened = HEAP.open_thread(cache);
@@ -126,6 +154,11 @@ unsafe extern "C" fn after_fork() {
     HEAP.after_fork();
 }
 
+unsafe extern "C" fn after_fork_in_child() {
+    HEAP.after_fork();
+    CACHE.with(|cache| HEAP.forked(cache));
+}
+
 // SAFETY: blocks are at least of the layout's size, aligned, and not shared.
 unsafe impl GlobalAlloc for SpanAlloc {
     #[inline(always)]
@@ -133,6 +166,46 @@ unsafe impl GlobalAlloc for SpanAlloc {
         let Some(class) = ClassId::of(layout) else { return self.allocate_large(layout) };
         let block = CACHE.with(|cache| cache.pop(class));
         if block.is_null() { self.allocate_slow(class) } else { block.cast() }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if ClassId::of(layout).is_none() {
+            return self.allocate_large_zeroed(layout);
+        }
+        // SAFETY: passed on.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: a fresh block of that size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
+        // SAFETY: `realloc`'s contract: the new size is valid for the alignment.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_bytes, layout.align()) };
+        match (ClassId::of(layout), ClassId::of(new_layout)) {
+            (Some(old), Some(new)) if old == new => return block,
+            (None, None) => {
+                // SAFETY: passed on.
+                let resized = unsafe { self.resize_large(block, layout, new_layout) };
+                if !resized.is_null() {
+                    return resized;
+                }
+            }
+            _ => {}
+        }
+        // SAFETY: passed on.
+        let moved = unsafe { self.alloc(new_layout) };
+        if !moved.is_null() {
+            // SAFETY: two live blocks of at least that size.
+            unsafe { moved.copy_from_nonoverlapping(block, layout.size().min(new_bytes)) };
+            // SAFETY: the contents have moved; the caller gave the block up.
+            unsafe { self.dealloc(block, layout) };
+        }
+        moved
     }
 
     #[inline(always)]

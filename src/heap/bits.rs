@@ -133,7 +133,11 @@ mod tests {
             let start = next(CHUNK_SLOTS);
             let count = 1 + next((CHUNK_SLOTS - start).min(200));
             let add = next(2) == 0;
-            if add { bits.insert(start, count) } else { bits.remove(start, count) }
+            if add {
+                bits.insert(start, count)
+            } else {
+                bits.remove(start, count)
+            }
             plain[start..start + count].fill(add);
             assert_eq!(bits.len(), plain.iter().filter(|set| **set).count());
             let (from, want, align) = (next(CHUNK_SLOTS), 1 + next(90), 1 << next(5));

@@ -154,12 +154,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Takes a span of `class` off its central list for the heap at `home`.
-    pub(crate) fn adopt(
-        &self,
-        class: ClassId,
-        kind: Kind,
-        home: *mut ThreadHeap,
-    ) -> Option<Span> {
+    pub(crate) fn adopt(&self, class: ClassId, kind: Kind, home: *mut ThreadHeap) -> Option<Span> {
         if kind != Kind::Blocks || self.hints.of(class).load(Relaxed) == 0 {
             return None;
         }
@@ -229,8 +224,7 @@ impl<O: Os> Heap<O> {
                 Place::Central => hot.out.get(),
                 _ => (span.worthwhile() - here).min(hot.out.get()),
             };
-            let before =
-                if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
+            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
             let told = before.posted() && !mail;
             if before.count() < notify || told {
                 return;
@@ -239,4 +233,3 @@ impl<O: Os> Heap<O> {
         }
     }
 }
-

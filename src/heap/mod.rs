@@ -164,9 +164,7 @@ impl<O: Os> Heap<O> {
     }
 
     fn flush_outbox(&self, thread_heap: &ThreadHeap) {
-        thread_heap
-            .outbox
-            .flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
+        thread_heap.outbox.flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
     }
 
     /// Whether the sampler wants a large block of `bytes`.

@@ -274,13 +274,7 @@ impl PageHeap {
     }
 
     /// Extends the last chunk or adds one, so that `count` slots fit; its index.
-    fn grow(
-        &mut self,
-        os: &impl Os,
-        meta: &mut Meta,
-        count: usize,
-        align: usize,
-    ) -> Option<usize> {
+    fn grow(&mut self, os: &impl Os, meta: &mut Meta, count: usize, align: usize) -> Option<usize> {
         let last = self.len.wrapping_sub(1);
         if self.extend_chunk(os, last) {
             let chunk = self.chunk(last)?;

@@ -42,7 +42,11 @@ pub(crate) struct Scavenger {
 
 impl Scavenger {
     pub(crate) const fn new() -> Self {
-        Self { running: AtomicBool::new(false), wanted: AtomicBool::new(false), refused: AtomicU32::new(0) }
+        Self {
+            running: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            refused: AtomicU32::new(0),
+        }
     }
 
     /// In a forked child the thread is gone.
@@ -100,8 +104,7 @@ impl<O: Os> Heap<O> {
             let range = space.pages.range(&taken);
             drop(space);
             // SAFETY: the slots are in no span and out of the page heap.
-            let clean =
-                range.is_some_and(|(start, bytes)| unsafe { self.os.purge(start, bytes) });
+            let clean = range.is_some_and(|(start, bytes)| unsafe { self.os.purge(start, bytes) });
             self.space.lock().pages.scavenged(taken, clean);
         }
     }

@@ -303,8 +303,7 @@ impl ThreadHeap {
             };
             span.arm(freed, step);
             let notify = elsewhere + step;
-            let before =
-                if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
+            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
             // A push that came in between was not told to post: look again.
             let told = before.posted() && !mail;
             if before.count() < notify || told {

@@ -4,10 +4,8 @@
 /// allocating or formatting. Errors are ignored: there is nowhere to report them.
 pub(crate) fn warn(message: &str) {
     let parts: [&[u8]; 3] = [b"spanalloc: ", message.as_bytes(), b"\n"];
-    let vectors = parts.map(|part| libc::iovec {
-        iov_base: part.as_ptr().cast_mut().cast(),
-        iov_len: part.len(),
-    });
+    let vectors = parts
+        .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
     // SAFETY: each vector names a live, readable slice; `writev` only reads them.
     unsafe { libc::writev(libc::STDERR_FILENO, vectors.as_ptr(), vectors.len() as i32) };
 }

@@ -99,9 +99,7 @@ unsafe impl Os for Linux {
 
     fn prefer_huge(&self, start: NonNull<u8>, bytes: usize) {
         // SAFETY: advice changes no contents; a wrong range is an error, ignored.
-        keep_errno(|| unsafe {
-            libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE)
-        });
+        keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) });
     }
 }
 
