@@ -1,0 +1,5 @@
+//! x
+use peer as _;
+fn main() -> std::process::ExitCode {
+    harness::main(&[])
+}

@@ -1,0 +1,137 @@
+//! The command line.
+
+use crate::catalog::ALLOCATORS;
+
+pub(crate) const USAGE: &str = "\
+cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
+
+  --rounds N        rounds to run (default 5; 3 with --scaling; 1 with --quick)
+  --only A,B,...    only workloads whose name contains A or B or ...
+  --alloc A,B,...   only these allocators
+  --quick           small sizes, one round: that it runs, not how fast
+  --details         also a row per workload for faults and processor time
+  --no-build        use the binaries that are there
+  --scaling         curves over heap size and threads instead of the table
+  --help            this text";
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Args {
+    pub(crate) rounds: usize,
+    pub(crate) only: Vec<String>,
+    pub(crate) allocators: Vec<&'static str>,
+    pub(crate) quick: bool,
+    pub(crate) details: bool,
+    pub(crate) build: bool,
+    pub(crate) scaling: bool,
+    pub(crate) help: bool,
+}
+
+impl Args {
+    /// Reads the arguments, without the program's own name.
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut parsed = Self {
+            rounds: 0,
+            only: Vec::new(),
+            allocators: ALLOCATORS.to_vec(),
+            quick: false,
+            details: false,
+            build: true,
+            scaling: false,
+            help: false,
+        };
+        let mut rounds = None;
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value after it"));
+            match arg.as_str() {
+                "--rounds" => rounds = Some(count(&value()?)?),
+                "--only" => parsed.only = list(&value()?),
+                "--alloc" => parsed.allocators = allocators(&value()?)?,
+                "--details" => parsed.details = true,
+                "--quick" => parsed.quick = true,
+                "--no-build" => parsed.build = false,
+                "--scaling" => parsed.scaling = true,
+                "--help" | "-h" => parsed.help = true,
+                _ => return Err(format!("{arg:?} is not an option")),
+            }
+        }
+        let usual = match (parsed.quick, parsed.scaling) {
+            (true, _) => 1,
+            (false, true) => 3,
+            (false, false) => 5,
+        };
+        parsed.rounds = rounds.unwrap_or(usual);
+        Ok(parsed)
+    }
+
+    /// Whether `--only` lets this workload through.
+    pub(crate) fn wants(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| workload.contains(part.as_str()))
+    }
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn count(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(rounds @ 1..=1000) => Ok(rounds),
+        _ => Err(format!("--rounds {value:?}: expected a whole number from 1 to 1000")),
+    }
+}
+
+fn allocators(value: &str) -> Result<Vec<&'static str>, String> {
+    let chosen: Result<Vec<_>, _> = list(value)
+        .iter()
+        .map(|name| {
+            ALLOCATORS
+                .into_iter()
+                .find(|known| known == name)
+                .ok_or_else(|| format!("--alloc {name:?}: expected {}", ALLOCATORS.join(", ")))
+        })
+        .collect();
+    match chosen {
+        Ok(chosen) if chosen.is_empty() => {
+            Err(format!("--alloc {value:?}: expected some of {}", ALLOCATORS.join(", ")))
+        }
+        chosen => chosen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Args;
+
+    fn parse(line: &str) -> Result<Args, String> {
+        Args::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_defaults_are_five_rounds_of_everything() {
+        let args = parse("").unwrap();
+        assert_eq!((args.rounds, args.allocators.len(), args.build), (5, 10, true));
+        assert!(args.wants("tree"));
+    }
+
+    #[test]
+    fn only_is_by_substring() {
+        let args = parse("--only ring,pair64 --rounds 2").unwrap();
+        assert!(args.wants("ring_16_threads") && args.wants("pair64"));
+        assert!(!args.wants("pair_mixed"));
+    }
+
+    #[test]
+    fn bad_values_are_named_with_what_is_accepted() {
+        for (line, parts) in [
+            ("--rounds 0", ["\"0\"", "from 1 to 1000"]),
+            ("--rounds", ["--rounds", "needs a value"]),
+            ("--alloc system,dlmalloc", ["\"dlmalloc\"", "rusty_alloc"]),
+            ("--alloc ,", ["\",\"", "rusty_alloc"]),
+            ("--fast", ["\"--fast\"", "not an option"]),
+        ] {
+            let message = parse(line).unwrap_err();
+            assert!(parts.iter().all(|part| message.contains(part)), "{line}: {message}");
+        }
+    }
+}
