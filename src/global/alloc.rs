@@ -6,11 +6,12 @@ use core::ptr::{self, NonNull};
 
 use once_cell::race::OnceBool;
 
-use crate::heap::cache::{Cache, Phase, Pushed};
-use crate::heap::class::{ClassId, NARROW_BYTES_MAX, SMALL_BYTES_MAX, WIDE_SLOTS, rounded};
-use crate::heap::span::{Block, Span};
+use crate::heap::Heap;
+use crate::heap::cache::{Cache, Phase};
+use crate::heap::class::ClassId;
+use crate::heap::geometry::is_sampled;
+use crate::heap::span::Block;
 use crate::heap::thread::Refill;
-use crate::heap::{Foreign, Heap};
 use crate::sys::os::Linux;
 use crate::sys::thread::{ExitKey, at_fork};
 
@@ -83,33 +84,23 @@ impl SpanAlloc {
         unsafe { HEAP.resize_large(start, old, new) }.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    #[cold]
     #[inline(never)]
-    fn free_due(&self, span: Span) {
-        CACHE.with(|cache| HEAP.free_due(cache, span));
+    unsafe fn free_slow(&self, class: ClassId, block: *mut Block) {
+        CACHE.with(|cache| {
+            if cache.phase() == Phase::New {
+                open_thread(cache);
+            }
+            // SAFETY: passed on.
+            unsafe { HEAP.free_slow(cache, class, block) };
+        });
         tend();
     }
 
+    #[cold]
     #[inline(never)]
-    unsafe fn free_foreign(&self, span: Span, block: *mut Block) {
-        CACHE.with(|cache| {
-            // SAFETY: passed on.
-            if unsafe { HEAP.free_foreign(cache, span, block) } == Foreign::Sampled {
-                // SAFETY: passed on.
-                unsafe { HEAP.free_sampled(span, block) };
-            }
-        });
-    }
-
-    #[inline(always)]
-    unsafe fn free_small(&self, span: Span, block: *mut Block) {
+    unsafe fn free_sampled(&self, class: ClassId, block: *mut Block) {
         // SAFETY: passed on.
-        match CACHE.with(|cache| unsafe { cache.push(span, block) }) {
-            Pushed::Done => {}
-            Pushed::Due => self.free_due(span),
-            // SAFETY: passed on.
-            Pushed::Foreign => unsafe { self.free_foreign(span, block) },
-        }
+        unsafe { HEAP.free_sampled(class, block) };
     }
 
     #[cold]
@@ -210,16 +201,19 @@ unsafe impl GlobalAlloc for SpanAlloc {
 
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let bytes = rounded(layout);
-        if bytes <= NARROW_BYTES_MAX {
+        let Some(class) = ClassId::of(layout) else {
             // SAFETY: passed on.
-            unsafe { self.free_small(Span::of::<1>(block), block.cast()) }
-        } else if bytes <= SMALL_BYTES_MAX {
+            return unsafe { self.free_large(block, layout) };
+        };
+        let block = block.cast();
+        if is_sampled(block) {
             // SAFETY: passed on.
-            unsafe { self.free_small(Span::of::<WIDE_SLOTS>(block), block.cast()) }
-        } else {
+            return unsafe { self.free_sampled(class, block) };
+        }
+        // SAFETY: passed on.
+        if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
             // SAFETY: passed on.
-            unsafe { self.free_large(block, layout) }
+            unsafe { self.free_slow(class, block) };
         }
     }
 }

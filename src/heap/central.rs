@@ -15,9 +15,9 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::Heap;
-use super::cache::{Cache, Phase};
+use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
-use super::list::List;
+use super::list::SpanList;
 use super::remote::NEVER;
 use super::span::{Kind, Place, Span};
 use super::thread::ThreadHeap;
@@ -27,7 +27,7 @@ use crate::sys::os::Os;
 /// What threads share. Lives under a lock of the heap's.
 #[derive(Debug)]
 pub(crate) struct Central {
-    partial: [List; CLASSES],
+    partial: [SpanList; CLASSES],
     /// The chain of all thread heaps, the shared ones included.
     pub(crate) all: OwnPtr<ThreadHeap>,
     /// The chain of thread heaps without a thread.
@@ -54,14 +54,14 @@ impl Hints {
 impl Central {
     pub(crate) const fn new() -> Self {
         Self {
-            partial: [const { List::new() }; CLASSES],
+            partial: [const { SpanList::new() }; CLASSES],
             all: OwnPtr::new(ptr::null_mut()),
             idle: OwnPtr::new(ptr::null_mut()),
             threads: 0,
         }
     }
 
-    fn list(&self, class: ClassId) -> &List {
+    fn list(&self, class: ClassId) -> &SpanList {
         // SAFETY: a class is below CLASSES.
         unsafe { self.partial.get_unchecked(class.index()) }
     }
@@ -116,11 +116,12 @@ impl<O: Os> Heap<O> {
     /// by the shared heap.
     pub(crate) fn close_thread(&self, cache: &Cache) {
         let Some(thread_heap) = cache.owner() else { return };
+        thread_heap.empty_lists(self, cache);
         self.flush_outbox(thread_heap);
         thread_heap.read_mail(self);
         let central = self.central.lock();
-        cache.detach(Phase::Dead);
-        thread_heap.hand_over(cache, |span| {
+        cache.detach();
+        thread_heap.hand_over(|span| {
             span.hot().owner.set(ptr::null_mut());
             span.hot().place.set(Place::Adrift as u8);
             span.cold().remote.abandon(NEVER);
@@ -138,9 +139,9 @@ impl<O: Os> Heap<O> {
         central.idle.set(ptr::from_ref(thread_heap).cast_mut());
     }
 
-    /// In a forked child: no thread but that of `cache` is left. What the others
-    /// had on their lists counts as handed back, and their caches, whose memory
-    /// may be reused, are not looked at again.
+    /// In a forked child: no thread but that of `cache` is left. The books of the
+    /// others are settled; their caches, whose memory may be reused, are not looked
+    /// at again, and what was on their lists is lost.
     pub(crate) fn forget_other_caches(&self, cache: &Cache) {
         let central = self.central.lock();
         let mut next = central.all.get();

@@ -1,31 +1,16 @@
 //! A snapshot of every count, read while the heap goes on.
 //!
-//! Nothing is counted on the fast paths. What they did follows from what the slow
-//! paths know and from what is still on the lists:
-//!
-//! ```text
-//! allocs = handed out − still on the lists
-//! live   = Σ over spans (out − freed − remote) − on the lists − in outboxes
-//! frees  = allocs − live
-//! ```
-//!
-//! Every term is a word with one writer, so a snapshot races with nothing. It is
-//! exact at a quiet point; while other threads allocate, each figure is one that
-//! was true moments ago.
-//!
-//! A list of another thread is walked through memory that its owner is about to
-//! hand to the program, so each step is checked: a link must be a block of the
-//! class's spans, and a walk ends after as many blocks as a span has.
-
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+//! Nothing is counted on the fast paths. What they did is the difference between
+//! the allowances that the slow path granted and what is left of them (see
+//! [`bin`](super::bin)). Every term is a word with one writer, so a snapshot races
+//! with nothing. It is exact at a quiet point; while other threads allocate, each
+//! figure is one that was true moments ago.
 
 use super::Heap;
-use super::cache::Cache;
-use super::class::{CLASSES, ClassId, WIDE_SLOTS};
+use super::class::{CLASSES, ClassId};
 use super::large::{LARGE_ROWS, LargeCount};
 use super::pages::PageCounts;
-use super::span::{Block, Kind, Span};
-use super::thread::ThreadHeap;
+use super::span::Kind;
 use crate::sys::os::Os;
 
 /// The counts of one size class.
@@ -65,8 +50,6 @@ impl<O: Os> Heap<O> {
             records_bytes: 0,
             thread_heaps: 0,
         };
-        let mut in_outboxes = [0u64; CLASSES];
-        let mut in_use = [0u64; CLASSES];
 
         // The central lock keeps threads from ending: their caches stay mapped.
         let central = self.central.lock();
@@ -74,88 +57,43 @@ impl<O: Os> Heap<O> {
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
             counts.thread_heaps += 1;
-            thread_heap.outbox.each(|span, blocks| {
-                if let Some(waiting) = in_outboxes.get_mut(span.class().index()) {
-                    *waiting += u64::from(blocks);
-                }
-            });
+            // SAFETY: null, or the cache of a thread that cannot end now.
+            let cache = unsafe { thread_heap.cache.get().as_ref() };
             for (class, count) in ClassId::all().zip(&mut counts.classes) {
-                let listed = listed_blocks(thread_heap, class);
                 let bin = thread_heap.bin(class);
-                count.listed += listed;
-                count.allocs += bin.handed.get().saturating_sub(listed);
+                let tally = bin.tally(cache.map(|cache| cache.list(class)));
+                count.allocs += tally.allocs;
+                count.frees += tally.frees;
+                count.listed += tally.listed;
                 count.refills += bin.refills.get();
                 count.remote_frees += bin.remote.get();
             }
             next = thread_heap.next_all.get();
         }
         let mut space = self.space.lock();
-        space.pages.each_header(|span| {
-            if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
-                return;
-            }
-            let (hot, class) = (span.hot(), span.class());
-            let remote = u64::from(span.cold().remote.view().count());
-            let out = u64::from(hot.out.get());
-            let index = class.index();
-            if let (Some(count), Some(used)) =
-                (counts.classes.get_mut(index), in_use.get_mut(index))
-            {
-                count.spans += 1;
-                count.carved += u64::from(hot.carved.get());
-                count.remote_frees += remote;
-                *used += out.saturating_sub(u64::from(span.freed()) + remote);
-            }
-        });
-        counts.pages = space.pages.counts();
-        counts.records_bytes = space.meta.mapped();
+        for pages in space.each() {
+            pages.each_header(|span| {
+                if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
+                    return;
+                }
+                if let Some(count) = counts.classes.get_mut(span.class().index()) {
+                    count.spans += 1;
+                    count.carved += u64::from(span.hot().carved.get());
+                    count.remote_frees += u64::from(span.cold().remote.view().count());
+                }
+            });
+        }
+        counts.pages = space.counts();
+        counts.records_bytes = space.records_bytes();
         drop(space);
         drop(central);
 
-        for ((count, used), waiting) in counts.classes.iter_mut().zip(in_use).zip(in_outboxes) {
-            count.live = used.saturating_sub(count.listed + waiting);
-            count.frees = count.allocs.saturating_sub(count.live);
+        for count in &mut counts.classes {
+            count.live = count.allocs.saturating_sub(count.frees);
         }
         let table = self.large.lock();
         counts.large = table.rows;
         counts.mapped_large_bytes = table.mapped_bytes;
         counts
     }
-}
-
-/// How many blocks are on a heap's list of `class`.
-pub(super) fn listed_blocks(thread_heap: &ThreadHeap, class: ClassId) -> u64 {
-    // SAFETY: a cache that is set is that of a thread which cannot end now.
-    let Some(cache) = (unsafe { thread_heap.cache.get().as_ref() }) else { return 0 };
-    walk(cache, class)
-}
-
-fn walk(cache: &Cache, class: ClassId) -> u64 {
-    let first = cache.list(class).get();
-    if first.is_null() {
-        return 0;
-    }
-    // SAFETY: a list's blocks belong to spans of its class.
-    let span = unsafe {
-        if class.slots() == WIDE_SLOTS {
-            Span::of::<WIDE_SLOTS>(first.cast())
-        } else {
-            Span::of::<1>(first.cast())
-        }
-    };
-    let (start, bytes) = (span.start().addr(), class.block_bytes());
-    let (mut block, mut blocks) = (first, 0);
-    while blocks < u64::from(class.capacity()) {
-        let offset = block.addr().wrapping_sub(start);
-        let is_block = offset.is_multiple_of(bytes) && offset / bytes < class.capacity() as usize;
-        if !is_block {
-            break;
-        }
-        blocks += 1;
-        // SAFETY: a block of a mapped span, aligned; read atomically because its
-        // owner may be handing it to the program at this moment.
-        block = unsafe { AtomicPtr::from_ptr((&raw mut (*block).next).cast::<*mut Block>()) }
-            .load(Relaxed);
-    }
-    blocks
 }

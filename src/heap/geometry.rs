@@ -18,6 +18,10 @@
 //! for the few that page-aligned headers would share. The *hot* header is the line
 //! that the owner's frees touch; what other threads write is in the *cold* one.
 //!
+//! Windows come in pairs: ordinary chunks lie in the lower one, chunks of sampled
+//! blocks in the upper one. So a free tells a sampled block by one bit of its
+//! address, without a look at memory.
+//!
 //! # Invariants
 //!
 //! 1. A chunk's mapped part is a prefix of its window, at least the header slots.
@@ -25,6 +29,8 @@
 //!    above `NARROW_BYTES_MAX`, in a span that starts on a multiple of its size.
 
 use core::ptr::NonNull;
+
+use super::span::Block;
 
 /// Bytes of a slot, the unit of the page heap.
 pub(crate) const SLOT_BYTES: usize = 1 << SLOT_SHIFT;
@@ -42,6 +48,34 @@ const HEADER_BYTES: usize = 1 << HEADER_SHIFT;
 const COLD_OFFSET: usize = CHUNK_SLOTS * HEADER_BYTES;
 
 const _: () = assert!(CHUNK_SLOTS * HEADER_BYTES * 2 == HEADER_SLOTS * SLOT_BYTES);
+
+/// Which window of a pair a chunk lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Window {
+    /// Ordinary spans.
+    Lower,
+    /// Spans of sampled blocks.
+    Upper,
+}
+
+impl Window {
+    /// Bytes of a pair of windows, and the alignment of one.
+    pub(crate) const PAIR_BYTES: usize = 2 * CHUNK_BYTES;
+
+    /// Where the window starts in its pair.
+    pub(crate) fn offset(self) -> usize {
+        match self {
+            Self::Lower => 0,
+            Self::Upper => CHUNK_BYTES,
+        }
+    }
+}
+
+/// Whether a block of a span lies in a window for sampled blocks.
+#[inline(always)]
+pub(crate) fn is_sampled(block: *mut Block) -> bool {
+    block.addr() & CHUNK_BYTES != 0
+}
 
 /// The hot header of the slot that `block` lies in, where spans are `SLOTS` slots
 /// and start on a multiple of that: the header of the span's first slot.

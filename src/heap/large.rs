@@ -163,7 +163,7 @@ impl<O: Os> Heap<O> {
             return self.map_large(layout, sampled);
         }
         let count = slots_of(rounded(layout));
-        let slots = self.take_slots(count, layout.align().div_ceil(SLOT_BYTES))?;
+        let slots = self.take_slots(Kind::Large, count, layout.align().div_ceil(SLOT_BYTES))?;
         slots.span.begin_large(count, sampled);
         self.large.lock().count_alloc(count * SLOT_BYTES);
         let start = NonNull::new(slots.span.start())?;
@@ -234,7 +234,7 @@ impl<O: Os> Heap<O> {
         let span = large_span(start);
         let (before, after) = (span.hot().slots.get() as usize, slots_of(bytes));
         if after > before {
-            self.space.lock().pages.extend(span, before, after - before)?;
+            self.space.lock().of(span).extend(span, before, after - before)?;
         } else if after < before {
             // SAFETY: a slot of the same span, hence of a mapped chunk.
             let tail = unsafe { span.slot_behind(after) };

@@ -13,12 +13,12 @@ use crate::base::own::OwnPtr;
 
 /// A list of spans.
 #[derive(Debug)]
-pub(crate) struct List {
+pub(crate) struct SpanList {
     head: OwnPtr<Hot>,
     tail: OwnPtr<Hot>,
 }
 
-impl List {
+impl SpanList {
     pub(crate) const fn new() -> Self {
         Self { head: OwnPtr::new(ptr::null_mut()), tail: OwnPtr::new(ptr::null_mut()) }
     }

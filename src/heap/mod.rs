@@ -35,6 +35,7 @@
 //! taken while those before it are held. None is held while the profiler runs, and
 //! none on a fast path.
 
+pub(crate) mod bin;
 pub(crate) mod bits;
 pub(crate) mod cache;
 pub(crate) mod central;
@@ -81,15 +82,6 @@ pub(crate) struct Heap<O> {
     scavenger: Scavenger,
 }
 
-/// What became of a block of another thread's span.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Foreign {
-    /// It is on its way home.
-    Freed,
-    /// Nothing was done: it is sampled, and the profiler must hear of it first.
-    Sampled,
-}
-
 impl<O: Os> Heap<O> {
     /// An empty heap whose sampler draws from `seed`. Maps nothing yet.
     pub(crate) const fn new(os: O, seed: u64) -> Self {
@@ -109,7 +101,7 @@ impl<O: Os> Heap<O> {
     /// Allocates when the cache's list is empty. `cache` belongs to this thread.
     pub(crate) fn allocate_slow(&self, cache: &Cache, class: ClassId, interval: u64) -> Refill {
         match cache.owner() {
-            Some(thread_heap) => thread_heap.refill(self, cache, class, interval),
+            Some(thread_heap) => thread_heap.allocate(self, cache, class, interval),
             None => match self.allocate_late(class) {
                 Some(block) => Refill::Block(block),
                 None => Refill::OutOfMemory,
@@ -117,43 +109,31 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// A span's countdown has run out under this thread's free.
-    pub(crate) fn free_due(&self, cache: &Cache, span: Span) {
-        if let Some(thread_heap) = cache.owner() {
-            thread_heap.review(self, span, false);
-        }
-    }
-
-    /// Frees a block of a span that is not this thread's.
+    /// Frees when the cache has no room. `cache` belongs to this thread.
     ///
     /// # Safety
     ///
-    /// `block` is an allocated block of `span` and, unless it is sampled, not used
-    /// any more.
-    pub(crate) unsafe fn free_foreign(
-        &self,
-        cache: &Cache,
-        span: Span,
-        block: *mut Block,
-    ) -> Foreign {
-        match span.kind() {
-            Kind::Blocks => {}
-            Kind::Sampled => return Foreign::Sampled,
-            Kind::None | Kind::Large => crate::sys::fatal::die(
-                "a pointer was freed that is not allocated, or with another size than it has",
-            ),
-        }
+    /// As for [`Cache::push`].
+    pub(crate) unsafe fn free_slow(&self, cache: &Cache, class: ClassId, block: *mut Block) {
         match cache.owner() {
-            Some(thread_heap) => thread_heap.outbox.add(span, block, |span, head, tail, blocks| {
-                self.send(span, head, tail, blocks);
-            }),
-            None => self.send(span, block, block, 1),
+            // SAFETY: passed on.
+            Some(thread_heap) => unsafe { thread_heap.free(self, cache, class, block) },
+            None => {
+                // SAFETY: passed on.
+                let span = unsafe { Span::of_class(class, block) };
+                self.late.lock().count_free(class);
+                self.send(span, block, block, 1);
+            }
         }
-        Foreign::Freed
     }
 
-    /// Pushes a chain of blocks to their span.
-    fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
+    /// Pushes a chain of blocks to their span, which another thread owns or nobody.
+    pub(crate) fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
+        if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
+            crate::sys::fatal::die(
+                "a pointer was freed that is not allocated, or with another size than it has",
+            );
+        }
         let post = span.cold().remote.push(span.head_of(head), blocks, |old| {
             // SAFETY: the chain is this thread's until the push succeeds.
             unsafe { (*tail).next = span.block_at(old) };
@@ -172,15 +152,15 @@ impl<O: Os> Heap<O> {
         cache.owner().is_some_and(|thread_heap| thread_heap.charge(bytes, interval))
     }
 
-    fn take_slots(&self, count: usize, align: usize) -> Option<Slots> {
-        self.space.lock().take(&self.os, count, align)
+    fn take_slots(&self, kind: Kind, count: usize, align: usize) -> Option<Slots> {
+        self.space.lock().take(&self.os, kind, count, align)
     }
 
     /// Gives the slots of an ended span back.
     fn give_slots(&self, span: Span, count: usize) {
         let mut space = self.space.lock();
-        space.pages.give(span, count);
-        let free_dirty = space.pages.counts().free_dirty;
+        space.of(span).give(span, count);
+        let free_dirty = space.counts().free_dirty;
         drop(space);
         self.note_free(free_dirty);
     }

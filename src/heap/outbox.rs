@@ -48,12 +48,15 @@ impl Outbox {
         )
     }
 
-    /// Adds a block of `span`; `send` is called with each chain that must go.
+    /// Adds a run of blocks of `span`, linked from `first` to `last`; `send` is
+    /// called with each chain that must go.
     #[inline]
     pub(crate) fn add(
         &self,
         span: Span,
-        block: *mut Block,
+        first: *mut Block,
+        last: *mut Block,
+        blocks: u32,
         mut send: impl FnMut(Span, *mut Block, *mut Block, u32),
     ) {
         // The header's address divided by its size: neighbours in different places.
@@ -61,12 +64,12 @@ impl Outbox {
         if batch.span.get() != span.link() {
             batch.flush(&mut send);
             batch.span.set(span.link());
-            batch.tail.set(block);
+            batch.tail.set(last);
         }
-        // SAFETY: the block is free and this thread's to link.
-        unsafe { (*block).next = batch.head.get() };
-        batch.head.set(block);
-        batch.blocks.add(1);
+        // SAFETY: the run is free and this thread's to link.
+        unsafe { (*last).next = batch.head.get() };
+        batch.head.set(first);
+        batch.blocks.add(blocks);
         let limit = (BATCH_BYTES_MAX / span.class().block_bytes()).clamp(1, BATCH_BLOCKS_MAX);
         if batch.blocks.get() as usize >= limit {
             batch.flush(&mut send);
@@ -77,15 +80,6 @@ impl Outbox {
     pub(crate) fn flush(&self, mut send: impl FnMut(Span, *mut Block, *mut Block, u32)) {
         for batch in &self.0 {
             batch.flush(&mut send);
-        }
-    }
-
-    /// Every span with blocks waiting here, and how many. For snapshots.
-    pub(crate) fn each(&self, mut visit: impl FnMut(Span, u32)) {
-        for batch in &self.0 {
-            if let Some(span) = Span::from_link(batch.span.get()) {
-                visit(span, batch.blocks.get());
-            }
         }
     }
 }

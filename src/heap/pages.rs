@@ -23,7 +23,7 @@
 use core::ptr::{self, NonNull};
 
 use super::bits::Bits;
-use super::geometry::{CHUNK_BYTES, CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES};
+use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
 use super::meta::Meta;
 use super::span::Span;
@@ -70,6 +70,7 @@ pub(crate) struct PageCounts {
 /// The page heap. Lives under a lock of the heap's.
 #[derive(Debug)]
 pub(crate) struct PageHeap {
+    window: Window,
     chunks: [*mut Chunk; CHUNKS_MAX],
     len: usize,
     /// No chunk below has a free slot.
@@ -84,8 +85,9 @@ pub(crate) struct PageHeap {
 unsafe impl Send for PageHeap {}
 
 impl PageHeap {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(window: Window) -> Self {
         Self {
+            window,
             chunks: [ptr::null_mut(); CHUNKS_MAX],
             len: 0,
             first_free: 0,
@@ -155,18 +157,22 @@ impl PageHeap {
 
     /// One tick: dirty slots free since the last one are taken out, to be given to
     /// the OS without the lock; what is dirty and free now ages. `wanted` limits
-    /// the slots taken. Call until it returns `None`, then [`age`](Self::age).
-    pub(crate) fn scavenge(&mut self, wanted: usize) -> Option<Scavenged> {
+    /// the slots taken: one run, whose start and bytes are returned. Call until it
+    /// returns `None`, then [`age`](Self::age).
+    pub(crate) fn scavenge(&mut self, wanted: usize) -> Option<(Scavenged, NonNull<u8>, usize)> {
         for index in 0..self.len {
             let chunk = self.chunk(index)?;
             let Some((start, length)) = chunk.aged.next_run(0) else { continue };
             let mut slots = Bits::EMPTY;
-            slots.insert(start, length.min(wanted));
+            let length = length.min(wanted);
+            slots.insert(start, length);
             chunk.aged.subtract(&slots);
             chunk.free.subtract(&slots);
-            self.free_dirty -= slots.len();
-            self.in_use += slots.len();
-            return Some(Scavenged { chunk: index, slots });
+            // SAFETY: the slots lie in the chunk's mapped part.
+            let from = unsafe { chunk.base.add(start * SLOT_BYTES) };
+            self.free_dirty -= length;
+            self.in_use += length;
+            return Some((Scavenged { chunk: index, slots }, from, length * SLOT_BYTES));
         }
         None
     }
@@ -179,14 +185,6 @@ impl PageHeap {
                 chunk.aged = chunk.free.and(&chunk.dirty);
             }
         }
-    }
-
-    /// Where the slots of `scavenged` lie: start and bytes of their one run.
-    pub(crate) fn range(&mut self, scavenged: &Scavenged) -> Option<(NonNull<u8>, usize)> {
-        let (start, length) = scavenged.slots.next_run(0)?;
-        let base = self.chunk(scavenged.chunk)?.base;
-        // SAFETY: the slots lie in the chunk's mapped part.
-        Some((unsafe { base.add(start * SLOT_BYTES) }, length * SLOT_BYTES))
     }
 
     /// The slots are free again, and `clean` if the OS has taken their pages.
@@ -337,12 +335,13 @@ impl PageHeap {
                 let probe = os.map(SLOT_BYTES)?;
                 // SAFETY: just mapped, used by nobody.
                 unsafe { os.unmap(probe, SLOT_BYTES) };
-                chunk_start(probe.as_ptr())
+                let pair = Window::PAIR_BYTES;
+                probe.as_ptr().map_addr(|address| (address & !(pair - 1)) + self.window.offset())
             }
         };
         for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
             for window in 1..=8 {
-                let at = anchor.wrapping_sub(window * CHUNK_BYTES);
+                let at = anchor.wrapping_sub(window * Window::PAIR_BYTES);
                 if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
                     return Some((base, slots));
                 }
@@ -354,12 +353,13 @@ impl PageHeap {
         None
     }
 
-    /// Maps `bytes` at a chunk's start by mapping too much and trimming.
+    /// Maps `bytes` at a window's start by mapping too much and trimming.
     fn map_aligned(&self, os: &impl Os, bytes: usize) -> Option<NonNull<u8>> {
-        let all = CHUNK_BYTES + bytes;
+        let all = Window::PAIR_BYTES + bytes;
         let start = os.map(all)?;
-        let skip = start.as_ptr().align_offset(CHUNK_BYTES);
-        // SAFETY: `skip` is below CHUNK_BYTES, so base and tail lie in the mapping.
+        let past = start.as_ptr().addr().wrapping_sub(self.window.offset());
+        let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
+        // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
         let base = unsafe { start.add(skip) };
         // SAFETY: as above.
         let tail = unsafe { base.add(bytes) };

@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use super::Heap;
 use super::geometry::SLOT_BYTES;
+use super::pages::PageHeap;
 use crate::sys::os::Os;
 use crate::sys::thread;
 
@@ -95,26 +96,27 @@ impl<O: Os> Heap<O> {
 
     /// One tick. Returns the slots that are still dirty and free.
     pub(crate) fn scavenge_tick(&self) -> usize {
-        loop {
-            let mut space = self.space.lock();
-            let Some(taken) = space.pages.scavenge(BATCH_SLOTS) else {
-                space.pages.age();
-                return space.pages.counts().free_dirty;
-            };
-            let range = space.pages.range(&taken);
-            drop(space);
-            // SAFETY: the slots are in no span and out of the page heap.
-            let clean = range.is_some_and(|(start, bytes)| unsafe { self.os.purge(start, bytes) });
-            self.space.lock().pages.scavenged(taken, clean);
+        for which in 0..2 {
+            while let Some((taken, start, bytes)) = {
+                let mut space = self.space.lock();
+                space.each()[which].scavenge(BATCH_SLOTS)
+            } {
+                // SAFETY: the slots are in no span and out of the page heap.
+                let clean = unsafe { self.os.purge(start, bytes) };
+                self.space.lock().each()[which].scavenged(taken, clean);
+            }
         }
+        let mut space = self.space.lock();
+        space.each().into_iter().for_each(PageHeap::age);
+        space.counts().free_dirty
     }
 
     /// Gives all free slots back at once; their bytes.
     pub(crate) fn release_free(&self) -> usize {
-        let before = self.space.lock().pages.counts().scavenged_total;
+        let before = self.space.lock().counts().scavenged_total;
         self.scavenge_tick();
         self.scavenge_tick();
-        let after = self.space.lock().pages.counts().scavenged_total;
+        let after = self.space.lock().counts().scavenged_total;
         (after - before) as usize * SLOT_BYTES
     }
 

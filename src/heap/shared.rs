@@ -11,9 +11,9 @@
 //! thread-local memory.
 
 use super::Heap;
-use super::cache::{Cache, Phase, Pushed};
+use super::cache::{Cache, Phase};
 use super::class::ClassId;
-use super::span::{Block, Kind, Span};
+use super::span::{Block, Kind};
 use super::thread::{Refill, ThreadHeap};
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
@@ -33,6 +33,11 @@ impl Shared {
         Lock::new(Self { cache: Cache::new(), heap: ThreadHeap::new(kind) })
     }
 
+    /// A free by a thread without a heap, which went home at once.
+    pub(crate) fn count_free(&self, class: ClassId) {
+        self.heap.bin(class).count_free();
+    }
+
     fn allocate<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<*mut Block> {
         if self.cache.phase() == Phase::New {
             heap.open_shared(&self.cache, &self.heap);
@@ -41,7 +46,7 @@ impl Shared {
         if !block.is_null() {
             return Some(block);
         }
-        match self.heap.refill(heap, &self.cache, class, 0) {
+        match self.heap.allocate(heap, &self.cache, class, 0) {
             Refill::Block(block) => Some(block),
             Refill::Sample | Refill::OutOfMemory => None,
         }
@@ -63,13 +68,13 @@ impl<O: Os> Heap<O> {
     ///
     /// # Safety
     ///
-    /// `block` is an allocated block of `span`, whose kind is [`Kind::Sampled`],
-    /// and is not used any more.
-    pub(crate) unsafe fn free_sampled(&self, span: Span, block: *mut Block) {
+    /// `block` is an allocated, sampled block of `class` that nobody uses any more.
+    pub(crate) unsafe fn free_sampled(&self, class: ClassId, block: *mut Block) {
         let sampled = self.sampled.lock();
         // SAFETY: the caller's contract; the lock makes this the owner.
-        if unsafe { sampled.cache.push(span, block) } == Pushed::Due {
-            sampled.heap.review(self, span, false);
+        if !unsafe { sampled.cache.push(class, block) } {
+            // SAFETY: as above.
+            unsafe { sampled.heap.free(self, &sampled.cache, class, block) };
         }
     }
 }

@@ -9,7 +9,7 @@
 //! | spare: collected, but cut off by the sampler | `spare` | `spare_blocks` |
 //! | freed by the owner since the last collect | `local` | `freed()` |
 //! | freed by others since the last collect | `remote` | its count |
-//! | on the owner's list for the class, or with the program | the list; none | the rest |
+//! | on some thread's list or in its outbox, or with the program | theirs; none | the rest |
 //!
 //! # Invariants
 //!
@@ -18,9 +18,8 @@
 //! 2. The words of [`Hot`] and the plain words of [`Cold`] are written by the
 //!    span's owner: the thread whose heap `home` names; the holder of the central
 //!    lock while the span is abandoned; the page heap while it is free.
-//! 3. `owner` is the address of the owner's heap exactly while that thread's free
-//!    may take the short way: push on `local`, count down. Every other state
-//!    (another owner, a shared heap, abandoned, large, free) makes it differ.
+//! 3. `owner` is the address of the heap whose thread may push on `local` and count
+//!    down, or null: abandoned, large, free.
 //! 4. `freed() == start − countdown`. When the countdown reaches 0 the owner has
 //!    something to look at, and says so by what it sets `start` to.
 //! 5. A header is at a fixed place in a chunk that is never unmapped, so reading
@@ -28,7 +27,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::class::ClassId;
+use super::class::{ClassId, WIDE_SLOTS};
 use super::geometry;
 use super::mailbox::Mail;
 use super::remote::Remote;
@@ -143,6 +142,22 @@ impl Span {
     pub(crate) unsafe fn of<const SLOTS: usize>(block: *mut u8) -> Self {
         // SAFETY: a block lies in a mapped chunk.
         unsafe { Self::from_header(geometry::hot_header::<SLOTS>(block)) }
+    }
+
+    /// The span of a block of `class`.
+    ///
+    /// # Safety
+    ///
+    /// `block` is a block of a span of `class`.
+    #[inline(always)]
+    pub(crate) unsafe fn of_class(class: ClassId, block: *mut Block) -> Self {
+        if class.slots() == 1 {
+            // SAFETY: the caller's contract.
+            unsafe { Self::of::<1>(block.cast()) }
+        } else {
+            // SAFETY: the caller's contract.
+            unsafe { Self::of::<WIDE_SLOTS>(block.cast()) }
+        }
     }
 
     /// A span from a list's link, null for none.
@@ -293,6 +308,34 @@ impl Span {
         self.carve().map(|chain| Gathered { chain, remote: 0 })
     }
 
+    /// Puts the owner's run of `blocks` free blocks, linked from `first` to `last`,
+    /// on the local chain. Returns whether the countdown has run out.
+    ///
+    /// # Safety
+    ///
+    /// The blocks are this span's and free, and the caller owns both.
+    #[inline]
+    pub(crate) unsafe fn push_local(
+        self,
+        first: *mut Block,
+        last: *mut Block,
+        blocks: u32,
+    ) -> bool {
+        let hot = self.hot();
+        // SAFETY: the block is free and the caller's to link.
+        unsafe { (*last).next = hot.local.get() };
+        hot.local.set(first);
+        let left = hot.countdown.get();
+        if left > blocks {
+            hot.countdown.set(left - blocks);
+            return false;
+        }
+        // `freed()` grows by `blocks` all the same (invariant 4).
+        hot.start.add(blocks - left);
+        hot.countdown.set(0);
+        true
+    }
+
     /// Takes what other threads freed; still counted out.
     pub(crate) fn take_remote(self) -> Chain {
         let view = self.cold().remote.take();
@@ -367,8 +410,7 @@ impl Span {
         self.put_back(freed);
     }
 
-    /// How many blocks the program or other threads' outboxes hold, the owner's
-    /// list included. Dies if the span's words contradict each other (invariant 1), as they do
+    /// How many blocks are on lists, in outboxes or with the program. Dies if the span's words contradict each other (invariant 1), as they do
     /// after a double free.
     #[inline]
     pub(crate) fn in_use(self) -> u32 {
@@ -390,16 +432,7 @@ pub(crate) struct Gathered {
 }
 
 impl Chain {
-    /// The chain that starts at `head`, its blocks counted.
-    pub(crate) fn of(head: *mut Block) -> Self {
-        let (mut block, mut blocks) = (head, 0);
-        while !block.is_null() {
-            blocks += 1;
-            // SAFETY: a chain's blocks are free, linked, and end with null.
-            block = unsafe { (*block).next };
-        }
-        Self { head, blocks }
-    }
+    pub(crate) const EMPTY: Self = Self { head: ptr::null_mut(), blocks: 0 };
 
     /// The block `steps` behind the head.
     pub(crate) fn skip(self, steps: u32) -> *mut Block {

@@ -1,6 +1,7 @@
 //! A thread's heap: the spans it owns, and how they become lists of blocks.
 //!
-//! Terms: to *refill* is to hand a list of blocks to the cache; to *park* is to
+//! Terms: to *refill* is to hand a list of blocks to the cache; to *send home* is
+//! to give blocks back to their spans; to *park* is to
 //! put the current span aside when it has nothing to hand out; to *review* is to
 //! look at a parked span again after frees; to *retire* is to give an empty one to
 //! the page heap.
@@ -27,32 +28,17 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::Heap;
+use super::bin::{Bin, list_max};
 use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
-use super::counts::listed_blocks;
-use super::list::List;
+use super::list::SpanList;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
 use super::remote::NEVER;
 use super::span::{Block, Chain, FAR, Hot, Kind, Place, Span};
 use crate::base::marks::Marks;
-use crate::base::own::{OwnPtr, OwnU8, OwnU64};
+use crate::base::own::OwnPtr;
 use crate::sys::os::Os;
-
-/// The spans and counts of one size class.
-#[derive(Debug)]
-pub(crate) struct Bin {
-    current: OwnPtr<Hot>,
-    partial: List,
-    full: List,
-    /// The next block of the class is to be sampled.
-    due: OwnU8,
-    /// Blocks handed out to the list, less those handed back.
-    pub(crate) handed: OwnU64,
-    pub(crate) refills: OwnU64,
-    /// Blocks collected that other threads had freed.
-    pub(crate) remote: OwnU64,
-}
 
 /// What a refill came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,17 +76,7 @@ unsafe impl Send for ThreadHeap {}
 impl ThreadHeap {
     pub(crate) const fn new(kind: Kind) -> Self {
         Self {
-            bins: [const {
-                Bin {
-                    current: OwnPtr::new(ptr::null_mut()),
-                    partial: List::new(),
-                    full: List::new(),
-                    due: OwnU8::new(0),
-                    handed: OwnU64::new(0),
-                    refills: OwnU64::new(0),
-                    remote: OwnU64::new(0),
-                }
-            }; CLASSES],
+            bins: [const { Bin::new() }; CLASSES],
             mailbox: Mailbox::new(),
             outbox: Outbox::new(),
             marks: UnsafeCell::new(Marks::new()),
@@ -121,14 +97,12 @@ impl ThreadHeap {
         self.kind
     }
 
-    /// The thread is gone without handing over: its lists are handed back in the
-    /// books, and lost.
+    /// The thread is gone without handing over: enter what it did into the books.
     pub(crate) fn forget_lists(&self) {
-        for class in ClassId::all() {
-            let (bin, listed) = (self.bin(class), listed_blocks(self, class));
-            bin.handed.sub(listed);
-            if let Some(span) = Span::from_link(bin.current.get()) {
-                span.hot().out.sub(listed as u32);
+        // SAFETY: null, or the cache of a thread whose memory is still there.
+        if let Some(cache) = unsafe { self.cache.get().as_ref() } {
+            for class in ClassId::all() {
+                self.bin(class).settle(cache.list(class));
             }
         }
         self.cache.set(ptr::null_mut());
@@ -155,20 +129,46 @@ impl ThreadHeap {
         unsafe { &mut *self.marks.get() }
     }
 
-    /// Refills the list of `class`, which is empty, and takes a block of it.
-    pub(crate) fn refill<O: Os>(
+    /// Allocates a block of `class`, the cache's allowance for which is used up.
+    pub(crate) fn allocate<O: Os>(
         &self,
         heap: &Heap<O>,
         cache: &Cache,
         class: ClassId,
         interval: u64,
     ) -> Refill {
-        let bin = self.bin(class);
-        bin.refills.add(1);
+        let (bin, list) = (self.bin(class), cache.list(class));
+        let mut length = bin.settle(list);
         if bin.due.get() != 0 {
             bin.due.set(0);
             return Refill::Sample;
         }
+        if length == 0 {
+            let previous = bin.take_previous();
+            let chain = if previous.blocks > 0 { previous } else { self.refill(heap, bin, class) };
+            if chain.blocks == 0 {
+                return Refill::OutOfMemory;
+            }
+            bin.load(list, chain);
+            length = chain.blocks;
+        }
+        bin.make_room(list, list_max(class).saturating_sub(length).max(1));
+        let bytes = class.block_bytes() as u64;
+        match self.marks().charge(bytes, length.into(), interval) {
+            None => bin.grant(list, length),
+            Some(0) => return Refill::Sample,
+            Some(before) => {
+                bin.grant(list, before as u32);
+                bin.due.set(1);
+            }
+        }
+        Refill::Block(cache.pop(class))
+    }
+
+    /// Takes blocks from the spans, at most a list's worth; none when the OS has no
+    /// more.
+    fn refill<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
+        bin.count_refill();
         if self.mailbox.has_mail() {
             self.read_mail(heap);
         }
@@ -177,45 +177,110 @@ impl ThreadHeap {
                 Some(span) => span,
                 None => match self.next_span(heap, class) {
                     Some(span) => span,
-                    None => return Refill::OutOfMemory,
+                    None => return Chain::EMPTY,
                 },
             };
             if let Some(gathered) = span.gather() {
                 bin.remote.add(gathered.remote.into());
-                return self.hand_out(bin, span, gathered.chain, cache, class, interval);
+                let mut chain = gathered.chain;
+                if chain.blocks > list_max(class) {
+                    let rest = chain.cut(list_max(class));
+                    span.put_back(rest);
+                }
+                return chain;
             }
             self.park(heap, bin, span);
         }
     }
 
-    /// Hands out `chain`, up to the block that the sampler marks.
-    fn hand_out(
+    /// Frees a block of `class`, the cache's allowance for which is used up.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Cache::push`].
+    pub(crate) unsafe fn free<O: Os>(
         &self,
-        bin: &Bin,
-        span: Span,
-        mut chain: Chain,
+        heap: &Heap<O>,
         cache: &Cache,
         class: ClassId,
-        interval: u64,
-    ) -> Refill {
-        let block_bytes = class.block_bytes() as u64;
-        match self.marks().charge(block_bytes, chain.blocks.into(), interval) {
-            None => {}
-            Some(0) => {
-                span.put_back(chain);
-                return Refill::Sample;
-            }
-            Some(before) => {
-                let rest = chain.cut(before as u32);
-                span.put_back(rest);
-                bin.due.set(1);
+        block: *mut Block,
+    ) {
+        let bin = self.bin(class);
+        if !bin.drains() {
+            self.make_room(heap, cache, class);
+            // SAFETY: passed on.
+            if unsafe { cache.push(class, block) } {
+                return;
             }
         }
-        bin.handed.add(chain.blocks.into());
-        let block = chain.head;
-        // SAFETY: the chain's blocks are free and this thread's.
-        cache.list(class).set(unsafe { (*block).next });
-        Refill::Block(block)
+        bin.count_free();
+        self.send_home(heap, class, Chain { head: block, blocks: 1 });
+    }
+
+    /// Makes room on the list of `class`, unless the bin starts to drain.
+    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId) {
+        let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
+        let length = bin.settle(list);
+        if length <= max / 2 {
+            bin.make_room(list, max - length);
+            return;
+        }
+        let previous = bin.take_previous();
+        if previous.blocks > 0 {
+            bin.count_flush();
+            self.send_home(heap, class, previous);
+        }
+        let loaded = bin.unload(list);
+        if bin.drains() {
+            self.send_home(heap, class, loaded);
+        } else {
+            bin.set_previous(loaded);
+            bin.make_room(list, max);
+        }
+    }
+
+    /// Sends every block on the lists home.
+    pub(crate) fn empty_lists<O: Os>(&self, heap: &Heap<O>, cache: &Cache) {
+        for class in ClassId::all() {
+            let (bin, list) = (self.bin(class), cache.list(class));
+            bin.settle(list);
+            let loaded = bin.unload(list);
+            self.send_home(heap, class, loaded);
+            self.send_home(heap, class, bin.take_previous());
+            bin.make_room(list, 0);
+        }
+    }
+
+    /// Gives free blocks of `class` back to their spans, a run of blocks of the
+    /// same span at a time.
+    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
+        let (mut first, mut left) = (chain.head, chain.blocks);
+        while left > 0 {
+            // SAFETY: by the cache's invariant 1, blocks of spans of this class.
+            let span = unsafe { Span::of_class(class, first) };
+            let (mut last, mut run) = (first, 1);
+            // SAFETY: the chain's blocks are linked.
+            let mut next = unsafe { (*last).next };
+            // SAFETY: as for the first one.
+            while run < left && unsafe { Span::of_class(class, next) } == span {
+                run += 1;
+                last = next;
+                // SAFETY: the chain's blocks are linked.
+                next = unsafe { (*last).next };
+            }
+            left -= run;
+            if ptr::eq(span.hot().owner.get(), self) {
+                // SAFETY: a run of free blocks of a span that this thread owns.
+                if unsafe { span.push_local(first, last, run) } {
+                    self.review(heap, span, false);
+                }
+            } else {
+                self.outbox.add(span, first, last, run, |span, head, tail, blocks| {
+                    heap.send(span, head, tail, blocks);
+                });
+            }
+            first = next;
+        }
     }
 
     /// Makes a span current that has blocks to hand out: one of this heap's, one
@@ -229,7 +294,7 @@ impl ThreadHeap {
         } else if let Some(span) = heap.adopt(class, self.kind, self.address()) {
             span
         } else {
-            let slots = heap.take_slots(class.slots(), class.slots())?;
+            let slots = heap.take_slots(self.kind, class.slots(), class.slots())?;
             slots.span.begin(class, self.kind, self.address());
             slots.span
         };
@@ -313,22 +378,15 @@ impl ThreadHeap {
         }
     }
 
-    fn list_of<'a>(&self, bin: &'a Bin, span: Span) -> &'a List {
+    fn list_of<'a>(&self, bin: &'a Bin, span: Span) -> &'a SpanList {
         if span.place() == Place::Partial { &bin.partial } else { &bin.full }
     }
 
-    /// Hands every span to `receive`, with all its free blocks collected. The
-    /// caller holds the central lock and detaches the cache.
-    pub(crate) fn hand_over(&self, cache: &Cache, mut receive: impl FnMut(Span)) {
-        for class in ClassId::all() {
-            let bin = self.bin(class);
-            bin.due.set(0);
+    /// Hands every span to `receive`, with all its free blocks collected. The lists
+    /// are empty, and the caller holds the central lock.
+    pub(crate) fn hand_over(&self, mut receive: impl FnMut(Span)) {
+        for bin in &self.bins {
             if let Some(span) = Span::from_link(bin.current.get()) {
-                let list = cache.list(class);
-                let chain = Chain::of(list.get());
-                list.set(ptr::null_mut());
-                bin.handed.sub(chain.blocks.into());
-                span.put_back(chain);
                 bin.current.set(ptr::null_mut());
                 span.put_back_freed();
                 receive(span);
