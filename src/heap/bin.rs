@@ -60,14 +60,23 @@ pub(crate) struct Tally {
 }
 
 const FLUSHES_MAX: u8 = 2;
-const LIST_BYTES: usize = 16 * 1024;
-const LIST_BLOCKS_MAX: usize = 128;
-const LIST_BLOCKS_MIN: usize = 4;
+const LIST_BYTES: usize = 32 * 1024;
+const LIST_BLOCKS_MAX: usize = 256;
+const LIST_BLOCKS_MIN: usize = 8;
+const GRANT_BYTES: usize = 64 * 1024;
+const GRANT_BLOCKS_MAX: usize = 1024;
 
-/// How long a list of `class` may get.
+/// How long a list of `class` gets by frees.
 #[inline]
 pub(crate) fn list_max(class: ClassId) -> u32 {
     (LIST_BYTES / class.block_bytes()).clamp(LIST_BLOCKS_MIN, LIST_BLOCKS_MAX) as u32
+}
+
+/// How many blocks of `class` are allocated before the slow path is asked again:
+/// how soon the sampler notices that it was switched on.
+#[inline]
+pub(crate) fn grant_max(class: ClassId) -> u32 {
+    (GRANT_BYTES / class.block_bytes()).min(GRANT_BLOCKS_MAX) as u32
 }
 
 impl Bin {

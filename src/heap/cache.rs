@@ -8,8 +8,7 @@
 //! `room` how many may be pushed, before the slow path must be asked. So the slow
 //! path, which grants the allowances and finds out how much of them was used,
 //! knows every count exactly, bounds the list, and has the fast path stop just
-//! before the block that the sampler wants. The fast paths count nothing else and
-//! test for nothing else; that a list is not empty follows from `left`.
+//! before the block that the sampler wants. The fast paths count nothing else.
 //!
 //! A block freed is the next one allocated: its line is in the cache, and neither
 //! end looks at a span's header. What this must not lead to is blocks that stray
@@ -18,9 +17,8 @@
 //! # Invariants
 //!
 //! 1. A list's blocks are free, belong to spans of its class, are counted out in
-//!    them, and are linked through their first words.
-//! 2. A list has at least `left` blocks.
-//! 3. Before the first slow path and after thread exit all allowances are 0.
+//!    them, and are linked through their first words, ended by null.
+//! 2. Before the first slow path and after thread exit all allowances are 0.
 
 use core::ptr;
 
@@ -74,14 +72,16 @@ impl Cache {
         }
     }
 
-    /// Takes a block of `class`; null when the allowance is used up.
+    /// Takes a block of `class`; null when there is none or the allowance is used up.
     #[inline(always)]
     pub(crate) fn pop(&self, class: ClassId) -> *mut Block {
         let list = self.list(class);
-        let Some(left) = list.left.get().checked_sub(1) else { return ptr::null_mut() };
-        list.left.set(left);
-        let block = list.head.get();
-        // SAFETY: by invariant 2 there is a block, by invariant 1 it is free.
+        let (block, left) = (list.head.get(), list.left.get());
+        if block.is_null() || left == 0 {
+            return ptr::null_mut();
+        }
+        list.left.set(left - 1);
+        // SAFETY: by invariant 1 a block on the list is free and linked.
         list.head.set(unsafe { (*block).next });
         block
     }

@@ -25,6 +25,8 @@ pub(crate) const CLASSES: usize = 80;
 pub(crate) const SMALL_BYTES_MAX: usize = 32 * 1024;
 /// Up to this size a span is one slot; above it, [`WIDE_SLOTS`].
 pub(crate) const NARROW_BYTES_MAX: usize = 8 * 1024;
+/// How many classes have spans of one slot.
+const NARROW_CLASSES: usize = 64;
 /// Slots of a span of blocks above [`NARROW_BYTES_MAX`].
 pub(crate) const WIDE_SLOTS: usize = 4;
 
@@ -64,7 +66,7 @@ impl ClassId {
     /// How many slots a span of this class has.
     #[inline]
     pub(crate) fn slots(self) -> usize {
-        if self.block_bytes() <= NARROW_BYTES_MAX { 1 } else { WIDE_SLOTS }
+        if self.index() < NARROW_CLASSES { 1 } else { WIDE_SLOTS }
     }
 
     /// How many blocks a span of this class has.
@@ -149,6 +151,7 @@ static CLASS_OF_EIGHTHS: [u8; NARROW_BYTES_MAX / 8 + 1] = {
     table
 };
 
+const _: () = assert!(block_bytes(NARROW_CLASSES - 1) == NARROW_BYTES_MAX);
 const _: () = assert!(block_bytes(CLASSES - 1) == SMALL_BYTES_MAX);
 const _: () = assert!(SMALL_BYTES_MAX <= u16::MAX as usize);
 

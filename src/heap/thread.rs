@@ -28,7 +28,7 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::Heap;
-use super::bin::{Bin, list_max};
+use super::bin::{Bin, grant_max, list_max};
 use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
 use super::list::SpanList;
@@ -138,8 +138,8 @@ impl ThreadHeap {
         interval: u64,
     ) -> Refill {
         let (bin, list) = (self.bin(class), cache.list(class));
-        let mut length = bin.settle(list);
-        if bin.due.get() != 0 {
+        let length = bin.settle(list);
+        if bin.due.get() != 0 && list.left.get() == 0 {
             bin.due.set(0);
             return Refill::Sample;
         }
@@ -150,23 +150,23 @@ impl ThreadHeap {
                 return Refill::OutOfMemory;
             }
             bin.load(list, chain);
-            length = chain.blocks;
+            bin.make_room(list, list_max(class));
         }
-        bin.make_room(list, list_max(class).saturating_sub(length).max(1));
-        let bytes = class.block_bytes() as u64;
-        match self.marks().charge(bytes, length.into(), interval) {
-            None => bin.grant(list, length),
-            Some(0) => return Refill::Sample,
-            Some(before) => {
-                bin.grant(list, before as u32);
-                bin.due.set(1);
+        if list.left.get() == 0 {
+            let granted = grant_max(class);
+            match self.marks().charge(class.block_bytes() as u64, granted.into(), interval) {
+                None => bin.grant(list, granted),
+                Some(0) => return Refill::Sample,
+                Some(before) => {
+                    bin.grant(list, before as u32);
+                    bin.due.set(1);
+                }
             }
         }
         Refill::Block(cache.pop(class))
     }
 
-    /// Takes blocks from the spans, at most a list's worth; none when the OS has no
-    /// more.
+    /// Takes a chain of blocks from the spans; none when the OS has no more.
     fn refill<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
         bin.count_refill();
         if self.mailbox.has_mail() {
@@ -182,12 +182,7 @@ impl ThreadHeap {
             };
             if let Some(gathered) = span.gather() {
                 bin.remote.add(gathered.remote.into());
-                let mut chain = gathered.chain;
-                if chain.blocks > list_max(class) {
-                    let rest = chain.cut(list_max(class));
-                    span.put_back(rest);
-                }
-                return chain;
+                return gathered.chain;
             }
             self.park(heap, bin, span);
         }
@@ -214,7 +209,10 @@ impl ThreadHeap {
             }
         }
         bin.count_free();
-        self.send_home(heap, class, Chain { head: block, blocks: 1 });
+        // SAFETY: by the contract a block of a span of this class.
+        let span = unsafe { Span::of_class(class, block) };
+        // SAFETY: as above.
+        unsafe { self.send_run(heap, span, block, block, 1) };
     }
 
     /// Makes room on the list of `class`, unless the bin starts to drain.
@@ -269,17 +267,35 @@ impl ThreadHeap {
                 next = unsafe { (*last).next };
             }
             left -= run;
-            if ptr::eq(span.hot().owner.get(), self) {
-                // SAFETY: a run of free blocks of a span that this thread owns.
-                if unsafe { span.push_local(first, last, run) } {
-                    self.review(heap, span, false);
-                }
-            } else {
-                self.outbox.add(span, first, last, run, |span, head, tail, blocks| {
-                    heap.send(span, head, tail, blocks);
-                });
-            }
+            // SAFETY: a run of free blocks of that span.
+            unsafe { self.send_run(heap, span, first, last, run) };
             first = next;
+        }
+    }
+
+    /// Gives a run of free blocks, linked from `first` to `last`, back to `span`.
+    ///
+    /// # Safety
+    ///
+    /// The blocks are the span's, free, and the caller's.
+    #[inline]
+    unsafe fn send_run<O: Os>(
+        &self,
+        heap: &Heap<O>,
+        span: Span,
+        first: *mut Block,
+        last: *mut Block,
+        blocks: u32,
+    ) {
+        if ptr::eq(span.hot().owner.get(), self) {
+            // SAFETY: passed on; the owner is this heap.
+            if unsafe { span.push_local(first, last, blocks) } {
+                self.review(heap, span, false);
+            }
+        } else {
+            self.outbox.add(span, first, last, blocks, |span, head, tail, blocks| {
+                heap.send(span, head, tail, blocks);
+            });
         }
     }
 
