@@ -8,7 +8,7 @@ use once_cell::race::OnceBool;
 
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
-use crate::heap::class::ClassId;
+use crate::heap::class::{ClassId, WIDE_SLOTS};
 use crate::heap::geometry::is_sampled;
 use crate::heap::span::Block;
 use crate::heap::thread::Refill;
@@ -85,7 +85,21 @@ impl SpanAlloc {
     }
 
     #[inline(never)]
-    unsafe fn free_slow(&self, class: ClassId, block: *mut Block) {
+    unsafe fn free_slow<const SLOTS: usize>(&self, class: ClassId, block: *mut Block) {
+        let done = CACHE.with(|cache| match cache.owner() {
+            // SAFETY: passed on.
+            Some(thread_heap) => unsafe { thread_heap.free_draining::<SLOTS>(class, block) },
+            None => false,
+        });
+        if !done {
+            // SAFETY: passed on.
+            unsafe { self.free_slower(class, block) };
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_slower(&self, class: ClassId, block: *mut Block) {
         CACHE.with(|cache| {
             if cache.phase() == Phase::New {
                 open_thread(cache);
@@ -212,8 +226,13 @@ unsafe impl GlobalAlloc for SpanAlloc {
         }
         // SAFETY: passed on.
         if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
-            // SAFETY: passed on.
-            unsafe { self.free_slow(class, block) };
+            if class.is_narrow() {
+                // SAFETY: passed on.
+                unsafe { self.free_slow::<1>(class, block) };
+            } else {
+                // SAFETY: passed on.
+                unsafe { self.free_slow::<WIDE_SLOTS>(class, block) };
+            }
         }
     }
 }

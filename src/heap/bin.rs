@@ -29,6 +29,7 @@ use crate::base::own::{OwnPtr, OwnU8, OwnU32, OwnU64};
 
 /// A bin.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Bin {
     pub(crate) current: OwnPtr<Hot>,
     pub(crate) partial: SpanList,

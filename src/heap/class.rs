@@ -32,19 +32,19 @@ pub(crate) const WIDE_SLOTS: usize = 4;
 
 /// The number of a size class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ClassId(u8);
+pub(crate) struct ClassId(u32);
 
 impl ClassId {
     /// All classes, smallest first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..CLASSES as u8).map(Self)
+        (0..CLASSES as u32).map(Self)
     }
 
     /// The class of a span's header byte.
     #[inline(always)]
     pub(crate) fn from_header(byte: u8) -> Self {
         debug_assert!((byte as usize) < CLASSES);
-        Self(byte)
+        Self(byte.into())
     }
 
     /// Below [`CLASSES`].
@@ -55,7 +55,7 @@ impl ClassId {
 
     #[inline(always)]
     pub(crate) fn header_byte(self) -> u8 {
-        self.0
+        self.0 as u8
     }
 
     #[inline]
@@ -63,10 +63,16 @@ impl ClassId {
         BLOCK_BYTES[self.index()] as usize
     }
 
+    /// Whether spans of this class are one slot.
+    #[inline(always)]
+    pub(crate) fn is_narrow(self) -> bool {
+        self.index() < NARROW_CLASSES
+    }
+
     /// How many slots a span of this class has.
     #[inline]
     pub(crate) fn slots(self) -> usize {
-        if self.index() < NARROW_CLASSES { 1 } else { WIDE_SLOTS }
+        if self.is_narrow() { 1 } else { WIDE_SLOTS }
     }
 
     /// How many blocks a span of this class has.
@@ -81,9 +87,9 @@ impl ClassId {
     pub(crate) fn of(layout: Layout) -> Option<Self> {
         let bytes = rounded(layout);
         if bytes <= NARROW_BYTES_MAX {
-            Some(Self(CLASS_OF_EIGHTHS[(bytes + 7) >> 3]))
+            Some(Self(CLASS_OF_EIGHTHS[(bytes + 7) >> 3].into()))
         } else if bytes <= SMALL_BYTES_MAX {
-            Some(Self(class_above_128(bytes) as u8))
+            Some(Self(class_above_128(bytes) as u32))
         } else {
             None
         }

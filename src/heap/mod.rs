@@ -114,17 +114,23 @@ impl<O: Os> Heap<O> {
     /// # Safety
     ///
     /// As for [`Cache::push`].
+    #[inline(always)]
     pub(crate) unsafe fn free_slow(&self, cache: &Cache, class: ClassId, block: *mut Block) {
         match cache.owner() {
             // SAFETY: passed on.
             Some(thread_heap) => unsafe { thread_heap.free(self, cache, class, block) },
-            None => {
-                // SAFETY: passed on.
-                let span = unsafe { Span::of_class(class, block) };
-                self.late.lock().count_free(class);
-                self.send(span, block, block, 1);
-            }
+            // SAFETY: passed on.
+            None => unsafe { self.free_late(class, block) },
         }
+    }
+
+    /// Frees for a thread without a heap.
+    #[cold]
+    unsafe fn free_late(&self, class: ClassId, block: *mut Block) {
+        // SAFETY: passed on.
+        let span = unsafe { Span::of_class(class, block) };
+        self.late.lock().count_free(class);
+        self.send(span, block, block, 1);
     }
 
     /// Pushes a chain of blocks to their span, which another thread owns or nobody.

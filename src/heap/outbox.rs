@@ -28,6 +28,8 @@ pub(crate) struct Batch {
     head: OwnPtr<Block>,
     tail: OwnPtr<Block>,
     blocks: OwnU32,
+    /// Blocks that may still come before the batch is sent.
+    room: OwnU32,
 }
 
 /// A thread's table of batches.
@@ -43,14 +45,35 @@ impl Outbox {
                     head: OwnPtr::new(ptr::null_mut()),
                     tail: OwnPtr::new(ptr::null_mut()),
                     blocks: OwnU32::new(0),
+                    room: OwnU32::new(0),
                 }
             }; BATCHES],
         )
     }
 
+    /// Adds a block of `span` if its batch is open and stays open; `false`, and
+    /// nothing done, otherwise.
+    ///
+    /// # Safety
+    ///
+    /// The block is `span`'s, free, and the caller's.
+    #[inline(always)]
+    pub(crate) unsafe fn try_add(&self, span: Span, block: *mut Block) -> bool {
+        let batch = self.batch(span);
+        let room = batch.room.get();
+        if batch.span.get() != span.link() || room <= 1 {
+            return false;
+        }
+        // SAFETY: the block is the caller's to link.
+        unsafe { (*block).next = batch.head.get() };
+        batch.head.set(block);
+        batch.blocks.add(1);
+        batch.room.set(room - 1);
+        true
+    }
+
     /// Adds a run of blocks of `span`, linked from `first` to `last`; `send` is
     /// called with each chain that must go.
-    #[inline]
     pub(crate) fn add(
         &self,
         span: Span,
@@ -59,10 +82,11 @@ impl Outbox {
         blocks: u32,
         mut send: impl FnMut(Span, *mut Block, *mut Block, u32),
     ) {
-        // The header's address divided by its size: neighbours in different places.
-        let Some(batch) = self.0.get((span.link().addr() >> 6) % BATCHES) else { return };
+        let batch = self.batch(span);
         if batch.span.get() != span.link() {
             batch.flush(&mut send);
+            let limit = BATCH_BYTES_MAX / span.class().block_bytes();
+            batch.room.set(limit.clamp(1, BATCH_BLOCKS_MAX) as u32);
             batch.span.set(span.link());
             batch.tail.set(last);
         }
@@ -70,10 +94,17 @@ impl Outbox {
         unsafe { (*last).next = batch.head.get() };
         batch.head.set(first);
         batch.blocks.add(blocks);
-        let limit = (BATCH_BYTES_MAX / span.class().block_bytes()).clamp(1, BATCH_BLOCKS_MAX);
-        if batch.blocks.get() as usize >= limit {
+        batch.room.set(batch.room.get().saturating_sub(blocks));
+        if batch.room.get() == 0 {
             batch.flush(&mut send);
         }
+    }
+
+    /// The place of `span`'s batch: by its header, neighbours in different ones.
+    #[inline(always)]
+    fn batch(&self, span: Span) -> &Batch {
+        // SAFETY: the index is below BATCHES.
+        unsafe { self.0.get_unchecked((span.link().addr() >> 6) % BATCHES) }
     }
 
     /// Sends every chain.

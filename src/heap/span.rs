@@ -336,6 +336,26 @@ impl Span {
         true
     }
 
+    /// Puts one block of the owner's on the local chain, unless the countdown would
+    /// run out: then nothing is done and `false` returned.
+    ///
+    /// # Safety
+    ///
+    /// The block is this span's and free, and the caller owns both.
+    #[inline(always)]
+    pub(crate) unsafe fn push_block(self, block: *mut Block) -> bool {
+        let hot = self.hot();
+        let left = hot.countdown.get();
+        if left <= 1 {
+            return false;
+        }
+        // SAFETY: the block is free and the caller's to link.
+        unsafe { (*block).next = hot.local.get() };
+        hot.local.set(block);
+        hot.countdown.set(left - 1);
+        true
+    }
+
     /// Takes what other threads freed; still counted out.
     pub(crate) fn take_remote(self) -> Chain {
         let view = self.cold().remote.take();

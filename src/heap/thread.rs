@@ -188,6 +188,38 @@ impl ThreadHeap {
         }
     }
 
+    /// The short way home, for a thread that only frees: while the bin drains, to
+    /// its own span or to an open batch of another's. `false`, and nothing done, for
+    /// everything else.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Cache::push`]; spans of `class` have `SLOTS` slots.
+    #[inline(always)]
+    pub(crate) unsafe fn free_draining<const SLOTS: usize>(
+        &self,
+        class: ClassId,
+        block: *mut Block,
+    ) -> bool {
+        let bin = self.bin(class);
+        if !bin.drains() {
+            return false;
+        }
+        // SAFETY: by the contract a block of a span of this class.
+        let span = unsafe { Span::of::<SLOTS>(block.cast()) };
+        let done = if ptr::eq(span.hot().owner.get(), self) {
+            // SAFETY: a free block of a span that this thread owns.
+            unsafe { span.push_block(block) }
+        } else {
+            // SAFETY: a free block of that span.
+            unsafe { self.outbox.try_add(span, block) }
+        };
+        if done {
+            bin.count_free();
+        }
+        done
+    }
+
     /// Frees a block of `class`, the cache's allowance for which is used up.
     ///
     /// # Safety
@@ -209,13 +241,11 @@ impl ThreadHeap {
             }
         }
         bin.count_free();
-        // SAFETY: by the contract a block of a span of this class.
-        let span = unsafe { Span::of_class(class, block) };
-        // SAFETY: as above.
-        unsafe { self.send_run(heap, span, block, block, 1) };
+        self.send_home(heap, class, Chain { head: block, blocks: 1 });
     }
 
     /// Makes room on the list of `class`, unless the bin starts to drain.
+    #[inline(never)]
     fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId) {
         let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
         let length = bin.settle(list);
@@ -267,35 +297,17 @@ impl ThreadHeap {
                 next = unsafe { (*last).next };
             }
             left -= run;
-            // SAFETY: a run of free blocks of that span.
-            unsafe { self.send_run(heap, span, first, last, run) };
-            first = next;
-        }
-    }
-
-    /// Gives a run of free blocks, linked from `first` to `last`, back to `span`.
-    ///
-    /// # Safety
-    ///
-    /// The blocks are the span's, free, and the caller's.
-    #[inline]
-    unsafe fn send_run<O: Os>(
-        &self,
-        heap: &Heap<O>,
-        span: Span,
-        first: *mut Block,
-        last: *mut Block,
-        blocks: u32,
-    ) {
-        if ptr::eq(span.hot().owner.get(), self) {
-            // SAFETY: passed on; the owner is this heap.
-            if unsafe { span.push_local(first, last, blocks) } {
-                self.review(heap, span, false);
+            if ptr::eq(span.hot().owner.get(), self) {
+                // SAFETY: a run of free blocks of a span that this thread owns.
+                if unsafe { span.push_local(first, last, run) } {
+                    self.review(heap, span, false);
+                }
+            } else {
+                self.outbox.add(span, first, last, run, |span, head, tail, blocks| {
+                    heap.send(span, head, tail, blocks);
+                });
             }
-        } else {
-            self.outbox.add(span, first, last, blocks, |span, head, tail, blocks| {
-                heap.send(span, head, tail, blocks);
-            });
+            first = next;
         }
     }
 
@@ -344,6 +356,7 @@ impl ThreadHeap {
     /// Looks at a span after frees: links it when it is worth it, retires it when
     /// it is empty, and sets when to look again (invariant 3). `mail` says that
     /// this handles the span's message.
+    #[inline(never)]
     pub(crate) fn review<O: Os>(&self, heap: &Heap<O>, span: Span, mail: bool) {
         let remote = &span.cold().remote;
         if span.place() == Place::Current {
