@@ -13,7 +13,7 @@ mod collections;
 mod global;
 mod heap;
 #[cfg(feature = "profile")]
-mod profile;
+pub mod profile;
 mod report;
 mod sys;
 
