@@ -14,7 +14,7 @@ mod global;
 mod heap;
 #[cfg(feature = "profile")]
 pub mod profile;
-mod report;
+pub mod report;
 mod sys;
 
 pub use global::SpanAlloc;

@@ -36,7 +36,7 @@ pub fn capture() -> Profile {
                 Mode::FramePointers => Unwinding::FramePointers,
             },
             sites: sites(recorder),
-            sizes: sizes(recorder),
+            sizes: sizes(),
             modules: loaded_modules(),
             losses: losses(recorder),
             profiler_bytes: super::memory_bytes() as u64,
@@ -69,9 +69,10 @@ fn sites(recorder: &Recorder) -> Vec<Site> {
     all_sites.into_iter().map(site).collect()
 }
 
-fn sizes(recorder: &Recorder) -> Vec<BlockSize> {
+/// What was sampled of each block size, ascending.
+pub(crate) fn sizes() -> Vec<BlockSize> {
     let mut sizes = Vec::new();
-    recorder.classes.for_each(|row| {
+    super::PROFILER.classes.for_each(|row| {
         sizes.push(BlockSize {
             block_bytes: row.block_bytes,
             allocated: amount(&row.alloc),

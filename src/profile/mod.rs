@@ -41,6 +41,7 @@ use recorder::Recorder;
 use sums::Weight;
 
 pub use capture::capture;
+pub(crate) use capture::sizes;
 pub use snapshot::{Amount, BlockSize, Losses, Module, Profile, Site, Unwinding};
 
 static INTERVAL_BYTES: AtomicU64 = AtomicU64::new(0);

@@ -1,0 +1,81 @@
+//! The largest sites as text.
+
+use std::fmt;
+
+use super::calls::{Call, Weight, calls};
+use super::units::{Bytes, count, percent};
+use crate::profile::{self, Profile};
+
+/// The largest sites of a profile; displays as text.
+///
+/// Each row gives its value with the relative standard error, about `1/√samples`,
+/// its share of the total, the number of samples it rests on, and its stack from
+/// the allocating function outwards.
+#[derive(Clone, Debug)]
+pub struct Top {
+    weight: Weight,
+    total: u64,
+    calls: Vec<Call>,
+    sites: usize,
+}
+
+impl Profile {
+    /// The `n` sites with the largest value, to be displayed.
+    ///
+    /// Resolves names on the first report of a profile: that reads the files of
+    /// the modules.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use spanalloc::report::Weight;
+    ///
+    /// println!("{}", spanalloc::profile::capture().top(10, Weight::InUseBytes));
+    /// ```
+    pub fn top(&self, n: usize, weight: Weight) -> Top {
+        profile::quietly(|| {
+            let mut calls = calls(self, weight);
+            let total = calls.iter().map(|call| call.value(weight)).sum();
+            let sites = calls.len();
+            calls.truncate(n);
+            Top { weight, total, calls, sites }
+        })
+    }
+}
+
+/// Frames shown of a stack; the rest is counted.
+const FRAMES_SHOWN: usize = 8;
+
+impl fmt::Display for Top {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.calls.len();
+        let total = self.weight.figure(self.total);
+        let title = self.weight.title();
+        writeln!(f, "{title}: {total} in {} sites, the largest {shown}:", self.sites)?;
+        for call in self.calls.iter().filter(|call| call.value(self.weight) != 0) {
+            self.row(f, call)?;
+        }
+        Ok(())
+    }
+}
+
+impl Top {
+    fn row(&self, f: &mut fmt::Formatter<'_>, call: &Call) -> fmt::Result {
+        let (value, amount) = (call.value(self.weight), call.amount(self.weight));
+        let share = (self.total != 0).then(|| value as f64 / self.total as f64);
+        let error = amount.relative_error() * 100.0;
+        let (value, share) = (self.weight.figure(value), percent(share));
+        writeln!(f, "{value:>12} ±{error:.0}% {share:>7}  {} samples", count(amount.samples, 9))?;
+        for frame in call.frames.iter().take(FRAMES_SHOWN) {
+            write!(f, "{:15}{}", "", frame.function)?;
+            if let (Some(file), Some(line)) = (&frame.file, frame.line) {
+                write!(f, " ({file}:{line})")?;
+            }
+            writeln!(f)?;
+        }
+        match call.frames.len().saturating_sub(FRAMES_SHOWN) {
+            0 => Ok(()),
+            more => writeln!(f, "{:15}… {more} more", ""),
+        }
+    }
+}
