@@ -5,14 +5,16 @@
 //! inherits the handler but has another process id, and leaves the files to its
 //! parent.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::config;
 use super::dump::dump;
-use crate::base::lock::Lock;
+use crate::sys::lock::Lock;
 use crate::sys::stderr::Line;
 
 static AT_EXIT: Lock<Option<AtExit>> = Lock::new(None);
@@ -40,7 +42,7 @@ struct AtExit {
 /// spanalloc::dump_at_exit("flamegraphs/my-app");
 /// ```
 pub fn dump_at_exit(prefix: impl AsRef<Path>) {
-    arm(prefix.as_ref(), false);
+    quietly(|| arm(prefix.as_ref(), false));
 }
 
 fn arm(prefix: &Path, by_environment: bool) {
@@ -78,15 +80,22 @@ extern "C" fn run() {
 /// Runs before `main`: what the environment asks for.
 extern "C" fn start() {
     // Wakes the allocator, which then knows the interval it was built with.
-    drop(std::hint::black_box(Box::new(0_u8)));
+    quietly(|| drop(std::hint::black_box(Box::new(0_u8))));
     #[cfg(feature = "profile")]
     crate::profile::prepare();
     let Some(variable) = config::variable() else { return };
     let asked = config::parse(variable, config::Problem::report);
     if let Some(prefix) = asked.dump {
-        use std::os::unix::ffi::OsStrExt;
-        arm(Path::new(std::ffi::OsStr::from_bytes(prefix)), true);
+        quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
     }
+}
+
+/// Runs `work` without sampling what it allocates.
+fn quietly<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "profile")]
+    return crate::profile::quietly(work);
+    #[cfg(not(feature = "profile"))]
+    work()
 }
 
 /// The dynamic loader calls what this section lists, after the C library's own

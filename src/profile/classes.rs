@@ -8,7 +8,7 @@
 //!    probing from its hash.
 
 use super::sums::Sums;
-use crate::base::lock::Lock;
+use crate::sys::lock::Lock;
 
 const ROWS: usize = 1024;
 /// Block sizes up to this have a row of their own.

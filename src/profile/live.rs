@@ -12,7 +12,7 @@
 use super::memory::{Table, Zeroed};
 use super::sites::SiteId;
 use super::sums::{Sums, Weight};
-use crate::base::lock::Lock;
+use crate::sys::lock::Lock;
 
 const SHARDS: usize = 32;
 const SLOTS_MIN: usize = 128;

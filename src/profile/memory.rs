@@ -71,7 +71,9 @@ impl<T: Zeroed> Table<T> {
             return false;
         }
         // SAFETY: `len < capacity` after the reservation (invariants 1 and 2).
-        unsafe { self.start.add(self.len).write(value) };
+        let place = unsafe { self.start.add(self.len) };
+        // SAFETY: as above; the place is inside the mapping and aligned.
+        unsafe { place.write(value) };
         self.len += 1;
         true
     }

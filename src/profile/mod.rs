@@ -202,9 +202,7 @@ pub(crate) fn before_fork() {
 /// Ends what [`before_fork`] began, in the parent.
 pub(crate) fn after_fork_parent() {
     if THREAD.with(|thread| thread.forking.replace(false)) {
-        // SAFETY: `before_fork` held all on this thread, once per setting of
-        // `forking`.
-        unsafe { PROFILER.release_all() };
+        PROFILER.release_all();
         drop(Busy(()));
     }
 }

@@ -1,6 +1,5 @@
 //! The tables of one profiler, and what an allocation and a free do to them.
 
-use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::classes::Classes;
@@ -8,7 +7,7 @@ use super::live::{Inserted, Live, Sample};
 use super::sites::Sites;
 use super::stack::{Ending, Walker};
 use super::sums::Weight;
-use crate::base::lock::Lock;
+use crate::sys::lock::Lock;
 
 /// A profiler.
 pub(super) struct Recorder {
@@ -146,32 +145,21 @@ impl Recorder {
         hold(self.classes.locks());
     }
 
-    /// # Safety
-    /// This thread, or the one it is the fork of, called
-    /// [`hold_all`](Self::hold_all) and released nothing since.
-    pub(super) unsafe fn release_all(&self) {
-        // SAFETY: the caller's contract.
-        unsafe { release(self.walker.unwinders.locks()) };
-        // SAFETY: the caller's contract.
-        unsafe { release(self.sites.locks()) };
-        // SAFETY: the caller's contract.
-        unsafe { release(self.live.locks()) };
-        // SAFETY: the caller's contract.
-        unsafe { release(self.classes.locks()) };
+    /// Ends what [`hold_all`](Self::hold_all) began.
+    pub(super) fn release_all(&self) {
+        release(self.walker.unwinders.locks());
+        release(self.sites.locks());
+        release(self.live.locks());
+        release(self.classes.locks());
     }
 }
 
 fn hold<'a, T: 'a>(locks: impl Iterator<Item = &'a Lock<T>>) {
-    locks.for_each(|lock| mem::forget(lock.lock()));
+    locks.for_each(Lock::acquire);
 }
 
-/// # Safety
-/// [`hold`] took these locks for this thread.
-unsafe fn release<'a, T: 'a>(locks: impl Iterator<Item = &'a Lock<T>>) {
-    for lock in locks {
-        // SAFETY: the caller's contract: `hold` forgot the guard.
-        unsafe { lock.release_forgotten() };
-    }
+fn release<'a, T: 'a>(locks: impl Iterator<Item = &'a Lock<T>>) {
+    locks.for_each(Lock::release);
 }
 
 #[cfg(test)]
@@ -224,8 +212,7 @@ mod tests {
         let recorder = Recorder::new();
         recorder.hold_all();
         assert!(recorder.sites.locks().all(|lock| lock.try_lock().is_none()));
-        // SAFETY: held above.
-        unsafe { recorder.release_all() };
+        recorder.release_all();
         recorder.allocated(16, Weight::new(8, 1), 8, 8, &[1]);
         assert_eq!(totals(&recorder).0.samples, 1);
     }

@@ -12,7 +12,7 @@
 
 use super::memory::{Table, Zeroed};
 use super::sums::Sums;
-use crate::base::lock::Lock;
+use crate::sys::lock::Lock;
 
 const SHARDS: usize = 16;
 const SLOTS_MIN: usize = 256;

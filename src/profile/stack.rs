@@ -153,7 +153,7 @@ fn along_frame_pointers(from: Registers, frames: &mut [u64]) -> usize {
     let top = stack::top(from.sp);
     let (mut low, mut pointer) = (from.sp, from.fp);
     for (depth, frame) in frames.iter_mut().enumerate() {
-        if pointer < low || pointer % 8 != 0 || pointer.saturating_add(16) > top {
+        if pointer < low || !pointer.is_multiple_of(8) || pointer.saturating_add(16) > top {
             return depth;
         }
         // SAFETY: between the stack pointer of a caller of this function and the

@@ -24,7 +24,7 @@ use framehop::{
     UnwindRegsNative, Unwinder, UnwinderNative,
 };
 
-use crate::base::lock::Lock;
+use crate::sys::lock::Lock;
 use crate::sys::modules::{self, LoadedModule, Table};
 use crate::sys::stack::{self, Registers};
 
@@ -173,7 +173,7 @@ impl Slot {
         let top = stack::top(from.sp);
         let readable = from.sp..top.saturating_sub(7);
         let mut read = |address: u64| {
-            if address % 8 != 0 || !readable.contains(&address) {
+            if !address.is_multiple_of(8) || !readable.contains(&address) {
                 return Err(());
             }
             // SAFETY: between the stack pointer of a caller of this function and

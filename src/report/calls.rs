@@ -115,28 +115,61 @@ fn add(sum: &mut Amount, one: &Amount) {
     sum.block_bytes += one.block_bytes;
 }
 
-/// The frames of a stack, leaf first, without those of the allocator.
+/// The frames of a stack, leaf first, without those of the allocator and those
+/// in which the C library starts a thread or `main`.
 fn named(addresses: &[u64], symbols: &Symbols) -> Vec<Frame> {
     let all: Vec<Frame> =
         addresses.iter().flat_map(|address| symbols.frames(*address)).cloned().collect();
-    let own = all.iter().take_while(|frame| is_own(&frame.function)).count();
-    if own < all.len() {
-        return all[own..].to_vec();
+    let own = own_frames(&all);
+    let end = all.iter().rposition(|frame| !is_start(&frame.function)).map_or(0, |at| at + 1);
+    if own < end {
+        return all[own..end].to_vec();
     }
     let unknown = Frame { function: "[stack unknown]".into(), file: None, line: None };
     all.last().map_or_else(|| vec![unknown], |root| vec![root.clone()])
 }
 
+/// Whether a function at the root is the C library's. Walks along frame pointers
+/// end before these; leaving them out makes such stacks equal to whole ones.
+fn is_start(function: &str) -> bool {
+    const START: [&str; 8] = [
+        "_start",
+        "__libc_start",
+        "libc.so",
+        "libc-",
+        "ld-musl",
+        "__clone",
+        "clone3",
+        "start_thread",
+    ];
+    function == "clone" || START.iter().any(|start| function.starts_with(start))
+}
+
+/// How many frames at the leaf are the allocator's. Those of the standard library
+/// that it runs in between are its own only below one of its own.
+fn own_frames(leaf_first: &[Frame]) -> usize {
+    let mut own = 0;
+    for (depth, frame) in leaf_first.iter().enumerate() {
+        if is_own(&frame.function) {
+            own = depth + 1;
+        } else if !frame.function.starts_with("std::thread::local::LocalKey<") {
+            break;
+        }
+    }
+    own
+}
+
 /// Whether a function belongs to the way from `alloc` to the sampler rather than
 /// to the program.
 fn is_own(function: &str) -> bool {
-    const OWN: [&str; 13] = [
+    const OWN: [&str; 14] = [
         "spanalloc::base::",
         "spanalloc::global::",
         "spanalloc::heap::",
         "spanalloc::profile::",
         "spanalloc::sys::",
         "alloc::alloc::",
+        "alloc::boxed::box_new_uninit",
         "__rust_alloc",
         "__rust_realloc",
         "__rustc::__rust_alloc",
@@ -158,6 +191,23 @@ fn is_own(function: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_allocators_use_of_the_library_is_trimmed() {
+        let frame = |name: &str| Frame { function: name.into(), file: None, line: None };
+        let with = "std::thread::local::LocalKey<T>::with";
+        let stack = [with, "spanalloc::global::alloc", "__rust_alloc", with, "app::run"];
+        assert_eq!(own_frames(&stack.map(frame)), 3);
+        assert_eq!(own_frames(&[with, "app::run"].map(frame)), 0);
+    }
+
+    #[test]
+    fn the_c_librarys_start_is_known() {
+        for start in ["_start", "__libc_start_main", "libc.so.6+0x27249", "__clone3"] {
+            assert!(is_start(start), "{start}");
+        }
+        assert!(!is_start("main") && !is_start("clone_all"));
+    }
 
     #[test]
     fn the_allocators_own_frames_are_known() {

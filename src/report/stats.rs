@@ -13,20 +13,20 @@
 pub struct Stats {
     /// One row per size class, ascending.
     pub classes: Vec<ClassStats>,
-    /// Blocks too large for a class, which have a span each.
-    pub large: ClassStats,
+    /// Blocks too large for a class, which have a span each, by size, ascending.
+    pub large: Vec<ClassStats>,
     /// Where the process's memory is.
     pub memory: Memory,
 }
 
-/// What was counted for one size class, or for all large blocks.
+/// What was counted for one size class, or for large blocks of a range of sizes.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "profile", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ClassStats {
-    /// Size of a block; 0 for large blocks, which have many.
+    /// Size of a block; the largest of the row for large blocks, 0 for a sum.
     pub block_bytes: u64,
-    /// Size of a span; 0 for large blocks.
+    /// Size of a span; as `block_bytes` for large blocks.
     pub span_bytes: u64,
     /// Blocks in a span; 1 for large blocks.
     pub blocks_per_span: u64,
@@ -39,8 +39,6 @@ pub struct ClassStats {
     /// Bytes of these blocks, by the size of the block rather than by what was
     /// asked for. Exact.
     pub live_bytes: u64,
-    /// Bytes of all blocks allocated so far, by the size of the block. Exact.
-    pub alloc_bytes: u64,
     /// Times that a thread's list of blocks ran out and was filled again; every
     /// allocation of a large block is one.
     pub refills: u64,
@@ -92,15 +90,14 @@ pub struct Memory {
 
 impl Stats {
     /// The sum over all classes and large blocks. `block_bytes`, `span_bytes` and
-    /// `blocks_per_span` are 0, since they differ.
+    /// `blocks_per_span` are 0, since they differ, and nothing is estimated.
     pub fn total(&self) -> ClassStats {
         let mut total = ClassStats::default();
-        for row in self.classes.iter().chain([&self.large]) {
+        for row in self.classes.iter().chain(&self.large) {
             total.allocs += row.allocs;
             total.frees += row.frees;
             total.live_blocks += row.live_blocks;
             total.live_bytes += row.live_bytes;
-            total.alloc_bytes += row.alloc_bytes;
             total.refills += row.refills;
             total.spans += row.spans;
             total.remote_frees += row.remote_frees;
@@ -108,16 +105,16 @@ impl Stats {
         total
     }
 
-    /// Adds what the profiler sampled of each block size.
+    /// Adds what the profiler sampled of each block size, which come ascending.
     #[cfg(feature = "profile")]
     pub(crate) fn set_requested(&mut self, sizes: &[crate::profile::BlockSize]) {
-        let largest = self.classes.last().map_or(0, |class| class.block_bytes);
-        for class in &mut self.classes {
-            let same = |size: &&crate::profile::BlockSize| size.block_bytes == class.block_bytes;
-            class.requested = Requested::of(sizes.iter().filter(same));
+        let mut rest = sizes;
+        for row in self.classes.iter_mut().chain(&mut self.large) {
+            let fits = rest.partition_point(|size| size.block_bytes <= row.block_bytes);
+            let (inside, larger) = rest.split_at(fits);
+            row.requested = Requested::of(inside);
+            rest = larger;
         }
-        self.large.requested =
-            Requested::of(sizes.iter().filter(|size| size.block_bytes > largest));
     }
 }
 
@@ -132,7 +129,7 @@ impl ClassStats {
 
 #[cfg(feature = "profile")]
 impl Requested {
-    fn of<'a>(sizes: impl Iterator<Item = &'a crate::profile::BlockSize>) -> Option<Self> {
+    fn of(sizes: &[crate::profile::BlockSize]) -> Option<Self> {
         let (mut samples, mut objects, mut bytes, mut block_bytes) = (0, 0, 0, 0);
         for size in sizes {
             samples += size.allocated.samples;
@@ -178,8 +175,11 @@ mod tests {
             live_blocks: allocs - frees,
             ..ClassStats::default()
         };
-        let stats =
-            Stats { classes: vec![row(5, 1), row(7, 7)], large: row(2, 1), ..Stats::default() };
+        let stats = Stats {
+            classes: vec![row(5, 1), row(7, 7)],
+            large: vec![row(2, 1)],
+            ..Stats::default()
+        };
         let total = stats.total();
         assert_eq!((total.allocs, total.frees, total.live_blocks), (14, 9, 5));
     }
@@ -202,11 +202,16 @@ mod tests {
             BlockSize { block_bytes, allocated, in_use: Amount::default() }
         };
         let class = |block_bytes| ClassStats { block_bytes, ..ClassStats::default() };
-        let mut stats = Stats { classes: vec![class(16), class(32)], ..Stats::default() };
-        stats.set_requested(&[size(32, 10, 240), size(4096, 1, 4000), size(8192, 1, 8000)]);
+        let mut stats = Stats {
+            classes: vec![class(16), class(32)],
+            large: vec![class(65_536), class(131_072)],
+            ..Stats::default()
+        };
+        stats.set_requested(&[size(32, 10, 240), size(40_960, 1, 40_000), size(65_536, 1, 60_000)]);
         assert_eq!(stats.classes[0].requested, None);
         let requested = stats.classes[1].requested.unwrap();
         assert_eq!((requested.mean_bytes, requested.waste, requested.exact), (24.0, 0.25, true));
-        assert_eq!(stats.large.requested.unwrap().mean_bytes, 6000.0);
+        assert_eq!(stats.large[0].requested.unwrap().mean_bytes, 50_000.0);
+        assert_eq!(stats.large[1].requested, None);
     }
 }

@@ -7,10 +7,10 @@ use super::units::{Bytes, count, percent};
 
 /// Headings with the width of their columns; two blanks separate columns.
 const COLUMNS: [(&str, usize); 11] = [
-    ("block", 8),
+    ("block", 9),
     ("allocs", 11),
     ("frees", 11),
-    ("live", 9),
+    ("live", 8),
     ("live bytes", 10),
     ("refills", 8),
     ("hits", 6),
@@ -36,8 +36,8 @@ impl fmt::Display for Stats {
         for class in self.classes.iter().filter(|class| class.allocs != 0) {
             row(f, Bytes(class.block_bytes).to_string(), class)?;
         }
-        if self.large.allocs != 0 {
-            row(f, "large".to_owned(), &self.large)?;
+        for large in self.large.iter().filter(|large| large.allocs != 0) {
+            row(f, format!("≤{}", Bytes(large.block_bytes)), large)?;
         }
         writeln!(f, "{}", "-".repeat(WIDTH))?;
         row(f, "total".to_owned(), &self.total())?;
@@ -83,7 +83,7 @@ fn row(f: &mut fmt::Formatter<'_>, name: String, class: &ClassStats) -> fmt::Res
 }
 
 fn sampled(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
-    let rows = || stats.classes.iter().chain([&stats.large]).filter_map(|class| class.requested);
+    let rows = || stats.classes.iter().chain(&stats.large).filter_map(|class| class.requested);
     if rows().next().is_none() {
         return writeln!(f, "asked, waste: not sampled; everything else is exact");
     }
@@ -102,20 +102,15 @@ fn percentiles(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
     let Ok(mut sizes) = hdrhistogram::Histogram::<u64>::new_with_max(LARGEST_BYTES, 3) else {
         return Ok(());
     };
-    for class in stats.classes.iter().chain([&stats.large]).filter(|class| class.allocs != 0) {
-        // Large blocks are known by their mean size alone.
-        let bytes = match class.block_bytes {
-            0 => class.alloc_bytes / class.allocs,
-            bytes => bytes,
-        };
-        sizes.saturating_record_n(bytes, class.allocs);
+    for class in stats.classes.iter().chain(&stats.large).filter(|class| class.allocs != 0) {
+        sizes.saturating_record_n(class.block_bytes, class.allocs);
     }
     if sizes.is_empty() {
         return Ok(());
     }
     let at = |quantile| Bytes(sizes.value_at_quantile(quantile));
     write!(f, "block size by allocations: p50 {}, p90 {}", at(0.5), at(0.9))?;
-    writeln!(f, ", p99 {}, max {} (large blocks by their mean)", at(0.99), Bytes(sizes.max()))
+    writeln!(f, ", p99 {}, max {}", at(0.99), Bytes(sizes.max()))
 }
 
 #[cfg(not(feature = "profile"))]
@@ -156,7 +151,6 @@ mod tests {
             frees: allocs / 2,
             live_blocks: allocs - allocs / 2,
             live_bytes: (allocs - allocs / 2).saturating_mul(block_bytes),
-            alloc_bytes: allocs.saturating_mul(block_bytes),
             refills: allocs / 9,
             spans: allocs / 1000,
             remote_frees: allocs / 3,
@@ -165,7 +159,7 @@ mod tests {
         let memory = Memory { resident: 1 << 30, live: 1 << 29, ..Memory::default() };
         Stats {
             classes: vec![class(32, 1000 * scale), class(48, 0), class(32_768, 7 * scale)],
-            large: ClassStats { alloc_bytes: 3 << 20, ..class(0, 3) },
+            large: vec![class(1 << 20, 3)],
             memory,
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::calls::{Call, Weight, calls};
-use super::units::{Bytes, count, percent};
+use super::units::{count, percent};
 use crate::profile::{self, Profile};
 
 /// The largest sites of a profile; displays as text.

@@ -11,6 +11,8 @@
 use core::arch::asm;
 use core::cell::Cell;
 
+use super::os::keep_errno;
+
 /// What remains of a return address when a signature above its 48 bits, as
 /// AArch64 has it, is cut off.
 pub(crate) const ADDRESS_MASK: u64 = u64::MAX >> 16;
@@ -113,7 +115,7 @@ fn bounds(sp: u64) -> (u64, u64) {
     if sp < name && name - sp < MAIN_STACK_BYTES_SURE {
         return (name - MAIN_STACK_BYTES_SURE, name & !7);
     }
-    thread_bounds().unwrap_or((u64::MAX, u64::MAX))
+    keep_errno(thread_bounds).unwrap_or((u64::MAX, u64::MAX))
 }
 
 fn thread_bounds() -> Option<(u64, u64)> {
