@@ -1,8 +1,11 @@
-//! The heap profiler: from "this block is sampled" to a capture.
+//! The heap profiler: which allocation sites allocate, and hold, how much.
 //!
-//! A *sample* is a block that the heap chose, its stack and its *weight* (how
-//! many objects it stands for). Samples with the same stack form a *site*. What
-//! is kept lies in tables of their own pages:
+//! The allocator *samples* one block per so many bytes, at random. The stack of
+//! each is kept with a *weight*, how many objects it stands for; stacks that are
+//! equal form a *site*. [`start()`] and [`stop()`] switch sampling while the
+//! program runs, [`capture()`] takes what was gathered.
+//!
+//! What is kept lies in tables of their own pages:
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
@@ -13,11 +16,11 @@
 //! An allocation walks the stack, adds to `sites` and `classes`, and enters
 //! `live`; a free takes its entry from `live` and subtracts. One lock is held at
 //! a time, none while walking. Nothing here allocates from the heap but
-//! [`prepare`], [`start`] and [`capture`], which run in ordinary code with
-//! sampling suppressed on their thread.
+//! `prepare`, `start` and `capture`, which run in ordinary code with sampling
+//! suppressed on their thread.
 //!
 //! Invariants
-//! 1. While [`Thread::busy`] is set this thread may hold a lock of the profiler,
+//! 1. While `Thread::busy` is set this thread may hold a lock of the profiler,
 //!    so whoever finds it set takes none by waiting. A signal handler that
 //!    allocates is such a finder.
 
