@@ -157,3 +157,56 @@ pub struct Losses {
     /// Modules whose unwind tables are missing or could not be used.
     pub modules_without_unwind_table: u64,
 }
+
+#[cfg(test)]
+impl Profile {
+    /// A profile without modules, so that a frame is named by its address less
+    /// one: of each site its frames, objects allocated, and objects in use, of 10
+    /// bytes each; two samples stand for three objects.
+    pub(crate) fn of_sites(sites: &[(&[u64], u64, u64)]) -> Self {
+        let amount = |objects: u64| Amount {
+            samples: objects * 2 / 3,
+            objects,
+            bytes: objects * 10,
+            block_bytes: objects * 16,
+        };
+        let site = |(frames, allocated, in_use): &(&[u64], u64, u64)| Site {
+            frames: frames.to_vec(),
+            allocated: amount(*allocated),
+            in_use: amount(*in_use),
+        };
+        Self {
+            interval_bytes: 4096,
+            unwinding: Unwinding::UnwindTables,
+            sites: sites.iter().map(site).collect(),
+            sizes: Vec::new(),
+            modules: Vec::new(),
+            losses: Losses::default(),
+            profiler_bytes: 0,
+            symbols: OnceLock::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_falls_with_the_samples_and_is_none_for_exact_amounts() {
+        let amount = |samples, objects| Amount { samples, objects, ..Amount::default() };
+        assert_eq!(amount(100, 5000).relative_error(), 0.1);
+        assert_eq!(amount(7, 7).relative_error(), 0.0);
+        assert_eq!(amount(0, 0).relative_error(), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_profile_survives_json() {
+        let profile = Profile::of_sites(&[(&[3, 2], 30, 6)]);
+        let text = serde_json::to_string(&profile).unwrap();
+        let read: Profile = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.sites[0].frames, [3, 2]);
+        assert_eq!(read.sites[0].in_use, profile.sites[0].in_use);
+        assert_eq!(read.unwinding, Unwinding::UnwindTables);
+    }
+}

@@ -88,3 +88,34 @@ fn empty(title: &str, subtitle: &str) -> String {
 "##
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn svg(profile: &Profile) -> String {
+        let mut out = Vec::new();
+        profile.write_flamegraph(Weight::AllocatedBytes, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_subtitle_gives_total_samples_interval_and_mode() {
+        let svg = svg(&Profile::of_sites(&[(&[0x11, 2], 300, 0)]));
+        let expected = "total 2.93 KiB; 200 samples, one per 4.00 KiB; stacks by unwind tables";
+        assert!(svg.contains(expected));
+        assert!(svg.contains("3,000 bytes"));
+    }
+
+    #[test]
+    fn the_same_profile_gives_the_same_bytes() {
+        let profile = || Profile::of_sites(&[(&[0x11, 2], 3, 0), (&[0x21, 2], 30, 6)]);
+        assert_eq!(svg(&profile()), svg(&profile()));
+    }
+
+    #[test]
+    fn an_empty_profile_is_a_picture_too() {
+        let svg = svg(&Profile::of_sites(&[]));
+        assert!(svg.contains("There were no samples.") && svg.ends_with("</svg>\n"));
+    }
+}

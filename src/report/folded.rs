@@ -71,4 +71,17 @@ mod tests {
         push_escaped(&mut text, "<[u8; 32] as Foo>::bar");
         assert_eq!(text, "<[u8, 32] as Foo>::bar");
     }
+
+    #[test]
+    fn stacks_are_written_from_the_root_and_the_largest_first() {
+        let profile = Profile::of_sites(&[(&[0x11, 2], 3, 0), (&[0x21, 2], 30, 6)]);
+        assert_eq!(folded(&profile, Weight::AllocatedBytes), "0x1;0x20 300\n0x1;0x10 30\n");
+        assert_eq!(folded(&profile, Weight::InUseObjects), "0x1;0x20 6\n");
+    }
+
+    #[test]
+    fn stacks_of_equal_names_are_one() {
+        let profile = Profile::of_sites(&[(&[0x11, 2], 3, 3), (&[0x11, 2], 6, 0)]);
+        assert_eq!(folded(&profile, Weight::AllocatedObjects), "0x1;0x10 9\n");
+    }
 }

@@ -79,3 +79,34 @@ impl Top {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_carry_value_error_share_samples_and_stack() {
+        let profile = Profile::of_sites(&[(&[0x11, 2], 150, 0), (&[0x21, 2], 450, 6)]);
+        let text = profile.top(1, Weight::AllocatedBytes).to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "Bytes allocated: 5.86 KiB in 2 sites, the largest 1:");
+        let row: Vec<_> = lines[1].split_whitespace().collect();
+        assert_eq!(row, ["4.39", "KiB", "±6%", "75.0%", "300", "samples"]);
+        assert_eq!(lines[2].trim(), "0x20");
+        assert_eq!(lines[3].trim(), "0x1");
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn deep_stacks_are_cut_and_say_so() {
+        let frames: Vec<u64> = (1..=20).collect();
+        let text = Profile::of_sites(&[(&frames, 3, 3)]).top(5, Weight::InUseObjects).to_string();
+        assert!(text.contains("… 12 more"), "{text}");
+    }
+
+    #[test]
+    fn sites_without_a_value_are_left_out() {
+        let text = Profile::of_sites(&[(&[2], 3, 0)]).top(5, Weight::InUseBytes).to_string();
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
