@@ -13,8 +13,8 @@ mod collections;
 mod global;
 mod heap;
 #[cfg(feature = "profile")]
-mod profile;
-mod report;
+pub mod profile;
+pub mod report;
 mod sys;
 
 pub use global::SpanAlloc;

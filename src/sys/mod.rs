@@ -2,7 +2,12 @@
 
 pub(crate) mod fatal;
 pub(crate) mod lock;
+#[cfg(feature = "profile")]
+pub(crate) mod modules;
 pub(crate) mod os;
+#[cfg(feature = "profile")]
+pub(crate) mod stack;
+pub(crate) mod stderr;
 pub(crate) mod thread;
 
 pub(crate) use os::{map, unmap};

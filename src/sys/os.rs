@@ -128,7 +128,7 @@ fn mmap(at: *mut u8, bytes: usize, flags: i32) -> Option<NonNull<u8>> {
 }
 
 /// The allocator must not be seen in `errno`: callers read it after a `drop`.
-fn keep_errno<R>(call: impl FnOnce() -> R) -> R {
+pub(super) fn keep_errno<R>(call: impl FnOnce() -> R) -> R {
     // SAFETY: the location is this thread's own, live for its lifetime.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
