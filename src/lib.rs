@@ -17,4 +17,5 @@ pub mod profile;
 pub mod report;
 mod sys;
 
-pub use global::SpanAlloc;
+pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
+pub use report::Stats;

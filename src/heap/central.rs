@@ -94,7 +94,7 @@ impl<O: Os> Heap<O> {
         central.threads += 1;
         // SAFETY: as above.
         let opened = unsafe { &*thread_heap };
-        opened.seed(self.seed.wrapping_add(central.threads).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        opened.seed(self.os.entropy() ^ central.threads);
         opened.mailbox.open();
         opened.cache.set(ptr::from_ref(cache).cast_mut());
         cache.attach(thread_heap);
@@ -106,7 +106,7 @@ impl<O: Os> Heap<O> {
         let central = self.central.lock();
         let address = ptr::from_ref(thread_heap).cast_mut();
         central.enrol(address);
-        thread_heap.seed(self.seed);
+        thread_heap.seed(self.os.entropy());
         thread_heap.cache.set(ptr::from_ref(cache).cast_mut());
         cache.attach(address);
     }

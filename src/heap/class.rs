@@ -2,8 +2,8 @@
 //!
 //! Rust states a block's alignment, so a class need not be a multiple of 16: 24
 //! bytes take 24. Eight steps to a doubling waste 12.5 % at worst. Uniform sizes
-//! lose 2.4 % of the bytes to rounding, against 3.9 % for Go's 67 classes and
-//! 6.8 % for four steps to a doubling.
+//! up to 32 KiB lose 4 % of their bytes to rounding, half of what four steps to a
+//! doubling lose.
 //!
 //! # Invariants
 //!
@@ -191,13 +191,13 @@ mod tests {
             assert!(below < here && here % 8 == 0);
             assert!(here <= 128 || here - below <= below / 8, "{below} → {here}");
         }
-        let mean = (1..=SMALL_BYTES_MAX)
-            .map(|size| {
-                let layout = Layout::from_size_align(size, 1).unwrap();
-                1.0 - size as f64 / ClassId::of(layout).unwrap().block_bytes() as f64
-            })
-            .sum::<f64>()
-            / SMALL_BYTES_MAX as f64;
-        assert!(mean < 0.035, "mean waste {mean}");
+        let (mut asked, mut given) = (0, 0);
+        for size in 1..=SMALL_BYTES_MAX {
+            let layout = Layout::from_size_align(size, 1).unwrap();
+            asked += size;
+            given += ClassId::of(layout).unwrap().block_bytes();
+        }
+        let waste = 1.0 - asked as f64 / given as f64;
+        assert!((0.035..0.045).contains(&waste), "{waste} of the bytes are lost to rounding");
     }
 }

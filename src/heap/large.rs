@@ -78,6 +78,15 @@ fn is_mapping(layout: Layout) -> bool {
     rounded(layout) > SPAN_BYTES_MAX || layout.align() > SPAN_BYTES_MAX
 }
 
+/// Bytes of the block that a large layout gets.
+pub(crate) fn block_bytes(layout: Layout) -> usize {
+    if is_mapping(layout) {
+        layout.size().next_multiple_of(page_bytes())
+    } else {
+        slots_of(rounded(layout)) * SLOT_BYTES
+    }
+}
+
 fn slots_of(bytes: usize) -> usize {
     bytes.div_ceil(SLOT_BYTES).max(1)
 }
@@ -100,12 +109,6 @@ impl LargeTable {
     fn count_free(&mut self, bytes: usize) {
         self.rows[row(bytes)].frees += 1;
         self.leave(bytes);
-    }
-
-    /// A resize is neither an allocation nor a free, but may change the row.
-    fn count_resize(&mut self, before: usize, after: usize) {
-        self.leave(before);
-        self.enter(after);
     }
 
     fn enter(&mut self, bytes: usize) {
@@ -132,6 +135,15 @@ impl LargeTable {
         let bucket = self.bucket(start);
         mapping.next = *bucket;
         *bucket = record.as_ptr();
+    }
+
+    /// Applies `change` to the record of the mapping at `start`.
+    fn with<R>(&mut self, start: NonNull<u8>, change: impl FnOnce(&mut Mapping) -> R) -> R {
+        let record = self.remove(start);
+        // SAFETY: records live as long as the heap; the table is held.
+        let result = change(unsafe { &mut *record.as_ptr() });
+        self.insert(record);
+        result
     }
 
     /// Takes the record of the mapping at `start` out.
@@ -170,16 +182,24 @@ impl<O: Os> Heap<O> {
         Some(Large { start, zeroed: slots.zeroed })
     }
 
-    /// Whether the large block at `start` was sampled. Dies if there is none.
-    pub(crate) fn large_is_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
+    /// Whether the large block at `start` is sampled. Dies if there is none.
+    pub(crate) fn is_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
         if is_mapping(layout) {
-            let mut table = self.large.lock();
-            let record = table.remove(start);
-            table.insert(record);
-            // SAFETY: records live as long as the heap; the table is held.
-            return unsafe { record.as_ref() }.sampled;
+            return self.large.lock().with(start, |mapping| mapping.sampled);
         }
         large_span(start).hot().sampled.get() != 0
+    }
+
+    /// As [`is_sampled`](Self::is_sampled), and from here on it is not.
+    pub(crate) fn take_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
+        if is_mapping(layout) {
+            let take = |mapping: &mut Mapping| core::mem::take(&mut mapping.sampled);
+            return self.large.lock().with(start, take);
+        }
+        let span = large_span(start);
+        let sampled = span.hot().sampled.get() != 0;
+        span.hot().sampled.set(0);
+        sampled
     }
 
     /// Frees a large block.
@@ -209,9 +229,15 @@ impl<O: Os> Heap<O> {
         self.give_slots(span, count);
     }
 
-    /// Resizes a large block without copying it: in its slots, into the free slots
+    /// Whether a large block may take the new layout without any change.
+    pub(crate) fn fits_large(&self, old: Layout, new: Layout) -> bool {
+        !is_mapping(old) && !is_mapping(new) && block_bytes(old) == block_bytes(new)
+    }
+
+    /// Resizes a large block without copying it: into or out of the free slots
     /// behind, or by moving its pages. `None` if that is not possible; the block is
-    /// then as it was. Both layouts are large.
+    /// then as it was. Counts as a free and an allocation, as it does when the
+    /// contents are copied. Both layouts are large; `sampled` is remembered.
     ///
     /// # Safety
     ///
@@ -220,17 +246,18 @@ impl<O: Os> Heap<O> {
         &self,
         start: NonNull<u8>,
         old: Layout,
-        new_layout: Layout,
+        new: Layout,
+        sampled: bool,
     ) -> Option<NonNull<u8>> {
-        match (is_mapping(old), is_mapping(new_layout)) {
+        match (is_mapping(old), is_mapping(new)) {
             // SAFETY: the caller's contract.
-            (true, true) => unsafe { self.remap_large(start, new_layout) },
-            (false, false) => self.resize_span(start, rounded(new_layout)),
+            (true, true) => unsafe { self.remap_large(start, new, sampled) },
+            (false, false) => self.resize_span(start, rounded(new), sampled),
             _ => None,
         }
     }
 
-    fn resize_span(&self, start: NonNull<u8>, bytes: usize) -> Option<NonNull<u8>> {
+    fn resize_span(&self, start: NonNull<u8>, bytes: usize, sampled: bool) -> Option<NonNull<u8>> {
         let span = large_span(start);
         let (before, after) = (span.hot().slots.get() as usize, slots_of(bytes));
         if after > before {
@@ -240,10 +267,11 @@ impl<O: Os> Heap<O> {
             let tail = unsafe { span.slot_behind(after) };
             self.give_slots(tail, before - after);
         }
-        if after != before {
-            span.hot().slots.set(after as u32);
-            self.large.lock().count_resize(before * SLOT_BYTES, after * SLOT_BYTES);
-        }
+        span.hot().slots.set(after as u32);
+        span.hot().sampled.set(sampled.into());
+        let mut table = self.large.lock();
+        table.count_free(before * SLOT_BYTES);
+        table.count_alloc(after * SLOT_BYTES);
         Some(start)
     }
 
@@ -309,7 +337,12 @@ impl<O: Os> Heap<O> {
     /// # Safety
     ///
     /// As for [`free_large`](Self::free_large); after success only the result is used.
-    unsafe fn remap_large(&self, start: NonNull<u8>, layout: Layout) -> Option<NonNull<u8>> {
+    unsafe fn remap_large(
+        &self,
+        start: NonNull<u8>,
+        layout: Layout,
+        sampled: bool,
+    ) -> Option<NonNull<u8>> {
         let page = page_bytes();
         if layout.align() > page {
             return None;
@@ -318,14 +351,16 @@ impl<O: Os> Heap<O> {
         let mut table = self.large.lock();
         let record = table.remove(start);
         // SAFETY: records live as long as the heap; the table is held.
-        let mapping = unsafe { record.as_ref() };
+        let mapping = unsafe { &mut *record.as_ptr() };
         let before = mapping.bytes.get() as usize;
         // SAFETY: the whole mapping, by the caller's contract.
         let moved = unsafe { self.os.remap(start, before, bytes) };
         if let Some(moved) = moved {
             mapping.start.set(moved.as_ptr());
             mapping.bytes.set(bytes as u64);
-            table.count_resize(before, bytes);
+            mapping.sampled = sampled;
+            table.count_free(before);
+            table.count_alloc(bytes);
         }
         table.insert(record);
         moved

@@ -72,7 +72,6 @@ use thread::{Refill, ThreadHeap};
 #[derive(Debug)]
 pub(crate) struct Heap<O> {
     os: O,
-    seed: u64,
     sampled: Lock<Shared>,
     late: Lock<Shared>,
     central: Lock<Central>,
@@ -83,11 +82,10 @@ pub(crate) struct Heap<O> {
 }
 
 impl<O: Os> Heap<O> {
-    /// An empty heap whose sampler draws from `seed`. Maps nothing yet.
-    pub(crate) const fn new(os: O, seed: u64) -> Self {
+    /// An empty heap. Maps nothing yet.
+    pub(crate) const fn new(os: O) -> Self {
         Self {
             os,
-            seed,
             sampled: Shared::new(Kind::Sampled),
             late: Shared::new(Kind::Blocks),
             central: Lock::new(Central::new()),

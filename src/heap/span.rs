@@ -6,7 +6,7 @@
 //! | place | chain | how many |
 //! | --- | --- | --- |
 //! | never handed out | none; above `carved` | `capacity − carved` |
-//! | spare: collected, but cut off by the sampler | `spare` | `spare_blocks` |
+//! | spare: freed by an owner that has ended | `spare` | `spare_blocks` |
 //! | freed by the owner since the last collect | `local` | `freed()` |
 //! | freed by others since the last collect | `remote` | its count |
 //! | on some thread's list or in its outbox, or with the program | theirs; none | the rest |
@@ -406,28 +406,15 @@ impl Span {
         Some(Chain { head, blocks })
     }
 
-    /// Puts back a chain that was counted out, in front of the spare one.
-    pub(crate) fn put_back(self, chain: Chain) {
-        if chain.blocks == 0 {
-            return;
-        }
-        let hot = self.hot();
-        if hot.spare_blocks.get() > 0 {
-            let last = chain.skip(chain.blocks - 1);
-            // SAFETY: the chain's blocks are free and the caller's to link.
-            unsafe { (*last).next = hot.spare.get() };
-        }
-        hot.spare.set(chain.head);
-        hot.spare_blocks.add(chain.blocks);
-        hot.out.sub(chain.blocks);
-    }
-
-    /// Collects what the owner freed onto the spare chain.
-    pub(crate) fn put_back_freed(self) {
-        let freed = Chain { head: self.hot().local.get(), blocks: self.freed() };
-        self.hot().local.set(ptr::null_mut());
+    /// Makes what the owner freed the spare chain: the owner gives the span up.
+    /// There is no spare chain yet, since a span's owner takes it first.
+    pub(crate) fn spare_freed(self) {
+        let (hot, freed) = (self.hot(), self.freed());
+        hot.spare.set(hot.local.get());
+        hot.spare_blocks.set(freed);
+        hot.out.sub(freed);
+        hot.local.set(ptr::null_mut());
         self.arm(0, FAR);
-        self.put_back(freed);
     }
 
     /// How many blocks are on lists, in outboxes or with the program. Dies if the span's words contradict each other (invariant 1), as they do
@@ -453,28 +440,6 @@ pub(crate) struct Gathered {
 
 impl Chain {
     pub(crate) const EMPTY: Self = Self { head: ptr::null_mut(), blocks: 0 };
-
-    /// The block `steps` behind the head.
-    pub(crate) fn skip(self, steps: u32) -> *mut Block {
-        let mut block = self.head;
-        for _ in 0..steps {
-            // SAFETY: the chain has more than `steps` blocks, each linked to the next.
-            block = unsafe { (*block).next };
-        }
-        block
-    }
-
-    /// Splits off what lies behind the first `keep` blocks (at least one).
-    pub(crate) fn cut(&mut self, keep: u32) -> Chain {
-        let last = self.skip(keep - 1);
-        // SAFETY: `last` is a block of the chain, free and the caller's.
-        let head = unsafe { (*last).next };
-        // SAFETY: as above.
-        unsafe { (*last).next = ptr::null_mut() };
-        let rest = Chain { head, blocks: self.blocks - keep };
-        self.blocks = keep;
-        rest
-    }
 }
 
 impl Mail for Hot {

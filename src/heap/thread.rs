@@ -417,11 +417,11 @@ impl ThreadHeap {
         for bin in &self.bins {
             if let Some(span) = Span::from_link(bin.current.get()) {
                 bin.current.set(ptr::null_mut());
-                span.put_back_freed();
+                span.spare_freed();
                 receive(span);
             }
             while let Some(span) = bin.partial.pop().or_else(|| bin.full.pop()) {
-                span.put_back_freed();
+                span.spare_freed();
                 receive(span);
             }
         }

@@ -74,12 +74,10 @@ pub struct Memory {
     pub resident: u64,
     /// In blocks that the program holds, by the size of the block.
     pub live: u64,
-    /// In spans, but in no block of theirs: ends too short for a block.
-    pub slack: u64,
-    /// In free blocks of spans that threads own.
+    /// In free blocks on threads' lists.
     pub cached: u64,
-    /// In free blocks of spans that no thread owns.
-    pub central: u64,
+    /// In other blocks of spans that were used and are free.
+    pub spare: u64,
     /// In free pages that still are resident.
     pub free_pages: u64,
     /// In the allocator's own tables.
@@ -150,15 +148,8 @@ impl Memory {
     /// Resident bytes that are not the allocator's: the program's text and data,
     /// stacks, mappings of its own.
     pub fn elsewhere(&self) -> u64 {
-        let ours = [
-            self.live,
-            self.slack,
-            self.cached,
-            self.central,
-            self.free_pages,
-            self.metadata,
-            self.profiler,
-        ];
+        let ours =
+            [self.live, self.cached, self.spare, self.free_pages, self.metadata, self.profiler];
         self.resident.saturating_sub(ours.iter().sum())
     }
 }

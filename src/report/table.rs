@@ -122,10 +122,9 @@ fn memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
     writeln!(f, "resident {}:", Bytes(memory.resident))?;
     let parts = [
         ("live blocks", memory.live),
-        ("cached by threads", memory.cached),
-        ("central lists", memory.central),
+        ("on threads' lists", memory.cached),
+        ("free in spans", memory.spare),
         ("free pages", memory.free_pages),
-        ("span ends", memory.slack),
         ("metadata", memory.metadata),
         ("profiler", memory.profiler),
         ("elsewhere", memory.elsewhere()),

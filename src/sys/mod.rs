@@ -10,4 +10,5 @@ pub(crate) mod stack;
 pub(crate) mod stderr;
 pub(crate) mod thread;
 
+#[cfg(feature = "profile")]
 pub(crate) use os::{map, unmap};

@@ -49,6 +49,9 @@ pub(crate) unsafe trait Os: Sync {
 
     /// Asks for huge pages in a range. A hint.
     fn prefer_huge(&self, start: NonNull<u8>, bytes: usize);
+
+    /// A number to seed a thread's sampler with, so that no two runs sample alike.
+    fn entropy(&self) -> u64;
 }
 
 /// Linux itself.
@@ -101,6 +104,20 @@ unsafe impl Os for Linux {
         // SAFETY: advice changes no contents; a wrong range is an error, ignored.
         keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) });
     }
+
+    fn entropy(&self) -> u64 {
+        clock_bits()
+    }
+}
+
+/// A coarse hash of the time: enough to tell runs and threads apart.
+fn clock_bits() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a live out-parameter.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    let nanoseconds =
+        (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64);
+    nanoseconds.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Maps `bytes` of zeroed private memory anywhere. `None` when the kernel refuses.
@@ -151,4 +168,11 @@ pub(crate) fn page_bytes() -> usize {
         }
         bytes => bytes,
     }
+}
+
+/// Resident bytes of the process, from `/proc/self/statm`; 0 where there is none.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|field| field.parse::<u64>().ok());
+    pages.unwrap_or(0) * page_bytes() as u64
 }
