@@ -11,8 +11,21 @@ cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
   --quick           small sizes, one round: that it runs, not how fast
   --details         also a row per workload for faults and processor time
   --no-build        use the binaries that are there
-  --scaling         curves over heap size and threads instead of the table
+  --scaling         instead of the table: curves over heap size and threads
+  --instructions    instead of the table: instructions per operation, by callgrind;
+                    fails if ours needs more than instructions.json allows
   --help            this text";
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Every workload, in rounds.
+    Table,
+    /// Curves over a size.
+    Scaling,
+    /// Instructions per operation.
+    Instructions,
+}
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +36,7 @@ pub(crate) struct Args {
     pub(crate) quick: bool,
     pub(crate) details: bool,
     pub(crate) build: bool,
-    pub(crate) scaling: bool,
+    pub(crate) mode: Mode,
     pub(crate) help: bool,
 }
 
@@ -37,7 +50,7 @@ impl Args {
             quick: false,
             details: false,
             build: true,
-            scaling: false,
+            mode: Mode::Table,
             help: false,
         };
         let mut rounds = None;
@@ -50,15 +63,16 @@ impl Args {
                 "--details" => parsed.details = true,
                 "--quick" => parsed.quick = true,
                 "--no-build" => parsed.build = false,
-                "--scaling" => parsed.scaling = true,
+                "--scaling" => parsed.mode = Mode::Scaling,
+                "--instructions" => parsed.mode = Mode::Instructions,
                 "--help" | "-h" => parsed.help = true,
                 _ => return Err(format!("{arg:?} is not an option")),
             }
         }
-        let usual = match (parsed.quick, parsed.scaling) {
+        let usual = match (parsed.quick, parsed.mode) {
             (true, _) => 1,
-            (false, true) => 3,
-            (false, false) => 5,
+            (false, Mode::Scaling) => 3,
+            (false, _) => 5,
         };
         parsed.rounds = rounds.unwrap_or(usual);
         Ok(parsed)
