@@ -16,3 +16,5 @@ mod heap;
 mod profile;
 mod report;
 mod sys;
+
+pub use global::SpanAlloc;

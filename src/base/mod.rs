@@ -1,1 +1,5 @@
-//! See `src/README.md`.
+//! Floor 0: quantities, single-writer words, random gaps. Uses `core` only.
+
+pub(crate) mod marks;
+pub(crate) mod own;
+pub(crate) mod sync;

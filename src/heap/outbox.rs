@@ -1,0 +1,97 @@
+//! Frees of other threads' blocks, gathered by span.
+//!
+//! A compare-and-swap on another core's line per block is what makes remote frees
+//! dear. Blocks freed one after another mostly come from few spans, so a thread
+//! keeps a small table of chains, one per span, and pushes a chain as a whole when
+//! it is long enough or its place is needed (the idea of snmalloc's and BatchIt's
+//! remote caches, with spans in place of allocators).
+//!
+//! # Invariants
+//!
+//! 1. A batch's blocks are free blocks of its span, linked from `head` to `tail`,
+//!    `blocks` of them. While there is one, the span is not empty, so its header
+//!    stays what it is.
+
+use core::ptr;
+
+use super::span::{Block, Hot, Span};
+use crate::base::own::{OwnPtr, OwnU32};
+
+const BATCHES: usize = 16;
+const BATCH_BYTES_MAX: usize = 8 * 1024;
+const BATCH_BLOCKS_MAX: usize = 64;
+
+/// A chain of one span's blocks.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    span: OwnPtr<Hot>,
+    head: OwnPtr<Block>,
+    tail: OwnPtr<Block>,
+    blocks: OwnU32,
+}
+
+/// A thread's table of batches.
+#[derive(Debug)]
+pub(crate) struct Outbox([Batch; BATCHES]);
+
+impl Outbox {
+    pub(crate) const fn new() -> Self {
+        Self(
+            [const {
+                Batch {
+                    span: OwnPtr::new(ptr::null_mut()),
+                    head: OwnPtr::new(ptr::null_mut()),
+                    tail: OwnPtr::new(ptr::null_mut()),
+                    blocks: OwnU32::new(0),
+                }
+            }; BATCHES],
+        )
+    }
+
+    /// Adds a run of blocks of `span`, linked from `first` to `last`; `send` is
+    /// called with each chain that must go.
+    #[inline]
+    pub(crate) fn add(
+        &self,
+        span: Span,
+        first: *mut Block,
+        last: *mut Block,
+        blocks: u32,
+        mut send: impl FnMut(Span, *mut Block, *mut Block, u32),
+    ) {
+        // The header's address divided by its size: neighbours in different places.
+        let Some(batch) = self.0.get((span.link().addr() >> 6) % BATCHES) else { return };
+        if batch.span.get() != span.link() {
+            batch.flush(&mut send);
+            batch.span.set(span.link());
+            batch.tail.set(last);
+        }
+        // SAFETY: the run is free and this thread's to link.
+        unsafe { (*last).next = batch.head.get() };
+        batch.head.set(first);
+        batch.blocks.add(blocks);
+        let limit = (BATCH_BYTES_MAX / span.class().block_bytes()).clamp(1, BATCH_BLOCKS_MAX);
+        if batch.blocks.get() as usize >= limit {
+            batch.flush(&mut send);
+        }
+    }
+
+    /// Sends every chain.
+    pub(crate) fn flush(&self, mut send: impl FnMut(Span, *mut Block, *mut Block, u32)) {
+        for batch in &self.0 {
+            batch.flush(&mut send);
+        }
+    }
+}
+
+impl Batch {
+    fn flush(&self, send: &mut impl FnMut(Span, *mut Block, *mut Block, u32)) {
+        if let Some(span) = Span::from_link(self.span.get()) {
+            let (head, tail, blocks) = (self.head.get(), self.tail.get(), self.blocks.get());
+            self.span.set(ptr::null_mut());
+            self.head.set(ptr::null_mut());
+            self.blocks.set(0);
+            send(span, head, tail, blocks);
+        }
+    }
+}
