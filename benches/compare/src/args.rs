@@ -96,21 +96,14 @@ fn count(value: &str) -> Result<usize, String> {
 }
 
 fn allocators(value: &str) -> Result<Vec<&'static str>, String> {
-    let chosen: Result<Vec<_>, _> = list(value)
-        .iter()
-        .map(|name| {
-            ALLOCATORS
-                .into_iter()
-                .find(|known| known == name)
-                .ok_or_else(|| format!("--alloc {name:?}: expected {}", ALLOCATORS.join(", ")))
-        })
-        .collect();
-    match chosen {
-        Ok(chosen) if chosen.is_empty() => {
-            Err(format!("--alloc {value:?}: expected some of {}", ALLOCATORS.join(", ")))
-        }
-        chosen => chosen,
+    let names = list(value);
+    let bad = |what: &str| format!("--alloc {what:?}: expected some of {}", ALLOCATORS.join(", "));
+    if let Some(name) = names.iter().find(|name| !ALLOCATORS.contains(&name.as_str())) {
+        return Err(bad(name));
     }
+    let mut chosen = ALLOCATORS.to_vec();
+    chosen.retain(|known| names.iter().any(|name| name == known));
+    if chosen.is_empty() { Err(bad(value)) } else { Ok(chosen) }
 }
 
 #[cfg(test)]
@@ -126,6 +119,12 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!((args.rounds, args.allocators.len(), args.build), (5, 10, true));
         assert!(args.wants("tree"));
+    }
+
+    #[test]
+    fn allocators_are_in_the_order_of_the_table_and_each_once() {
+        let args = parse("--alloc stoolap,system,stoolap").unwrap();
+        assert_eq!(args.allocators, ["system", "stoolap"]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     let allowed = allowed()?;
     let mut problems = Vec::new();
+    let mut missing = BTreeMap::new();
     let names: Vec<String> = args.allocators.iter().map(|&name| name.to_owned()).collect();
     if args.build {
         for allocator in &args.allocators {
@@ -49,12 +50,27 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     for workload in counted {
         print!("{workload:24}");
         for &allocator in &args.allocators {
-            let net = net(allocator, workload)?;
-            print!("{net:>12.1}");
             let limit = allowed.get(allocator).and_then(|limits| limits.get(workload));
-            problems.extend(limit.and_then(|&limit| verdict(allocator, workload, net, limit)));
+            match net(allocator, workload) {
+                Ok(net) => {
+                    print!("{net:>12.1}");
+                    problems
+                        .extend(limit.and_then(|&limit| verdict(allocator, workload, net, limit)));
+                }
+                // A rival that cannot run under valgrind has no count.
+                Err(why) => {
+                    print!("{:>12}", "-");
+                    match limit {
+                        Some(_) => problems.push(why),
+                        None => drop(missing.entry(allocator).or_insert(why)),
+                    }
+                }
+            }
         }
         println!();
+    }
+    for why in missing.values() {
+        eprintln!("no count: {why}");
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
@@ -92,7 +108,8 @@ fn count(path: &Path, workload: &str, share: usize) -> Result<(f64, f64), String
         .map_err(|error| format!("cannot run valgrind: {error}"))?;
     let failed = |why: &str| {
         let log = String::from_utf8_lossy(&output.stderr);
-        format!("{workload} in {} under valgrind: {why}\n{log}", path.display())
+        let first = log.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        format!("{workload} in {} under valgrind: {why}: {first}", path.display())
     };
     if !output.status.success() {
         return Err(failed(&output.status.to_string()));
