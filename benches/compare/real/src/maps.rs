@@ -35,45 +35,34 @@ fn value(rng: &mut Rng) -> String {
     "v".repeat(rng.between(4, 120))
 }
 
-/// Does `ops` insertions and removals, half and half; returns what was removed.
-fn churn(
+/// Insertions and removals, half and half, in a map that begins empty.
+fn churn<M: Default>(
+    run: &mut Run,
     ops: usize,
-    mut insert: impl FnMut(String, String),
-    mut remove: impl FnMut(&str) -> Option<String>,
-) -> u64 {
+    insert: impl Fn(&mut M, String, String) -> Option<String>,
+    remove: impl Fn(&mut M, &str) -> Option<String>,
+) {
+    let ops = run.count(ops);
     let mut rng = Rng::new(21);
-    let mut removed = 0;
-    for _ in 0..ops {
-        insert(key(&mut rng), value(&mut rng));
-        removed += remove(&key(&mut rng)).map_or(0, |value| value.len() as u64);
-    }
-    removed
+    let mut map = M::default();
+    let removed = run.time(ops, || {
+        let mut removed = 0;
+        for _ in 0..ops {
+            insert(&mut map, key(&mut rng), value(&mut rng));
+            removed += remove(&mut map, &key(&mut rng)).map_or(0, |value| value.len() as u64);
+        }
+        drop(map);
+        removed
+    });
+    run.check(removed);
 }
 
 fn hashmap_strings(run: &mut Run) {
-    let ops = run.count(600_000);
-    let map = std::cell::RefCell::new(HashMap::new());
-    let removed = run.time(ops, || {
-        churn(
-            ops,
-            |key, value| drop(map.borrow_mut().insert(key, value)),
-            |key| map.borrow_mut().remove(key),
-        )
-    });
-    run.check(removed);
+    churn::<HashMap<_, _>>(run, 600_000, HashMap::insert, |map, key| map.remove(key));
 }
 
 fn btreemap_strings(run: &mut Run) {
-    let ops = run.count(300_000);
-    let map = std::cell::RefCell::new(BTreeMap::new());
-    let removed = run.time(ops, || {
-        churn(
-            ops,
-            |key, value| drop(map.borrow_mut().insert(key, value)),
-            |key| map.borrow_mut().remove(key),
-        )
-    });
-    run.check(removed);
+    churn::<BTreeMap<_, _>>(run, 300_000, BTreeMap::insert, |map, key| map.remove(key));
 }
 
 fn word_count(run: &mut Run) {
