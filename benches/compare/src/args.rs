@@ -11,8 +11,21 @@ cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
   --quick           small sizes, one round: that it runs, not how fast
   --details         also a row per workload for faults and processor time
   --no-build        use the binaries that are there
-  --scaling         curves over heap size and threads instead of the table
+  --scaling         instead of the table: curves over heap size and threads
+  --instructions    instead of the table: instructions per operation, by callgrind;
+                    fails if ours needs more than instructions.json allows
   --help            this text";
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Every workload, in rounds.
+    Table,
+    /// Curves over a size.
+    Scaling,
+    /// Instructions per operation.
+    Instructions,
+}
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +36,7 @@ pub(crate) struct Args {
     pub(crate) quick: bool,
     pub(crate) details: bool,
     pub(crate) build: bool,
-    pub(crate) scaling: bool,
+    pub(crate) mode: Mode,
     pub(crate) help: bool,
 }
 
@@ -37,7 +50,7 @@ impl Args {
             quick: false,
             details: false,
             build: true,
-            scaling: false,
+            mode: Mode::Table,
             help: false,
         };
         let mut rounds = None;
@@ -50,15 +63,16 @@ impl Args {
                 "--details" => parsed.details = true,
                 "--quick" => parsed.quick = true,
                 "--no-build" => parsed.build = false,
-                "--scaling" => parsed.scaling = true,
+                "--scaling" => parsed.mode = Mode::Scaling,
+                "--instructions" => parsed.mode = Mode::Instructions,
                 "--help" | "-h" => parsed.help = true,
                 _ => return Err(format!("{arg:?} is not an option")),
             }
         }
-        let usual = match (parsed.quick, parsed.scaling) {
+        let usual = match (parsed.quick, parsed.mode) {
             (true, _) => 1,
-            (false, true) => 3,
-            (false, false) => 5,
+            (false, Mode::Scaling) => 3,
+            (false, _) => 5,
         };
         parsed.rounds = rounds.unwrap_or(usual);
         Ok(parsed)
@@ -82,21 +96,14 @@ fn count(value: &str) -> Result<usize, String> {
 }
 
 fn allocators(value: &str) -> Result<Vec<&'static str>, String> {
-    let chosen: Result<Vec<_>, _> = list(value)
-        .iter()
-        .map(|name| {
-            ALLOCATORS
-                .into_iter()
-                .find(|known| known == name)
-                .ok_or_else(|| format!("--alloc {name:?}: expected {}", ALLOCATORS.join(", ")))
-        })
-        .collect();
-    match chosen {
-        Ok(chosen) if chosen.is_empty() => {
-            Err(format!("--alloc {value:?}: expected some of {}", ALLOCATORS.join(", ")))
-        }
-        chosen => chosen,
+    let names = list(value);
+    let bad = |what: &str| format!("--alloc {what:?}: expected some of {}", ALLOCATORS.join(", "));
+    if let Some(name) = names.iter().find(|name| !ALLOCATORS.contains(&name.as_str())) {
+        return Err(bad(name));
     }
+    let mut chosen = ALLOCATORS.to_vec();
+    chosen.retain(|known| names.iter().any(|name| name == known));
+    if chosen.is_empty() { Err(bad(value)) } else { Ok(chosen) }
 }
 
 #[cfg(test)]
@@ -112,6 +119,12 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!((args.rounds, args.allocators.len(), args.build), (5, 10, true));
         assert!(args.wants("tree"));
+    }
+
+    #[test]
+    fn allocators_are_in_the_order_of_the_table_and_each_once() {
+        let args = parse("--alloc stoolap,system,stoolap").unwrap();
+        assert_eq!(args.allocators, ["system", "stoolap"]);
     }
 
     #[test]

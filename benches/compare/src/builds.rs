@@ -74,7 +74,7 @@ pub(crate) fn allocators(args: &Args, workloads: &[Workload]) -> Result<(), Stri
 /// Builds `programs` for `allocator`; quick when nothing has changed.
 pub(crate) fn build(allocator: &str, programs: &[&str]) -> Result<(), String> {
     let start = Instant::now();
-    eprint!("build {allocator:18}");
+    eprintln!("building {} for {allocator}", programs.join(", "));
     let target = home().join("target");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]);
@@ -90,7 +90,7 @@ pub(crate) fn build(allocator: &str, programs: &[&str]) -> Result<(), String> {
     for program in programs {
         keep(&target.join("release").join(program), &binary(allocator, program))?;
     }
-    eprintln!(" {:.1} s", start.elapsed().as_secs_f64());
+    eprintln!("built for {allocator} in {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn render(results: &Results, summary: &Summary) -> String {
     let y = TOP + LINE_HEIGHT * lines.len() as f64;
     svg.text(LABELS - 12.0, y + 4.0, 12.0, Anchor::End, "geometric mean");
     dots(&mut svg, scale, y, &results.allocators, |name| {
-        overall(lines, name).map(|overall| overall.geomean)
+        overall(lines, name, 0.0).map(|overall| overall.geomean)
     });
     svg.finish()
 }

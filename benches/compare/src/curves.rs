@@ -74,7 +74,7 @@ pub(crate) fn label(size: usize) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB")];
     units
         .into_iter()
-        .find(|(unit, _)| size >= *unit && size % unit == 0)
+        .find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit))
         .map_or(size.to_string(), |(unit, name)| format!("{} {name}", size / unit))
 }
 

@@ -11,13 +11,14 @@
 //! 4. [`results`] holds every record, with [`machine`] beside it, as JSON.
 //! 5. [`summary`] takes medians and ratios; [`table`] and [`chart`] render them.
 //!
-//! [`scaling`] is the other mode: curves instead of rows.
+//! Two other modes: [`scaling`] draws curves, [`instructions`] counts.
 
 mod args;
 mod builds;
 mod catalog;
 mod chart;
 mod curves;
+mod instructions;
 mod machine;
 mod process;
 mod results;
@@ -27,7 +28,7 @@ mod summary;
 mod svg;
 mod table;
 
-use args::Args;
+use args::{Args, Mode};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -42,7 +43,11 @@ fn main() -> ExitCode {
         println!("{}", args::USAGE);
         return ExitCode::SUCCESS;
     }
-    let done = if args.scaling { scaling::run(&args) } else { compare(&args) };
+    let done = match args.mode {
+        Mode::Table => compare(&args),
+        Mode::Scaling => scaling::run(&args),
+        Mode::Instructions => instructions::run(&args),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -17,24 +17,32 @@ pub(crate) struct Metric {
     /// The amount below which a difference is not one, added to both sides of a
     /// ratio.
     pub(crate) floor: f64,
+    /// The amount by which a row may be behind without being the worst.
+    pub(crate) slack: f64,
 }
 
 /// Wall time of an operation.
 pub(crate) const TIME: Metric =
-    Metric { title: "time, ns per operation", of: |run| run.ns_per_op, floor: 0.0 };
+    Metric { title: "time, ns per operation", of: |run| run.ns_per_op, floor: 0.0, slack: 0.0 };
 
-/// The most memory that was resident.
+/// The most memory that was resident; a MiB more is small.
 pub(crate) const MEMORY: Metric = Metric {
     title: "peak RSS, MiB",
     of: |run| run.peak_rss_bytes as f64 / f64::from(1 << 20),
     floor: 0.0,
+    slack: 1.0,
 };
 
 /// What the kernel did for it.
 pub(crate) const KERNEL: [Metric; 3] = [
-    Metric { title: "page faults, thousands", of: |run| run.minor_faults as f64 / 1e3, floor: 0.1 },
-    Metric { title: "system time, ms", of: |run| run.system_ms, floor: 5.0 },
-    Metric { title: "user time, ms", of: |run| run.user_ms, floor: 5.0 },
+    Metric {
+        title: "page faults, thousands",
+        of: |run| run.minor_faults as f64 / 1e3,
+        floor: 0.1,
+        slack: 0.0,
+    },
+    Metric { title: "system time, ms", of: |run| run.system_ms, floor: 5.0, slack: 0.0 },
+    Metric { title: "user time, ms", of: |run| run.user_ms, floor: 5.0, slack: 0.0 },
 ];
 
 /// A metric over the rows it applies to.
@@ -106,13 +114,25 @@ fn best_rival(allocator: &str, medians: &BTreeMap<String, f64>) -> Option<f64> {
         .min_by(f64::total_cmp)
 }
 
-/// How `allocator` stands over all `lines` it has a ratio in.
-pub(crate) fn overall(lines: &[Line], allocator: &str) -> Option<Overall> {
+/// How `allocator` stands over all `lines` it has a ratio in. Rows in which it is
+/// behind by `slack` or less, in the metric's unit, are not its worst.
+pub(crate) fn overall(lines: &[Line], allocator: &str, slack: f64) -> Option<Overall> {
     let ratios: Vec<(&str, f64)> = lines
         .iter()
         .filter_map(|line| Some((line.workload.as_str(), *line.ratios.get(allocator)?)))
         .collect();
-    let worst = ratios.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let excused = |line: &&Line| {
+        let behind = || Some(line.medians.get(allocator)? - best_rival(allocator, &line.medians)?);
+        behind().is_none_or(|behind| behind > 0.0 && behind <= slack)
+    };
+    let blamed = lines.iter().filter(|line| !excused(line));
+    let worst = blamed
+        .filter_map(|line| Some((line.workload.as_str(), *line.ratios.get(allocator)?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap_or(("none", 1.0));
+    if ratios.is_empty() {
+        return None;
+    }
     let logs: f64 = ratios.iter().map(|(_, ratio)| ratio.ln()).sum();
     Some(Overall {
         geomean: (logs / ratios.len() as f64).exp(),
@@ -166,10 +186,13 @@ mod tests {
     fn overall_is_geometric_and_names_the_worst_row() {
         let line = |workload: &str, ratio| Line {
             workload: workload.to_owned(),
-            medians: BTreeMap::new(),
+            medians: medians(&[("spanalloc", ratio), ("system", 1.0)]),
             ratios: medians(&[("spanalloc", ratio)]),
         };
-        let overall = overall(&[line("a", 0.5), line("b", 2.0)], "spanalloc").unwrap();
+        let lines = [line("a", 0.5), line("b", 2.0)];
+        assert_eq!(overall(&lines, "spanalloc", 1.0).unwrap().worst_workload, "a");
+        assert_eq!(overall(&lines, "mimalloc", 0.0), None);
+        let overall = overall(&lines, "spanalloc", 0.0).unwrap();
         assert!((overall.geomean - 1.0).abs() < 1e-12);
         assert_eq!((overall.worst, overall.worst_workload.as_str()), (2.0, "b"));
         assert_eq!(overall.won, 1);

@@ -2,7 +2,7 @@
 
 use crate::catalog::is_ours;
 use crate::results::{Results, Row};
-use crate::summary::{KERNEL, Line, MEMORY, Summary, TIME, median, overall};
+use crate::summary::{KERNEL, Line, MEMORY, Metric, Summary, TIME, median, overall};
 use harness::Kind;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,11 +17,11 @@ pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> Str
     let _ =
         writeln!(text, "medians of {} rounds; × is the ratio to the best rival", results.rounds);
     if !summary.time.is_empty() {
-        metric(&mut text, TIME.title, &summary.time, &results.allocators);
-        metric(&mut text, MEMORY.title, &summary.memory, &results.allocators);
+        metric(&mut text, &TIME, &summary.time, &results.allocators);
+        metric(&mut text, &MEMORY, &summary.memory, &results.allocators);
         if details {
             for (other, lines) in &summary.kernel {
-                metric(&mut text, other.title, lines, &results.allocators);
+                metric(&mut text, other, lines, &results.allocators);
             }
         }
         sums(&mut text, summary, &results.allocators);
@@ -35,8 +35,8 @@ pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> Str
 
 /// A line per workload and a column per allocator, ours with their ratios; then
 /// how each allocator stands over all of them.
-fn metric(text: &mut String, title: &str, lines: &[Line], allocators: &[String]) {
-    let _ = write!(text, "\n{title:24}");
+fn metric(text: &mut String, metric: &Metric, lines: &[Line], allocators: &[String]) {
+    let _ = write!(text, "\n{:24}", metric.title);
     for name in allocators {
         let _ = write!(text, "{:>12}", short(name));
         if is_ours(name) {
@@ -60,7 +60,7 @@ fn metric(text: &mut String, title: &str, lines: &[Line], allocators: &[String])
     }
     let _ = writeln!(text, "  against the best rival in each row:");
     for name in allocators {
-        if let Some(all) = overall(lines, name) {
+        if let Some(all) = overall(lines, name, metric.slack) {
             let _ = writeln!(
                 text,
                 "  {name:18} geomean {:.3}   best or level in {:2} of {:2}   worst {:.2} ({})",
@@ -88,7 +88,7 @@ fn sums(text: &mut String, summary: &Summary, allocators: &[String]) {
 }
 
 /// A head line: a title and the names of the columns.
-fn head(text: &mut String, title: &str, allocators: &[String]) {
+pub(crate) fn head(text: &mut String, title: &str, allocators: &[String]) {
     let _ = write!(text, "\n{title:24}");
     for name in allocators {
         let _ = write!(text, "{:>12}", short(name));

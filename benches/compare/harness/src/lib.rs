@@ -5,7 +5,7 @@
 //! process. The binary's `main` is [`main`] over a table of [`Workload`]s:
 //!
 //! * `micro --list` prints the table as JSON;
-//! * `micro tree [--quick] [--size N]` runs one and prints a [`Record`].
+//! * `micro tree [--quick] [--share N] [--size N]` runs one and prints a [`Record`].
 
 mod record;
 mod rng;

@@ -23,6 +23,7 @@ pub struct Workload {
 #[derive(Debug)]
 pub struct Run {
     quick: bool,
+    share: usize,
     size: Option<usize>,
     ops: u64,
     wall: Duration,
@@ -32,10 +33,10 @@ pub struct Run {
 }
 
 impl Run {
-    /// How many of something: `full`, or a twentieth of it (at least one) in a
-    /// quick run.
+    /// How many of something: `full`, or the share of it (at least one) that
+    /// `--share` or `--quick` asks for.
     pub fn count(&self, full: usize) -> usize {
-        if self.quick { (full / 20).max(1) } else { full }
+        (full / self.share).max(1)
     }
 
     /// `full`, or `quick` in a quick run: for what does not scale by a factor.
@@ -114,6 +115,9 @@ pub fn main(workloads: &[Workload]) -> ExitCode {
     }
 }
 
+/// The share that a quick run does of what is counted.
+const QUICK_SHARE: usize = 20;
+
 type Choice<'a> = Option<(&'a Workload, Run)>;
 
 fn parse(
@@ -122,18 +126,14 @@ fn parse(
 ) -> Result<Choice<'_>, String> {
     let mut workload = None;
     let mut quick = false;
+    let mut share = None;
     let mut size = None;
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--list" => return Ok(None),
             "--quick" => quick = true,
-            "--size" => {
-                let value = args.next().unwrap_or_default();
-                let parsed = value.parse().map_err(|_| {
-                    format!("--size {value:?}: expected a whole number, such as 1048576")
-                })?;
-                size = Some(parsed);
-            }
+            "--size" => size = Some(positive("--size", args.next())?),
+            "--share" => share = Some(positive("--share", args.next())?),
             name => {
                 let found = workloads.iter().find(|workload| workload.name == name);
                 workload = Some(found.ok_or_else(|| unknown(workloads, name))?);
@@ -143,6 +143,7 @@ fn parse(
     let workload = workload.ok_or("name a workload to run, or --list for their names")?;
     let run = Run {
         quick,
+        share: share.unwrap_or(if quick { QUICK_SHARE } else { 1 }),
         size,
         ops: 0,
         wall: Duration::ZERO,
@@ -151,6 +152,14 @@ fn parse(
         figures: BTreeMap::new(),
     };
     Ok(Some((workload, run)))
+}
+
+fn positive(option: &str, value: Option<String>) -> Result<usize, String> {
+    let value = value.unwrap_or_default();
+    match value.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err(format!("{option} {value:?}: expected a whole number from 1, such as 64")),
+    }
 }
 
 fn unknown(workloads: &[Workload], name: &str) -> String {
@@ -163,5 +172,33 @@ fn listing(workload: &Workload) -> Listing {
         name: workload.name.to_owned(),
         kind: workload.kind,
         about: workload.about.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Workload, parse};
+
+    const WORKLOADS: &[Workload] =
+        &[Workload { name: "tree", kind: Kind::Time, about: "", run: |_| {} }];
+
+    fn count(line: &str) -> Result<usize, String> {
+        let parsed = parse(WORKLOADS, line.split_whitespace().map(str::to_owned));
+        parsed.map(|chosen| chosen.expect("a workload was named").1.count(1000))
+    }
+
+    #[test]
+    fn a_quick_run_and_a_share_count_less() {
+        assert_eq!(count("tree"), Ok(1000));
+        assert_eq!(count("tree --quick"), Ok(50));
+        assert_eq!(count("tree --share 100"), Ok(10));
+        assert_eq!(count("tree --share 5000"), Ok(1));
+    }
+
+    #[test]
+    fn bad_arguments_are_named_with_what_is_accepted() {
+        assert!(count("tre").unwrap_err().contains("\"tre\"; there are: tree"));
+        assert!(count("tree --share 0").unwrap_err().contains("\"0\": expected a whole number"));
+        assert!(count("--quick").unwrap_err().contains("--list"));
     }
 }

@@ -31,7 +31,7 @@ fn vec_grow_small(run: &mut Run) {
         for i in 0..vecs as u64 {
             let mut vec = Vec::new();
             for value in 0..1000 {
-                vec.push(black_box(value));
+                vec.push(value);
             }
             sum = sum.wrapping_add(black_box(&vec)[(i % 1000) as usize]);
         }

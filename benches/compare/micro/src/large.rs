@@ -16,7 +16,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "large_1m_16m",
         kind: Kind::Time,
         about: "8 live blocks of 1 to 16 MiB, a random one replaced, each page touched",
-        run: |run| large(run, 8, 1 << 20, 16 << 20, 1_500),
+        run: |run| large(run, 8, 1 << 20, 16 << 20, 500),
     },
     Workload {
         name: "zeroed_small",

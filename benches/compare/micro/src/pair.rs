@@ -12,6 +12,12 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         run: pair64,
     },
     Workload {
+        name: "pair64_runtime",
+        kind: Kind::Time,
+        about: "alloc and free 64 bytes, size known only at run time",
+        run: pair64_runtime,
+    },
+    Workload {
         name: "pair_mixed",
         kind: Kind::Time,
         about: "alloc and free 8 to 1024 bytes, size random at run time",
@@ -26,6 +32,16 @@ fn pair64(run: &mut Run) {
             let mut block = Box::<[MaybeUninit<u64>; 8]>::new([const { MaybeUninit::uninit() }; 8]);
             block[0].write(i as u64);
             black_box(&mut block);
+        }
+    });
+    run.check(pairs as u64);
+}
+
+fn pair64_runtime(run: &mut Run) {
+    let pairs = run.count(50_000_000);
+    run.time(pairs, || {
+        for _ in 0..pairs {
+            black_box(bytes(black_box(64)));
         }
     });
     run.check(pairs as u64);
