@@ -26,10 +26,16 @@
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
+use super::prefetch::prefetch;
 use super::tops::{CELLS, Cell, Tops};
 
 /// The largest key or value that is stored in the bucket itself, in bytes.
 pub const INLINE_MAX_BYTES: usize = 128;
+
+/// The size of a cache line.
+const LINE_BYTES: usize = 64;
+/// The largest bucket that is worth fetching as a whole.
+const PREFETCH_MAX_BYTES: usize = 4 * LINE_BYTES;
 
 /// How one key or value is stored: in place, or behind a pointer.
 struct Stored<T>(PhantomData<T>);
@@ -199,6 +205,18 @@ impl<K, V> Bucket<K, V> {
     /// This bucket and those after it.
     pub(super) fn chain(self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self), |bucket| bucket.overflow())
+    }
+
+    /// Asks for the cache lines of the bucket, if they are few.
+    #[inline(always)]
+    pub(super) fn prefetch(self) {
+        if Shape::<K, V>::SIZE <= PREFETCH_MAX_BYTES {
+            let mut offset_bytes = 0;
+            while offset_bytes < Shape::<K, V>::SIZE {
+                prefetch(self.base.as_ptr().wrapping_add(offset_bytes));
+                offset_bytes += LINE_BYTES;
+            }
+        }
     }
 
     #[inline]

@@ -22,7 +22,7 @@ use super::bucket::{Bucket, Slot};
 use super::policy::Growth;
 use super::record::{Event, GrowthKind, Tier};
 use super::table::{Old, Table};
-use super::tops::{Cell, EMPTY_REST, EVACUATED_EMPTY, EVACUATED_X, EVACUATED_Y, Tops};
+use super::tops::{Cell, Cells, EMPTY_REST, EVACUATED_EMPTY, EVACUATED_X, EVACUATED_Y, Tops};
 use super::walk::Walk;
 
 /// The most finished chains that one step skips over.
@@ -90,23 +90,32 @@ impl<K, V> Table<K, V> {
     fn evacuate_chain(&mut self, index: usize, home: Bucket<K, V>, hash_of: &impl Fn(&K) -> u64) {
         let old_len = self.old.as_ref().map_or(0, |old| old.array.len());
         let same_size = self.current.len() == old_len;
-        let mut x = Target::new(self.current.bucket(index));
-        let mut y =
-            Target::new(self.current.bucket(if same_size { index } else { index + old_len }));
+        let [mut x, mut y] =
+            [index, index + old_len].map(|index| Target::new(self.current.bucket(index)));
         let undo = Undo { homes: [x.bucket, y.bucket] };
         let mut marks = Tops::all(EVACUATED_EMPTY);
         for bucket in home.chain() {
-            for cell in bucket.tops().live() {
-                let from = Slot::new(bucket, cell);
-                // SAFETY: the cell is live; the reference ends before it moves.
-                let to_y = !same_size && hash_of(unsafe { from.key() }) & old_len as u64 != 0;
-                let (target, mark) =
-                    if to_y { (&mut y, EVACUATED_Y) } else { (&mut x, EVACUATED_X) };
-                target.take_in(self, from);
-                if bucket == home {
-                    marks = marks.with(cell, mark);
+            let live = bucket.tops().live();
+            let mut to_y = Cells::NONE;
+            if !same_size {
+                // Sorted first, moved after: a branch per entry on a bit of its hash
+                // would be mispredicted every other time.
+                for cell in live {
+                    // SAFETY: the cell is live; the reference ends with the call.
+                    let hash = hash_of(unsafe { Slot::new(bucket, cell).key() });
+                    to_y.add_if(cell, hash & old_len as u64 != 0);
                 }
+                y.take_in(self, bucket, to_y);
             }
+            let to_x = live.without(to_y);
+            x.take_in(self, bucket, to_x);
+            if bucket == home {
+                marks = marks.with_all(to_x, EVACUATED_X).with_all(to_y, EVACUATED_Y);
+            }
+        }
+        x.finish();
+        if !same_size {
+            y.finish();
         }
         std::mem::forget(undo);
         home.set_tops(marks);
@@ -167,32 +176,49 @@ impl<K, V> Table<K, V> {
     }
 }
 
-/// Where the next entry of an evacuated chain goes.
+/// Where the next entry of an evacuated chain goes. The tops of the last bucket are
+/// written when it is full, or at the end.
 struct Target<K, V> {
     bucket: Bucket<K, V>,
     cell: Option<Cell>,
+    tops: Tops,
     taken: usize,
 }
 
 impl<K, V> Target<K, V> {
     fn new(bucket: Bucket<K, V>) -> Self {
-        Self { bucket, cell: Some(Cell::FIRST), taken: 0 }
+        Self { bucket, cell: Some(Cell::FIRST), tops: Tops::EMPTY, taken: 0 }
     }
 
+    /// Moves the entries in `cells`, which are live, out of `from`.
     #[inline]
-    fn take_in(&mut self, table: &mut Table<K, V>, from: Slot<K, V>) {
-        let cell = self.cell.unwrap_or_else(|| {
-            // A bucket may be there already, emptied when an evacuation was undone.
-            let next = self.bucket.overflow();
-            self.bucket = next.unwrap_or_else(|| table.add_overflow(self.bucket));
-            Cell::FIRST
-        });
-        let to = Slot::new(self.bucket, cell);
-        // SAFETY: `from` is live; `to` is empty and lies in another array.
-        unsafe { from.copy_to(to) };
-        to.set_top(from.top());
-        self.cell = cell.next();
-        self.taken += 1;
+    fn take_in(&mut self, table: &mut Table<K, V>, from: Bucket<K, V>, cells: Cells) {
+        let tops = from.tops();
+        self.taken += cells.count();
+        for cell in cells {
+            let to = match self.cell {
+                Some(to) => to,
+                None => self.add_bucket(table),
+            };
+            // SAFETY: the cell is live; `to` is empty and lies in another array.
+            unsafe { Slot::new(from, cell).copy_to(Slot::new(self.bucket, to)) };
+            self.tops = self.tops.replacing(to, EMPTY_REST, tops.get(cell));
+            self.cell = to.next();
+        }
+    }
+
+    #[cold]
+    fn add_bucket(&mut self, table: &mut Table<K, V>) -> Cell {
+        self.bucket.set_tops(self.tops);
+        self.tops = Tops::EMPTY;
+        // A bucket may be there already, emptied when an evacuation was undone.
+        let next = self.bucket.overflow();
+        self.bucket = next.unwrap_or_else(|| table.add_overflow(self.bucket));
+        Cell::FIRST
+    }
+
+    fn finish(&self) {
+        self.bucket.set_tops(self.tops);
     }
 }
 

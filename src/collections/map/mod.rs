@@ -49,6 +49,7 @@ mod grow;
 mod heat;
 mod iter;
 mod policy;
+mod prefetch;
 mod random;
 mod record;
 mod remains;

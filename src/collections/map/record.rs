@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::heat::Heat;
 use super::tops::{EMPTY_ONE, EMPTY_REST};
 
 /// Which part of an allocator a block of a given size comes from.
@@ -107,6 +108,13 @@ pub enum Event {
     },
     /// The map lost its last entry and drew a new hash seed.
     Reseeded,
+}
+
+/// What a map writes down on request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    pub(super) log: Option<Log>,
+    pub(super) heat: Option<Heat>,
 }
 
 /// The last events of a map.

@@ -4,7 +4,7 @@ use super::api::Map;
 use super::array::Array;
 use super::bucket::{INLINE_MAX_BYTES, Shape};
 use super::heat::Heat;
-use super::record::{Event, Log, Tier};
+use super::record::{Event, Log, Record, Tier};
 use super::tops::{
     CELLS, EMPTY_ONE, EMPTY_REST, EVACUATED_EMPTY, EVACUATED_X, EVACUATED_Y, LIVE_MIN,
 };
@@ -282,22 +282,27 @@ impl<K, V, S> Map<K, V, S> {
     /// ```
     pub fn record_events(&mut self, events_max: usize) {
         let log = Log { events: Default::default(), events_max };
-        self.table.log = (events_max > 0).then(|| Box::new(log));
+        self.record().log = (events_max > 0).then_some(log);
     }
 
     /// The recorded events, oldest first.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
-        self.table.log.iter().flat_map(|log| &log.events)
+        let record = self.table.record.iter();
+        record.flat_map(|record| &record.log).flat_map(|log| &log.events)
     }
 
     /// Starts recording, from nothing, which cells new entries take.
     pub fn record_heat(&mut self) {
-        self.table.heat = Some(Box::new(Heat::new()));
+        self.record().heat = Some(Heat::new());
     }
 
     /// Which cells new entries took since [`record_heat`](Self::record_heat).
     pub fn heat(&self) -> Option<&Heat> {
-        self.table.heat.as_deref()
+        self.table.record.as_ref()?.heat.as_ref()
+    }
+
+    fn record(&mut self) -> &mut Record {
+        self.table.record.get_or_insert_default()
     }
 }
 

@@ -26,11 +26,10 @@
 
 use super::array::{Array, Origin};
 use super::bucket::{Bucket, Shape, Slot};
-use super::heat::Heat;
 use super::policy::Policy;
-use super::record::{Counters, Event, Log, Tier};
+use super::record::{Counters, Event, Record, Tier};
 use super::remains::Remains;
-use super::tops::{Cell, EMPTY_ONE, EMPTY_REST, top_of};
+use super::tops::{Cell, EMPTY_ONE, Tops, top_of};
 use super::walk::Walk;
 
 /// The array that is being evacuated.
@@ -48,8 +47,7 @@ pub(super) struct Table<K, V> {
     pub(super) old: Option<Old<K, V>>,
     policy: Policy,
     pub(super) counters: Counters,
-    pub(super) log: Option<Box<Log>>,
-    pub(super) heat: Option<Box<Heat>>,
+    pub(super) record: Option<Box<Record>>,
 }
 
 /// Where a key that was not found belongs.
@@ -70,8 +68,7 @@ impl<K, V> Table<K, V> {
             old: None,
             policy,
             counters: Counters::default(),
-            log: None,
-            heat: None,
+            record: None,
         };
         let log2 = policy.log2_for(entries);
         if log2 > 0 {
@@ -144,6 +141,7 @@ impl<K, V> Table<K, V> {
         hash: u64,
         is_key: &mut impl FnMut(&K) -> bool,
     ) -> Result<Slot<K, V>, Vacancy<K, V>> {
+        home.prefetch();
         let top = top_of(hash);
         let mut bucket = home;
         let mut empty = None;
@@ -205,9 +203,9 @@ impl<K, V> Table<K, V> {
         }
         // SAFETY: the cell is empty; the array is allocated, by invariant 4.
         unsafe { slot.write(key, value) };
-        slot.bucket.set_tops(tops.with(slot.cell, top_of(hash)));
+        slot.bucket.set_tops(tops.replacing(slot.cell, mark, top_of(hash)));
         self.len += 1;
-        if self.heat.is_some() || self.log.is_some() {
+        if self.record.is_some() {
             self.note_insert(hash, slot, mark == EMPTY_ONE);
         }
         slot
@@ -219,8 +217,9 @@ impl<K, V> Table<K, V> {
         let buckets = self.current.home(hash).chain();
         let depth = buckets.take_while(|&bucket| bucket != slot.bucket).count();
         let position = depth * super::tops::CELLS + slot.cell.index();
-        if let Some(heat) = &mut self.heat {
-            heat.note(index, self.current.log2(), position, reused);
+        let log2 = self.current.log2();
+        if let Some(heat) = self.record.as_mut().and_then(|record| record.heat.as_mut()) {
+            heat.note(index, log2, position, reused);
         }
         self.note(Event::Inserted { index, position, reused });
     }
@@ -229,47 +228,42 @@ impl<K, V> Table<K, V> {
     /// and returns its entry.
     #[inline]
     pub(super) fn erase(&mut self, home: Bucket<K, V>, slot: Slot<K, V>) -> (K, V) {
-        slot.set_top(EMPTY_ONE);
+        let bucket = slot.bucket;
+        let tops = bucket.tops().with(slot.cell, EMPTY_ONE);
+        if tops.ends() || Self::nothing_after(bucket) {
+            let tops = tops.with_rest_marked();
+            bucket.set_tops(tops);
+            if bucket != home && tops == Tops::EMPTY {
+                Self::retreat(home, bucket);
+            }
+        } else {
+            bucket.set_tops(tops);
+        }
         self.len -= 1;
         self.counters.removed += 1;
-        if Self::nothing_follows(slot) {
-            Self::retreat(home, slot);
-        }
         // SAFETY: the cell was live until this call cleared its top.
         unsafe { slot.take() }
     }
 
-    /// Whether no cell of the chain after this one was ever used.
+    /// Whether the buckets of the chain after this one are empty.
     #[inline]
-    fn nothing_follows(slot: Slot<K, V>) -> bool {
-        match slot.cell.next() {
-            Some(cell) => slot.bucket.tops().get(cell) == EMPTY_REST,
-            None => {
-                slot.bucket.overflow().is_none_or(|next| next.tops().get(Cell::FIRST) == EMPTY_REST)
-            }
-        }
+    fn nothing_after(bucket: Bucket<K, V>) -> bool {
+        bucket.overflow().is_none_or(|next| next.tops() == Tops::EMPTY)
     }
 
-    /// Marks the trailing `EMPTY_ONE` cells of a chain, up to and with `last`, as
-    /// `EMPTY_REST`.
-    fn retreat(home: Bucket<K, V>, last: Slot<K, V>) {
-        let Slot { mut bucket, mut cell } = last;
-        let mut tops = bucket.tops();
-        while tops.get(cell) == EMPTY_ONE {
-            tops = tops.with(cell, EMPTY_REST);
-            if let Some(before) = cell.before() {
-                cell = before;
-                continue;
-            }
+    /// Marks what has become the rest of a chain, before a bucket that has become
+    /// empty.
+    #[cold]
+    fn retreat(home: Bucket<K, V>, emptied: Bucket<K, V>) {
+        let mut after = emptied;
+        while let Some(bucket) = home.chain().find(|b| b.overflow().is_some_and(|o| o == after)) {
+            let tops = bucket.tops().with_rest_marked();
             bucket.set_tops(tops);
-            let Some(before) = home.chain().find(|b| b.overflow().is_some_and(|o| o == bucket))
-            else {
-                return;
-            };
-            (bucket, cell) = (before, Cell::LAST);
-            tops = bucket.tops();
+            if tops != Tops::EMPTY {
+                break;
+            }
+            after = bucket;
         }
-        bucket.set_tops(tops);
     }
 
     #[cold]
@@ -355,7 +349,7 @@ impl<K, V> Table<K, V> {
     }
 
     pub(super) fn note(&mut self, event: Event) {
-        if let Some(log) = &mut self.log {
+        if let Some(log) = self.record.as_mut().and_then(|record| record.log.as_mut()) {
             log.push(event);
         }
     }

@@ -63,10 +63,6 @@ impl Cell {
         (self != Self::LAST).then(|| Self(self.0 + 1))
     }
 
-    pub(super) fn before(self) -> Option<Self> {
-        (self != Self::FIRST).then(|| Self(self.0 - 1))
-    }
-
     /// The cell `by` places on, wrapping around the bucket.
     #[inline]
     pub(super) const fn rotated(self, by: u8) -> Self {
@@ -84,6 +80,18 @@ impl Cells {
     #[inline]
     pub(super) const fn count(self) -> usize {
         self.0.count_ones() as usize
+    }
+
+    /// Adds `cell` if `belongs`, without a branch on it.
+    #[inline]
+    pub(super) const fn add_if(&mut self, cell: Cell, belongs: bool) {
+        self.0 |= (belongs as u64) << (8 * cell.0 + 7);
+    }
+
+    /// The cells of this set that are not in `other`.
+    #[inline]
+    pub(super) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// The same set as seen by a walk that starts at cell `by`.
@@ -139,8 +147,13 @@ impl Tops {
 
     #[inline]
     pub(super) const fn with(self, cell: Cell, top: u8) -> Self {
-        let shift = 8 * cell.0;
-        Self((self.0 & !(0xff << shift)) | (top as u64) << shift)
+        self.replacing(cell, self.get(cell), top)
+    }
+
+    /// As `with`, for a cell that is known to carry `from`.
+    #[inline]
+    pub(super) const fn replacing(self, cell: Cell, from: u8, to: u8) -> Self {
+        Self(self.0 ^ ((from ^ to) as u64) << (8 * cell.0))
     }
 
     /// The cells whose byte is `top`.
@@ -162,11 +175,29 @@ impl Tops {
         Cells((((self.0 & LOW7) + TO_HIGH_BIT) | self.0) & HIGH)
     }
 
+    /// The same, with `top` in the cells of a set.
+    #[inline]
+    pub(super) const fn with_all(self, cells: Cells, top: u8) -> Self {
+        let bytes = (cells.0 >> 7) * 0xff;
+        Self((self.0 & !bytes) | (LOW * top as u64) & bytes)
+    }
+
     /// Whether the chain holds no live cell after this bucket: its last cell is
     /// `EMPTY_REST`.
     #[inline]
     pub(super) const fn ends(self) -> bool {
         self.0 >> 56 == EMPTY_REST as u64
+    }
+
+    /// The same, with the empty cells after the last one that is not marked
+    /// `EMPTY_REST`: what holds at the end of a chain.
+    #[inline]
+    pub(super) const fn with_rest_marked(self) -> Self {
+        // Marks above EMPTY_ONE have a bit outside LOW, so the highest such bit lies
+        // in the last used cell. The shift, of 0 to 64 bits, is made in two steps:
+        // one by 64 would shift by 0, and a branch would be mispredicted.
+        let half = (self.0 & !LOW).leading_zeros() / 8 * 4;
+        Self(self.0 & (u64::MAX >> half) >> half)
     }
 
     /// Whether this is the first bucket of an evacuated chain.
@@ -230,8 +261,34 @@ mod tests {
         }
         assert_eq!(tops.bytes(), [10, 11, 12, 13, 14, 15, 16, 17]);
         assert_eq!(Tops::from_word(tops.to_word()), tops);
-        assert_eq!(Cell::FIRST.before(), None);
-        assert_eq!(Cell::LAST.before(), Some(Cell(6)));
+    }
+
+    #[test]
+    fn trailing_empty_cells_are_marked_as_the_rest() {
+        for pattern in 0..3u32.pow(8) {
+            let mut bytes = [0; CELLS];
+            let mut digits = pattern;
+            for byte in &mut bytes {
+                *byte = [EMPTY_REST, EMPTY_ONE, 200][digits as usize % 3];
+                digits /= 3;
+            }
+            let mut expected = bytes;
+            for byte in expected.iter_mut().rev().take_while(|byte| **byte < LIVE_MIN) {
+                *byte = EMPTY_REST;
+            }
+            let tops = Tops(u64::from_le_bytes(bytes));
+            assert_eq!(tops.with_rest_marked().bytes(), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn sets_of_cells_are_split_and_painted() {
+        let tops = Tops::EMPTY.with(Cell(0), 9).with(Cell(3), 9).with(Cell(7), 9);
+        let mut odd = Cells::NONE;
+        tops.live().for_each(|cell| odd.add_if(cell, cell.0 % 2 == 1));
+        assert_eq!(indices(odd), [3, 7]);
+        assert_eq!(indices(tops.live().without(odd)), [0]);
+        assert_eq!(tops.with_all(odd, 255).bytes(), [9, 0, 0, 255, 0, 0, 0, 255]);
     }
 
     #[test]

@@ -57,8 +57,7 @@ impl<K: Clone, V: Clone> Clone for Table<K, V> {
             });
         }
         copy.counters = self.counters;
-        copy.log = self.log.clone();
-        copy.heat = self.heat.clone();
+        copy.record = self.record.clone();
         copy.set_trigger();
         copy
     }
