@@ -262,6 +262,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
         table.grow_work_if_growing(hash, &hash_of);
         match table.seek(hash, |other| *other == key) {
             Ok(slot) => {
+                // Before the old value is taken: if this panics, nothing is lost.
+                drop(key);
                 table.counters.updates += 1;
                 // SAFETY: `seek` returns live slots; the map is mutably borrowed.
                 Some(std::mem::replace(unsafe { slot.value_mut() }, value))
@@ -281,7 +283,10 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        self.remove_entry(key).map(|(_, value)| value)
+        let (own_key, value) = self.remove_entry(key)?;
+        // Not left to the end of the call: a panic would then leak the value.
+        drop(own_key);
+        Some(value)
     }
 
     /// As [`remove`](Self::remove), with the map's own key.

@@ -142,9 +142,11 @@ entries!(
     Drain<'_, K, V>: remains.walk
 );
 
-/// Declares an iterator over one half of the entries.
+/// Declares an iterator over one half of the entries. What is not yielded is dropped
+/// first: at the end of the call, a panic would leak the other half.
 macro_rules! half {
-    ($(#[$doc:meta])* $name:ident $(<$life:lifetime>)?, $inner:ty, $item:ty, $shown:ident, $part:tt) => {
+    ($(#[$doc:meta])* $name:ident $(<$life:lifetime>)?, $inner:ty, $item:ty, $shown:ident, $part:tt,
+     $entry:pat => $yielded:expr) => {
         $(#[$doc])*
         pub struct $name<$($life,)? K, V>($inner);
 
@@ -153,7 +155,8 @@ macro_rules! half {
 
             #[inline]
             fn next(&mut self) -> Option<$item> {
-                self.0.next().map(|entry| entry.$part)
+                let $entry = self.0.next()?;
+                Some($yielded)
             }
 
             fn size_hint(&self) -> (usize, Option<usize>) {
@@ -178,23 +181,29 @@ macro_rules! half {
 
 half!(
     /// Keys by reference: see [`Map::keys`].
-    Keys<'a>, Iter<'a, K, V>, &'a K, K, 0
+    Keys<'a>, Iter<'a, K, V>, &'a K, K, 0, (key, _) => key
 );
 half!(
     /// Values by reference: see [`Map::values`].
-    Values<'a>, Iter<'a, K, V>, &'a V, V, 1
+    Values<'a>, Iter<'a, K, V>, &'a V, V, 1, (_, value) => value
 );
 half!(
     /// Values to change: see [`Map::values_mut`].
-    ValuesMut<'a>, IterMut<'a, K, V>, &'a mut V, V, 1
+    ValuesMut<'a>, IterMut<'a, K, V>, &'a mut V, V, 1, (_, value) => value
 );
 half!(
     /// Keys by value: see [`Map::into_keys`].
-    IntoKeys, IntoIter<K, V>, K, K, 0
+    IntoKeys, IntoIter<K, V>, K, K, 0, (key, value) => {
+        drop(value);
+        key
+    }
 );
 half!(
     /// Values by value: see [`Map::into_values`].
-    IntoValues, IntoIter<K, V>, V, V, 1
+    IntoValues, IntoIter<K, V>, V, V, 1, (key, value) => {
+        drop(key);
+        value
+    }
 );
 
 impl<K, V> Clone for Keys<'_, K, V> {
