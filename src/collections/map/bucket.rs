@@ -202,7 +202,8 @@ impl<K, V> Bucket<K, V> {
         unsafe { Self::new(base) }
     }
 
-    /// This bucket and those after it.
+    /// This bucket and those after it. Not for the static empty bucket, which has no
+    /// link.
     pub(super) fn chain(self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self), |bucket| bucket.overflow())
     }

@@ -100,9 +100,10 @@ impl<K: Clone + Eq + Hash> Cursor<K> {
     }
 
     fn keys_of_range<V, S: BuildHasher>(&self, map: &Map<K, V, S>, range: usize) -> Vec<K> {
+        let current = Some(map.table.current()).filter(|array| array.is_allocated());
         let old = map.table.old().map(|old| &old.array);
         let mut keys = Vec::new();
-        for array in std::iter::once(map.table.current()).chain(old) {
+        for array in current.into_iter().chain(old) {
             // A larger array spreads the range over several chains; in a smaller
             // one it shares a chain with other ranges.
             let first = range & (array.len() - 1);
