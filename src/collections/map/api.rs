@@ -283,7 +283,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        let (own_key, value) = self.remove_entry(key)?;
+        let (own_key, value) = self.extract(key)?;
         // Not left to the end of the call: a panic would then leak the value.
         drop(own_key);
         Some(value)
@@ -292,6 +292,14 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     /// As [`remove`](Self::remove), with the map's own key.
     #[inline]
     pub fn remove_entry<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        self.extract(key)
+    }
+
+    #[inline(always)]
+    fn extract<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<(K, V)>
     where
         K: Borrow<Q>,
     {

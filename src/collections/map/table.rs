@@ -155,7 +155,7 @@ impl<K, V> Table<K, V> {
                 }
             }
             if empty.is_none() {
-                empty = tops.empty().next().map(|cell| Slot::new(bucket, cell));
+                empty = tops.first_empty().map(|cell| Slot::new(bucket, cell));
             }
             if tops.ends() {
                 return Err(Vacancy { empty, tail: bucket });
@@ -230,14 +230,13 @@ impl<K, V> Table<K, V> {
     pub(super) fn erase(&mut self, home: Bucket<K, V>, slot: Slot<K, V>) -> (K, V) {
         let bucket = slot.bucket;
         let tops = bucket.tops().with(slot.cell, EMPTY_ONE);
-        if tops.ends() || Self::nothing_after(bucket) {
-            let tops = tops.with_rest_marked();
-            bucket.set_tops(tops);
-            if bucket != home && tops == Tops::EMPTY {
-                Self::retreat(home, bucket);
-            }
-        } else {
-            bucket.set_tops(tops);
+        // Behind a live last cell nothing changes, and an unused one ends the chain:
+        // only one that was emptied needs a look at what follows.
+        let keeps = tops.get(Cell::LAST) == EMPTY_ONE && !Self::nothing_after(bucket);
+        let tops = if keeps { tops } else { tops.with_rest_marked() };
+        bucket.set_tops(tops);
+        if bucket != home && tops == Tops::EMPTY {
+            Self::retreat(home, bucket);
         }
         self.len -= 1;
         self.counters.removed += 1;
