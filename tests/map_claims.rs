@@ -266,6 +266,24 @@ fn m8_removal_drops_and_marks_the_rest() {
     assert!(map.tophashes().to_string().contains(" 05 05 . . . . . ."));
 }
 
+/// M8 along a chain: what becomes the rest of it is marked in earlier buckets too.
+#[test]
+fn m8_the_rest_reaches_back_over_buckets() {
+    let mut map = Map::with_capacity_and_hasher(100, exact());
+    let key = |n: u64| n << 8;
+    (0..24).for_each(|n| {
+        map.insert(key(n), ());
+    });
+    (3..23).for_each(|n| {
+        map.remove(&key(n));
+    });
+    let cells = |map: &Map<u64, (), _>| map.tophashes().current[0].concat();
+    assert_eq!(cells(&map)[3..23], [1; 20], "a live cell follows in the third bucket");
+    map.remove(&key(23));
+    assert_eq!(cells(&map)[3..], [0; 21], "nothing follows any more");
+    assert_eq!(map.check(), Ok(()));
+}
+
 /// M9, refuted: the first empty cell of the chain is taken, whatever its tophash
 /// was and whether or not there is an overflow bucket.
 #[test]

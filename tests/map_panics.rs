@@ -133,7 +133,7 @@ fn any_call_may_panic_anywhere() {
     std::panic::set_hook(Box::new(|_| {}));
     let mut panics = [0; 4];
     let mut failed = None;
-    for seed in 0..400 {
+    for seed in 0..600 {
         let outcome = catch_unwind(AssertUnwindSafe(|| one_life(seed, &mut panics)));
         if let Err(reason) = outcome {
             let text = reason.downcast_ref::<String>().cloned();
@@ -159,7 +159,9 @@ fn one_life(seed: u64, panics: &mut [u32; 4]) {
             rare @ 0..6 => OPERATIONS - 6 + rare as usize,
             common => common as usize % 6,
         };
-        world.arm(fault, random.below(if operation < 6 { 5 } else { 40 }) as u32);
+        // Few calls into an insert, or many, into the chains it evacuates.
+        let calls = [4, 60][random.below(2) as usize];
+        world.arm(fault, random.below(calls) as u32);
         let key = random.below(150);
         let run = || operate(operation, &world, &mut map, key);
         if catch_unwind(AssertUnwindSafe(run)).is_err() {

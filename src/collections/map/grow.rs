@@ -66,15 +66,21 @@ impl<K, V> Table<K, V> {
     #[cold]
     #[inline(never)]
     fn grow_work(&mut self, hash: u64, hash_of: &impl Fn(&K) -> u64) {
-        if let Some(old) = &self.old {
-            self.evacuate(hash as usize & (old.array.len() - 1), hash_of);
-        }
+        let Some(old) = &self.old else { return };
+        let len = old.array.len();
+        let index = hash as usize & (len - 1);
+        // Somewhere in memory, unlike the next chain in order, which is moved first
+        // while these lines arrive.
+        old.array.bucket(index).prefetch();
+        self.current.bucket(index).prefetch();
+        self.current.bucket(index + len).prefetch();
         while let Some(old) = &self.old {
             self.evacuate(old.evacuated_below, hash_of);
             if self.policy().growth == Growth::Incremental {
                 break;
             }
         }
+        self.evacuate(index, hash_of);
     }
 
     /// Moves one chain of the old array, unless it has moved already.

@@ -214,7 +214,11 @@ mod models {
                     table.claim(2 << 60, 2).slot.expect("the table is empty");
                 })
             };
-            assert!(matches!(table.find(1 << 60), None | Some(1)));
+            let reader = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || assert!(matches!(table.find(1 << 60), None | Some(1))))
+            };
+            reader.join().unwrap();
             writer.join().unwrap();
             assert_eq!(table.find(2 << 60), Some(2));
         });
