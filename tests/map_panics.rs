@@ -133,7 +133,7 @@ fn any_call_may_panic_anywhere() {
     std::panic::set_hook(Box::new(|_| {}));
     let mut panics = [0; 4];
     let mut failed = None;
-    for seed in 0..600 {
+    for seed in 0..500 {
         let outcome = catch_unwind(AssertUnwindSafe(|| one_life(seed, &mut panics)));
         if let Err(reason) = outcome {
             let text = reason.downcast_ref::<String>().cloned();
@@ -153,9 +153,9 @@ fn one_life(seed: u64, panics: &mut [u32; 4]) {
     let mask = [u64::MAX, 0xff00_0000_0000_000f, 0][seed as usize / 2 % 3];
     let mut map =
         Things::with_hasher(Masked(mask)).with_policy(Policy { growth, ..Policy::default() });
-    for round in 0..120 {
+    for round in 0..200 {
         let fault = [Fault::Hash, Fault::Eq, Fault::Clone, Fault::Drop][random.below(4) as usize];
-        let operation = match random.below(40) {
+        let operation = match random.below(100) {
             rare @ 0..6 => OPERATIONS - 6 + rare as usize,
             common => common as usize % 6,
         };
