@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod counting;
+
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -56,6 +58,28 @@ impl Hasher for MaskedHasher {
 /// Good, constant, colliding in home, colliding in tophash, few homes and tophashes.
 pub(crate) const MASKS: [u64; 6] =
     [u64::MAX, 0, !0xffff, u64::MAX >> 8, 0x0300_0000_0000_0007, 0xff00_0000_0000_0000];
+
+/// Every hash is its key: tests choose buckets and tophashes.
+pub(crate) fn exact() -> std::hash::BuildHasherDefault<Identity> {
+    Default::default()
+}
+
+#[derive(Default)]
+pub(crate) struct Identity(u64);
+
+impl std::hash::Hasher for Identity {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are u64")
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Panics unless both maps hold the same, and ours is sound.
 pub(crate) fn assert_same<K, V, S>(ours: &Map<K, V, S>, theirs: &HashMap<K, V>, context: &str)
