@@ -1,1 +1,3 @@
-//! See `src/README.md`.
+//! Collections that show what allocation and reuse do; see `src/README.md`.
+
+pub mod map;
