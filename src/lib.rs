@@ -16,3 +16,6 @@ mod heap;
 mod profile;
 mod report;
 mod sys;
+
+#[cfg(feature = "collections")]
+pub use collections::pool;

@@ -1,1 +1,4 @@
 //! See `src/README.md`.
+
+#[cfg(feature = "collections")]
+pub(crate) mod sync;

@@ -1,1 +1,3 @@
-//! See `src/README.md`.
+//! Instrumented collections: ordinary clients of the allocator that count what they do.
+
+pub mod pool;
