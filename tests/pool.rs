@@ -71,14 +71,14 @@ fn sources_come_in_the_order_of_sync_pool() {
         let pool = pool.clone();
         thread::spawn(move || {
             // One in the private place, out of reach; two on the chain, to be stolen oldest first.
-            [100, 101, 102].into_iter().for_each(|value| pool.put(value));
+            [100, 101, 102].into_iter().for_each(|value| pool.put(Box::new(value)));
             ready.send(()).unwrap();
             let _ = finish.recv();
         })
     };
     filled.recv().unwrap();
-    [1, 2, 3].into_iter().for_each(|value| pool.put(value));
-    let got = [(); 6].map(|()| pool.take());
+    [1, 2, 3].into_iter().for_each(|value| pool.put(Box::new(value)));
+    let got = [(); 6].map(|()| *pool.take());
     assert_eq!(got, [1, 3, 2, 101, 102, 0]);
     let stats = pool.stats();
     assert_eq!(
@@ -120,11 +120,11 @@ fn victims_survive_one_epoch() {
 #[test]
 fn victims_are_stolen() {
     let pool = Pool::new(|| 0u32);
-    on_another_thread(|| [1, 2, 3].map(|value| pool.put(value)));
+    on_another_thread(|| [1, 2, 3].map(|value| pool.put(Box::new(value))));
     pool.advance();
     // The other thread left three values when it ended; this one has an index of its own or has
     // taken over that of the dead thread, and finds all of them either way.
-    let mut got = [(); 4].map(|()| pool.take());
+    let mut got = [(); 4].map(|()| *pool.take());
     got.sort_unstable();
     assert_eq!(got, [0, 1, 2, 3]);
     let stats = pool.stats();
@@ -214,11 +214,11 @@ fn ending_threads_leave_their_values() {
     let live = Arc::new(AtomicUsize::new(0));
     let pool = Pool::new(|| Counted::new(&live));
     on_another_thread(|| {
-        pool.put(Counted::new(&live));
+        pool.put(Box::new(Counted::new(&live)));
         pool.advance();
         // The first becomes the victim; these are private and local.
         let values = [Counted::new(&live), Counted::new(&live)];
-        values.into_iter().for_each(|value| pool.put(value));
+        values.into_iter().for_each(|value| pool.put(Box::new(value)));
     });
     check(pool.stats(), 3);
     let taken = [(); 3].map(|()| pool.try_take());
@@ -445,7 +445,7 @@ fn a_panicking_drop_stops_an_epoch_not_the_pool() {
     for armed in [false, false, true, false] {
         let mut bomb = Bomb::new(&live);
         bomb.armed = armed;
-        pool.put(bomb);
+        pool.put(Box::new(bomb));
     }
     pool.advance();
     assert!(catch_unwind(AssertUnwindSafe(|| pool.advance())).is_err());
@@ -472,8 +472,8 @@ fn dropping_may_come_back_to_the_pool() {
 
     let numbers = Arc::new(Pool::new((|| Keep(0)) as fn() -> _));
     let echoes = Arc::new(Pool::new((|| unreachable!()) as fn() -> _));
-    echoes.put(Echo(numbers.clone(), None));
-    echoes.put(Echo(numbers.clone(), Some(echoes.clone())));
+    echoes.put(Box::new(Echo(numbers.clone(), None)));
+    echoes.put(Box::new(Echo(numbers.clone(), Some(echoes.clone()))));
     echoes.advance();
     echoes.advance();
     assert_eq!(numbers.stats().gets(), 1);

@@ -70,24 +70,23 @@ impl<T: Send + 'static> Core<T> {
     /// A value from the pool, if there is one that this thread can reach.
     #[inline]
     pub(super) fn take(&self) -> Option<T> {
-        if let Some(mine) = self.cached()
-            && let Some(value) = mine.take_private()
-        {
-            mine.counts().private.add_one();
-            return Some(value);
+        let Some(mine) = self.cached() else { return self.take_slow() };
+        match mine.take_private() {
+            Some(value) => {
+                mine.counts().private.add_one();
+                Some(value)
+            }
+            None => self.take_local(&mine),
         }
-        self.take_slow()
     }
 
     /// Gives the pool `value`.
     #[inline]
     pub(super) fn put(&self, value: T) {
-        match self.cached() {
-            Some(mine) => match mine.put_private(value) {
-                Ok(()) => mine.counts().puts.add_one(),
-                Err(value) => self.put_slow(value),
-            },
-            None => self.put_slow(value),
+        let Some(mine) = self.cached() else { return self.put_slow(value) };
+        match mine.put_private(value) {
+            Ok(()) => mine.counts().puts.add_one(),
+            Err(value) => Self::put_local(&mine, value),
         }
     }
 
@@ -163,6 +162,23 @@ impl<T: Send + 'static> Core<T> {
         Some((mine, me.index))
     }
 
+    #[inline(never)]
+    fn take_local(&self, mine: &Owned<'_, T>) -> Option<T> {
+        match mine.pop_head() {
+            Some(value) => {
+                mine.counts().local.add_one();
+                Some(value)
+            }
+            None => self.take_slow(),
+        }
+    }
+
+    #[inline(never)]
+    fn put_local(mine: &Owned<'_, T>, value: T) {
+        mine.push(value);
+        mine.counts().puts.add_one();
+    }
+
     #[cold]
     #[inline(never)]
     fn take_slow(&self) -> Option<T> {
@@ -227,7 +243,7 @@ impl<T: Send + 'static> Core<T> {
         match self.locate() {
             Some((mine, _)) => {
                 if let Err(value) = mine.put_private(value) {
-                    mine.push(value);
+                    return Self::put_local(&mine, value);
                 }
                 mine.counts().puts.add_one();
             }

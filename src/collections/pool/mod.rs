@@ -57,6 +57,9 @@ use std::sync::Arc;
 /// has at most one value out at a time; beyond that, one locked instruction each. No operation
 /// waits for another thread.
 ///
+/// Values live in boxes, which are reused with them: what moves through the pool is a pointer, so a
+/// large value costs no more than a small one.
+///
 /// A thread that ends leaves its values to the others. A thread that is idle keeps at most its
 /// private value and its victim through any number of epochs, until it next uses the pool or ends.
 ///
@@ -83,7 +86,7 @@ use std::sync::Arc;
 /// LINES.get().push_str("reused");
 /// ```
 pub struct Pool<T, F = fn() -> T> {
-    core: Arc<Core<T>>,
+    core: Arc<Core<Box<T>>>,
     init: F,
 }
 
@@ -109,7 +112,7 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
     /// is in the state in which it was given.
     #[inline]
     #[must_use]
-    pub fn take(&self) -> T {
+    pub fn take(&self) -> Box<T> {
         match self.core.take() {
             Some(value) => value,
             None => self.construct(),
@@ -119,13 +122,13 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
     /// A reusable value, or `None` where [`take`](Pool::take) would construct one.
     #[inline]
     #[must_use]
-    pub fn try_take(&self) -> Option<T> {
+    pub fn try_take(&self) -> Option<Box<T>> {
         self.core.take()
     }
 
     /// Gives `value` to the pool as it is, without a reset. It need not have come from it.
     #[inline]
-    pub fn put(&self, value: T) {
+    pub fn put(&self, value: Box<T>) {
         self.core.put(value);
     }
 
@@ -140,13 +143,13 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
     /// use spanalloc::pool::Pool;
     ///
     /// let pool: Pool<String> = Pool::new(String::new);
-    /// pool.put(String::from("used"));
+    /// pool.put(Box::new(String::from("used")));
     /// pool.advance();
-    /// assert_eq!(pool.take(), "used"); // a victim survives one epoch
-    /// pool.put(String::from("used"));
+    /// assert_eq!(*pool.take(), "used"); // a victim survives one epoch
+    /// pool.put(Box::new(String::from("used")));
     /// pool.advance();
     /// pool.advance();
-    /// assert_eq!(pool.take(), ""); // but not two
+    /// assert_eq!(*pool.take(), ""); // but not two
     /// ```
     pub fn advance(&self) -> Option<u64> {
         self.core.advance()
@@ -160,8 +163,8 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
 
     #[cold]
     #[inline(never)]
-    fn construct(&self) -> T {
-        let value = (self.init)();
+    fn construct(&self) -> Box<T> {
+        let value = Box::new((self.init)());
         self.core.count_new();
         value
     }
@@ -178,14 +181,14 @@ impl<T: Send + 'static, F: Fn() -> T> fmt::Debug for Pool<T, F> {
 /// Dropping the guard [resets](Reset) the value and gives it back. If the reset panics, the value is
 /// dropped and the pool goes on without it.
 pub struct PoolGuard<'a, T: Reset + Send + 'static> {
-    core: &'a Core<T>,
-    value: ManuallyDrop<T>,
+    core: &'a Core<Box<T>>,
+    value: ManuallyDrop<Box<T>>,
 }
 
 impl<T: Reset + Send + 'static> PoolGuard<'_, T> {
     /// Keeps the value: it does not go back to the pool.
     #[must_use]
-    pub fn detach(this: Self) -> T {
+    pub fn detach(this: Self) -> Box<T> {
         let mut this = ManuallyDrop::new(this);
         // SAFETY: by invariant 1; the guard is not dropped any more.
         unsafe { ManuallyDrop::take(&mut this.value) }

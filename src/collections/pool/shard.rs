@@ -50,6 +50,7 @@ impl<T> Shard<T> {
     }
 
     /// The chain that is local in `epoch`.
+    #[inline]
     pub(super) fn chain(&self, epoch: u64) -> &Chain<T> {
         &self.chains[(epoch & 1) as usize]
     }
@@ -75,6 +76,7 @@ impl<'a, T> Owned<'a, T> {
         &self.shard.counts
     }
 
+    #[inline]
     pub(super) fn epoch(&self) -> u64 {
         self.shard.epoch.get()
     }
@@ -102,6 +104,7 @@ impl<'a, T> Owned<'a, T> {
     }
 
     /// Puts `value` on the local chain.
+    #[inline]
     pub(super) fn push(&self, value: T) {
         // SAFETY: the owner of the shard owns its chains.
         unsafe { self.shard.chain(self.epoch()).push_head(value) };
@@ -113,11 +116,17 @@ impl<'a, T> Owned<'a, T> {
         unsafe { self.shard.chain(self.epoch() + 1).push_head(value) };
     }
 
+    /// Takes the youngest value of the local chain's newest ring.
+    #[inline]
+    pub(super) fn pop_head(&self) -> Option<T> {
+        // SAFETY: the owner of the shard owns its chains.
+        unsafe { self.shard.chain(self.epoch()).pop_head() }
+    }
+
     /// Takes a value from the local chain: the youngest of the newest ring, else the oldest of all.
     pub(super) fn pop(&self, readers: &Readers<T>) -> Option<T> {
         let chain = self.shard.chain(self.epoch());
-        // SAFETY: the owner of the shard owns its chains.
-        unsafe { chain.pop_head() }.or_else(|| chain.pop_tail(&readers.pin()))
+        self.pop_head().or_else(|| chain.pop_tail(&readers.pin()))
     }
 
     /// Brings the cells to the epoch `now` and returns what has become too old to keep.
@@ -225,7 +234,9 @@ impl<T> ShardTable<T> {
                 drop(unsafe { Self::bucket_from_raw(bucket, first) });
             }
         }
-        self.len.fetch_max(index + 1, AcqRel);
+        if self.len() <= index {
+            self.len.fetch_max(index + 1, AcqRel);
+        }
         self.get(index).expect("the bucket has just been seen")
     }
 
