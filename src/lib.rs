@@ -18,4 +18,4 @@ mod report;
 mod sys;
 
 #[cfg(feature = "collections")]
-pub use collections::pool;
+pub use collections::{arena, pool};

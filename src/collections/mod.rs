@@ -1,3 +1,4 @@
 //! Instrumented collections: ordinary clients of the allocator that count what they do.
 
+pub mod arena;
 pub mod pool;
