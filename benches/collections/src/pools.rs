@@ -126,9 +126,11 @@ impl PoolAllocator<Vec<u8>> for Buffers {
 guarded!(Pool<Vec<u8>>, PoolGuard<'a, Vec<u8>>, |pool| pool.get());
 guarded!(LinearObjectPool<Vec<u8>>, lockfree_object_pool::LinearReusable<'a, Vec<u8>>, |pool| pool
     .pull());
-guarded!(SpinLockObjectPool<Vec<u8>>, lockfree_object_pool::SpinLockReusable<'a, Vec<u8>>, |pool| {
-    pool.pull()
-});
+guarded!(
+    SpinLockObjectPool<Vec<u8>>,
+    lockfree_object_pool::SpinLockReusable<'a, Vec<u8>>,
+    |pool| { pool.pull() }
+);
 guarded!(MutexObjectPool<Vec<u8>>, lockfree_object_pool::MutexReusable<'a, Vec<u8>>, |pool| pool
     .pull());
 guarded!(opool::Pool<Buffers, Vec<u8>>, opool::RefGuard<'a, Buffers, Vec<u8>>, |pool| pool.get());

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //!
-//! 1. A box's `value` points to an initialized value in a block that `Arena::alloc_block` handed
-//!    out for `T`'s layout. The box alone refers to it, and gives the block back once.
+//! 1. A box's `value` points to an initialized value in a block that the arena's `Blocks`
+//!    handed out for `T`'s layout. The box alone refers to it, and gives the block back once.
 
 use super::Arena;
 use std::alloc::Layout;
@@ -26,7 +26,7 @@ pub struct ArenaBox<'a, T> {
 impl<'a, T> ArenaBox<'a, T> {
     #[inline]
     pub(super) fn new(arena: &'a Arena, value: T) -> Self {
-        let place = arena.alloc_block(Layout::new::<T>()).cast::<T>();
+        let place = arena.blocks().alloc(Layout::new::<T>(), &arena.chunks).cast::<T>();
         // SAFETY: the block is new and has `T`'s layout.
         unsafe { place.write(value) };
         Self { value: place, arena, owned: PhantomData }
@@ -71,7 +71,7 @@ impl<T> Drop for Block<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: by invariant 1 of the box that made this.
-        unsafe { self.arena.free_block(self.at.cast(), Layout::new::<T>()) };
+        unsafe { self.arena.blocks().free(self.at.cast(), Layout::new::<T>()) };
     }
 }
 

@@ -1,27 +1,29 @@
 //! The chunks of an arena and the bump pointer in the newest of them.
 //!
 //! ```text
-//! floor                top                    end
-//!   │  room (free)      │  bumped (handed out) │
+//! header │ floor            top                    end
+//!        │   room (free)     │  bumped (handed out) │
 //! ```
 //!
 //! Blocks are cut downwards, because rounding down to an alignment is one instruction.
 //!
 //! Invariants:
 //!
-//! 1. `floor ≤ top`, both in the newest chunk, `floor` its first byte; both dangling (and equal)
-//!    while there is no chunk.
+//! 1. `floor ≤ top`, both in the newest chunk, `floor` right behind its header; both dangling (and
+//!    equal) while there is no chunk.
 //! 2. The bytes from `floor` to `top` are in no block.
-//! 3. A chunk's address is a multiple of [`CHUNK_ALIGN`], so rounding `top` down to an alignment of
-//!    at most that never passes `floor`.
-//! 4. `chunk_bytes = bumped + tail + room`, where *tail* is the room left in older chunks.
+//! 3. `chunk_bytes = bumped + tail + room`, where *tail* is the room left in older chunks, and
+//!    `bumped = asked for + padding`. Headers count as padding.
+//! 4. `newest` heads a list of chunks by their headers, each written when its chunk came from the
+//!    global allocator. The list alone owns them.
 //! 5. With debug assertions, every byte of the room is [`POISON`].
 
 use std::alloc::{self, Layout};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::num::NonZero;
 use std::ptr::NonNull;
 
-/// Alignment of every chunk.
+/// Alignment of every chunk and of the memory in it.
 pub(super) const CHUNK_ALIGN: usize = 16;
 
 /// What fills unused memory when debug assertions are on.
@@ -35,20 +37,35 @@ const FIRST_CHUNK_BYTES: usize = 1024;
 pub(super) struct Chunks {
     top: Cell<NonNull<u8>>,
     floor: Cell<NonNull<u8>>,
-    list: RefCell<Vec<Chunk>>,
+    newest: Cell<Option<NonNull<Header>>>,
+    count: Cell<usize>,
     chunk_bytes: Cell<usize>,
     tail_bytes: Cell<usize>,
+    padding_bytes: Cell<usize>,
 }
+
+/// Begins each chunk.
+#[repr(align(16))]
+#[derive(Clone, Copy)]
+struct Header {
+    older: Option<NonNull<Header>>,
+    /// Of the whole chunk.
+    bytes: usize,
+}
+
+const _: () = assert!(size_of::<Header>() == CHUNK_ALIGN && align_of::<Header>() == CHUNK_ALIGN);
 
 impl Chunks {
     pub(super) const fn new() -> Self {
-        let nowhere = NonNull::without_provenance(std::num::NonZero::new(CHUNK_ALIGN).unwrap());
+        let nowhere = NonNull::without_provenance(NonZero::new(CHUNK_ALIGN).unwrap());
         Self {
             top: Cell::new(nowhere),
             floor: Cell::new(nowhere),
-            list: RefCell::new(Vec::new()),
+            newest: Cell::new(None),
+            count: Cell::new(0),
             chunk_bytes: Cell::new(0),
             tail_bytes: Cell::new(0),
+            padding_bytes: Cell::new(0),
         }
     }
 
@@ -64,21 +81,31 @@ impl Chunks {
     /// A block from the newest chunk.
     #[inline(always)]
     fn bump(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let top = self.top.get();
-        let aligned = top.addr().get() & !(layout.align() - 1);
-        // Signed: an alignment above that of chunks may round to below the floor.
-        let room = aligned.wrapping_sub(self.floor.get().addr().get()) as isize;
+        let excess = self.top.get().addr().get() & (layout.align() - 1);
         // A size that is no multiple of the alignment would leave the block unaligned.
         let size = layout.pad_to_align().size();
-        if room < size as isize {
+        if excess == 0 && size == layout.size() {
+            return self.cut(size);
+        }
+        // Apart, because most blocks need no padding, and a predicted branch is cheaper than an
+        // addition in memory.
+        let bytes = excess + size;
+        let block = self.cut(bytes)?;
+        self.padding_bytes.set(self.padding_bytes.get() + bytes - layout.size());
+        Some(block)
+    }
+
+    /// Moves `top` down by `bytes`, if there is room.
+    #[inline(always)]
+    fn cut(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if self.room() < bytes {
             return None;
         }
-        let down = top.addr().get() - aligned + size;
         // SAFETY: by the comparison the result is not below the floor, so by invariant 1 it is in
         // the same chunk.
-        let block = unsafe { top.sub(down) };
+        let block = unsafe { self.top.get().sub(bytes) };
         if cfg!(debug_assertions) {
-            check_poison(block, down);
+            check_poison(block, bytes);
         }
         self.top.set(block);
         Some(block)
@@ -96,34 +123,45 @@ impl Chunks {
 
     /// Makes room for `bytes_min` more bytes in one piece, in a new chunk of at least twice the
     /// size of the last one.
+    ///
+    /// # Panics
+    ///
+    /// When a chunk cannot be that large.
     pub(super) fn reserve(&self, bytes_min: usize) {
-        let mut list = self.list.borrow_mut();
-        let double = list.last().map_or(FIRST_CHUNK_BYTES, |chunk| chunk.bytes.saturating_mul(2));
-        let wanted = bytes_min.max(double).min(isize::MAX as usize - CHUNK_ALIGN);
-        let chunk = Chunk::new(wanted.max(bytes_min).next_multiple_of(CHUNK_ALIGN));
+        let older = self.newest.get();
+        // SAFETY: by invariant 4.
+        let double = older.map_or(FIRST_CHUNK_BYTES, |older| unsafe { older.read() }.bytes * 2);
+        let bytes = bytes_min.saturating_add(size_of::<Header>()).max(double);
+        let layout = chunk_layout(bytes);
+        // SAFETY: not zero bytes.
+        let chunk = NonNull::new(unsafe { alloc::alloc(layout) });
+        let chunk = chunk.unwrap_or_else(|| alloc::handle_alloc_error(layout)).cast::<Header>();
+        // SAFETY: the chunk has room for a header and is aligned for it.
+        unsafe { chunk.write(Header { older, bytes: layout.size() }) };
+        self.newest.set(Some(chunk));
+        self.count.set(self.count.get() + 1);
         self.tail_bytes.set(self.tail_bytes.get() + self.room());
-        self.chunk_bytes.set(self.chunk_bytes.get() + chunk.bytes);
-        self.begin(&chunk);
-        list.push(chunk);
+        self.begin(chunk);
     }
 
     /// Takes all blocks back and keeps the newest chunk, which is the largest.
     pub(super) fn reset(&mut self) {
-        let list = self.list.get_mut();
-        if let Some(last) = list.pop() {
-            list.clear();
-            self.chunk_bytes.set(last.bytes);
-            list.push(last);
+        let Some(newest) = self.newest.get() else { return };
+        // SAFETY: by invariant 4.
+        let Header { older, bytes } = unsafe { newest.read() };
+        // SAFETY: by invariant 4, and the newest chunk no longer leads there.
+        unsafe { newest.write(Header { older: None, bytes }) };
+        free_chunks(older);
+        self.count.set(1);
+        for counter in [&self.chunk_bytes, &self.tail_bytes, &self.padding_bytes] {
+            counter.set(0);
         }
-        self.tail_bytes.set(0);
-        if let Some(last) = self.list.borrow().last() {
-            self.begin(last);
-        }
+        self.begin(newest);
     }
 
     /// The number of chunks.
     pub(super) fn count(&self) -> usize {
-        self.list.borrow().len()
+        self.count.get()
     }
 
     pub(super) fn chunk_bytes(&self) -> usize {
@@ -134,47 +172,57 @@ impl Chunks {
         self.tail_bytes.get()
     }
 
+    pub(super) fn padding_bytes(&self) -> usize {
+        self.padding_bytes.get()
+    }
+
     /// Free bytes of the newest chunk.
+    #[inline(always)]
     pub(super) fn room(&self) -> usize {
         self.top.get().addr().get() - self.floor.get().addr().get()
     }
 
-    /// Puts the bump pointer at the end of `chunk`, whose memory is in no block.
-    fn begin(&self, chunk: &Chunk) {
+    /// Puts the bump pointer at the end of `chunk`, whose memory is in no block, and counts it.
+    fn begin(&self, chunk: NonNull<Header>) {
+        // SAFETY: by invariant 4.
+        let bytes = unsafe { chunk.read() }.bytes;
+        // SAFETY: a chunk is larger than its header.
+        let floor = unsafe { chunk.add(1) }.cast::<u8>();
+        let room = bytes - size_of::<Header>();
         if cfg!(debug_assertions) {
-            poison(chunk.base, chunk.bytes);
+            poison(floor, room);
         }
-        self.floor.set(chunk.base);
+        self.chunk_bytes.set(self.chunk_bytes.get() + bytes);
+        self.padding_bytes.set(self.padding_bytes.get() + size_of::<Header>());
+        self.floor.set(floor);
         // SAFETY: one past the end of the chunk.
-        self.top.set(unsafe { chunk.base.add(chunk.bytes) });
+        self.top.set(unsafe { floor.add(room) });
     }
 }
 
-/// Memory from the global allocator.
-struct Chunk {
-    base: NonNull<u8>,
-    bytes: usize,
-}
-
-impl Chunk {
-    fn new(bytes: usize) -> Self {
-        let layout = Self::layout(bytes);
-        // SAFETY: `reserve` never asks for zero bytes.
-        let base = NonNull::new(unsafe { alloc::alloc(layout) });
-        Self { base: base.unwrap_or_else(|| alloc::handle_alloc_error(layout)), bytes }
-    }
-
-    fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes, CHUNK_ALIGN)
-            .unwrap_or_else(|_| panic!("an arena cannot have a chunk of {bytes} bytes"))
-    }
-}
-
-impl Drop for Chunk {
+impl Drop for Chunks {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { alloc::dealloc(self.base.as_ptr(), Self::layout(self.bytes)) };
+        free_chunks(self.newest.get());
     }
+}
+
+/// Frees a list of chunks that nobody else refers to.
+fn free_chunks(mut next: Option<NonNull<Header>>) {
+    while let Some(chunk) = next {
+        // SAFETY: by invariant 4.
+        let Header { older, bytes } = unsafe { chunk.read() };
+        // SAFETY: by invariant 4; the layout is the one the chunk was allocated with.
+        unsafe { alloc::dealloc(chunk.as_ptr().cast(), chunk_layout(bytes)) };
+        next = older;
+    }
+}
+
+/// The layout of a chunk of `bytes` bytes or a few more.
+fn chunk_layout(bytes: usize) -> Layout {
+    let layout = Layout::from_size_align(bytes, CHUNK_ALIGN);
+    layout
+        .unwrap_or_else(|_| panic!("an arena cannot have a chunk of {bytes} bytes"))
+        .pad_to_align()
 }
 
 /// Marks `bytes` bytes from `at` as unused; they must belong to the caller.

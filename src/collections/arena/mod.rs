@@ -18,7 +18,9 @@
 //!    `&mut self`.
 //! 2. Nothing in an arena refers to the thread it was made on; values are touched only through
 //!    borrows of the arena, so an arena that nobody borrows may move to another thread.
+//! 3. `blocks`, once set, points to an initialized `Blocks` in a block that is never handed out.
 
+mod blocks;
 mod boxed;
 mod capacity;
 mod chunk;
@@ -34,8 +36,8 @@ pub use drops::DropArena;
 pub use quantile::{log_normal_quantile, poisson_quantile};
 pub use stats::ArenaStats;
 
-use chunk::{CHUNK_ALIGN, Chunks};
-use reuse::{Class, FreeLists};
+use blocks::Blocks;
+use chunk::Chunks;
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::fmt;
@@ -43,12 +45,11 @@ use std::mem;
 use std::ptr::NonNull;
 use std::slice;
 use std::str;
-use tiny::Tiny;
 
 /// A bump arena.
 ///
-/// An allocation is a subtraction and a comparison; it is counted exactly all the same. Chunks
-/// double in size. When there is no memory for one, the process ends as it does for a `Vec`.
+/// An allocation is a subtraction and a comparison. All bytes are accounted for all the same; see
+/// [`stats`](Arena::stats). Chunks double in size. When there is no memory for one, the process ends as it does for a `Vec`.
 ///
 /// ```
 /// use spanalloc::arena::Arena;
@@ -63,7 +64,7 @@ use tiny::Tiny;
 /// let (left, right) = (arena.alloc(Tree::Leaf(1)), arena.alloc(Tree::Leaf(2)));
 /// let tree = arena.alloc(Tree::Node(left, right));
 /// assert_eq!(format!("{tree:?}"), "Node(Leaf(1), Leaf(2))");
-/// assert_eq!(arena.stats().allocations, 3);
+/// assert_eq!(arena.stats().live_bytes, 3 * size_of::<Tree>());
 /// arena.reset(); // all gone at once
 /// assert_eq!(arena.stats().live_bytes, 0);
 /// ```
@@ -78,11 +79,7 @@ use tiny::Tiny;
 /// ```
 pub struct Arena {
     chunks: Chunks,
-    free: FreeLists,
-    tiny: Tiny,
-    allocations: Cell<u64>,
-    live_bytes: Cell<usize>,
-    reused: Cell<u64>,
+    blocks: Cell<Option<NonNull<Blocks>>>,
     resets: u64,
 }
 
@@ -93,15 +90,7 @@ impl Arena {
     /// An empty arena, which allocates nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            chunks: Chunks::new(),
-            free: FreeLists::new(),
-            tiny: Tiny::new(),
-            allocations: Cell::new(0),
-            live_bytes: Cell::new(0),
-            reused: Cell::new(0),
-            resets: 0,
-        }
+        Self { chunks: Chunks::new(), blocks: Cell::new(None), resets: 0 }
     }
 
     /// An arena whose first chunk has at least `bytes` bytes.
@@ -188,7 +177,6 @@ impl Arena {
     /// dropped.
     #[inline(always)]
     pub fn alloc_layout(&self, layout: Layout) -> NonNull<u8> {
-        self.count(layout);
         self.chunks.alloc(layout)
     }
 
@@ -216,10 +204,8 @@ impl Arena {
     /// Takes all memory back and keeps the largest chunk. Costs one deallocation for each other
     /// chunk.
     pub fn reset(&mut self) {
-        self.free.clear();
-        self.tiny.clear();
+        self.blocks.set(None);
         self.chunks.reset();
-        self.live_bytes.set(0);
         self.resets += 1;
     }
 
@@ -227,77 +213,34 @@ impl Arena {
     #[must_use]
     pub fn stats(&self) -> ArenaStats {
         let chunks = &self.chunks;
-        let (tiny_objects, tiny_blocks) = self.tiny.counts();
-        let (live_bytes, returned_bytes) = (self.live_bytes.get(), self.free.free_bytes());
-        let bumped = chunks.chunk_bytes() - chunks.tail_bytes() - chunks.room();
-        ArenaStats {
-            allocations: self.allocations.get(),
-            live_bytes,
-            chunks: chunks.count(),
-            chunk_bytes: chunks.chunk_bytes(),
-            padding_bytes: bumped - live_bytes - returned_bytes,
-            returned_bytes,
-            tail_bytes: chunks.tail_bytes(),
-            room_bytes: chunks.room(),
-            reused: self.reused.get(),
-            tiny_objects,
-            tiny_blocks,
-            resets: self.resets,
-        }
+        // SAFETY: by invariant 3.
+        let blocks = self.blocks.get().map(|blocks| unsafe { blocks.as_ref() });
+        let mut stats = blocks.map_or_else(ArenaStats::default, Blocks::stats);
+        stats.chunks = chunks.count();
+        stats.chunk_bytes = chunks.chunk_bytes();
+        stats.padding_bytes += chunks.padding_bytes();
+        stats.tail_bytes = chunks.tail_bytes();
+        stats.room_bytes = chunks.room();
+        stats.live_bytes = stats.chunk_bytes - stats.waste_bytes() - stats.room_bytes;
+        stats.resets = self.resets;
+        stats
     }
 
-    /// A block that may come back by [`free_block`](Self::free_block).
+    /// The state of boxes, made in the arena itself when the first box is.
     #[inline]
-    fn alloc_block(&self, layout: Layout) -> NonNull<u8> {
-        self.count(layout);
-        if Tiny::takes(layout) {
-            return self.tiny.alloc(layout, &self.chunks);
-        }
-        match Self::class(layout) {
-            Some((class, block)) => match self.free.pop(class) {
-                Some(block) => {
-                    self.reused.set(self.reused.get() + 1);
-                    block
-                }
-                None => self.chunks.alloc(block),
-            },
-            None => self.chunks.alloc(layout),
-        }
+    fn blocks(&self) -> &Blocks {
+        let blocks = self.blocks.get().unwrap_or_else(|| self.make_blocks());
+        // SAFETY: by invariant 3.
+        unsafe { blocks.as_ref() }
     }
 
-    /// Takes a block back.
-    ///
-    /// # Safety
-    ///
-    /// The block came from [`alloc_block`](Self::alloc_block) with the same layout since the last
-    /// reset, has not come back yet, and nobody uses it any more.
-    #[inline]
-    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
-        self.live_bytes.set(self.live_bytes.get() - layout.size());
-        if Tiny::takes(layout) {
-            // SAFETY: the caller's contract; `alloc_block` took the same branch.
-            unsafe { self.tiny.free(block) };
-        } else if let Some((class, _)) = Self::class(layout) {
-            // SAFETY: the caller's contract; the block was cut for the class.
-            unsafe { self.free.push(class, block) };
-        }
-    }
-
-    /// The class of blocks for `layout`, with the layout of such a block; `None` where blocks are
-    /// not reused.
-    #[inline]
-    fn class(layout: Layout) -> Option<(Class, Layout)> {
-        if layout.size() == 0 || layout.align() > CHUNK_ALIGN {
-            return None;
-        }
-        let class = Class::of(layout.size())?;
-        Layout::from_size_align(class.bytes(), CHUNK_ALIGN).ok().map(|block| (class, block))
-    }
-
-    #[inline(always)]
-    fn count(&self, layout: Layout) {
-        self.allocations.set(self.allocations.get() + 1);
-        self.live_bytes.set(self.live_bytes.get() + layout.size());
+    #[cold]
+    fn make_blocks(&self) -> NonNull<Blocks> {
+        let blocks = self.chunks.alloc(Layout::new::<Blocks>()).cast::<Blocks>();
+        // SAFETY: a new block of this layout.
+        unsafe { blocks.write(Blocks::new()) };
+        self.blocks.set(Some(blocks));
+        blocks
     }
 }
 

@@ -104,11 +104,6 @@ impl FreeLists {
         head.set(Some(block));
         self.free_bytes.set(self.free_bytes.get() + class.bytes());
     }
-
-    /// Forgets all blocks.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new();
-    }
 }
 
 /// Makes an unused block of `bytes` bytes the bearer of `link`.

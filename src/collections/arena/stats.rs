@@ -9,16 +9,16 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ArenaStats {
-    /// Blocks handed out since the arena was made, also those reused or since taken back.
-    pub allocations: u64,
+    /// Boxes made since the last reset.
+    pub boxes: u64,
     /// Bytes asked for in blocks that have not come back.
     pub live_bytes: usize,
     /// Chunks held.
     pub chunks: usize,
     /// Bytes of all chunks.
     pub chunk_bytes: usize,
-    /// Bytes lost to alignment, to size classes and to the counts of tiny blocks, and those of
-    /// tiny objects and of blocks too large for a class that came back one by one.
+    /// Bytes lost to alignment, to size classes and to headers; also what is free in the blocks
+    /// that tiny objects share, and blocks too large for a class that came back one by one.
     pub padding_bytes: usize,
     /// Bytes of blocks that came back and wait to be reused.
     pub returned_bytes: usize,
@@ -26,7 +26,7 @@ pub struct ArenaStats {
     pub tail_bytes: usize,
     /// Bytes still free in the newest chunk.
     pub room_bytes: usize,
-    /// Blocks that were handed out again after they had come back.
+    /// Boxes that were made in a block that had come back.
     pub reused: u64,
     /// Objects below 16 bytes put in boxes.
     pub tiny_objects: u64,
@@ -57,8 +57,8 @@ impl fmt::Display for ArenaStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} allocations ({} reused), {} resets, {} chunks of {} bytes",
-            self.allocations, self.reused, self.resets, self.chunks, self.chunk_bytes
+            "{} chunks of {} bytes, {} resets; {} boxes, {} of them in reused blocks",
+            self.chunks, self.chunk_bytes, self.resets, self.boxes, self.reused
         )?;
         let whole = self.chunk_bytes.max(1) as f64;
         for (name, bytes) in [

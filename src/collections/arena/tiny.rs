@@ -46,6 +46,8 @@ pub(super) struct Tiny {
     next_block: Cell<usize>,
     objects: Cell<u64>,
     blocks: Cell<u64>,
+    pages: Cell<usize>,
+    live_bytes: Cell<usize>,
 }
 
 impl Tiny {
@@ -58,6 +60,8 @@ impl Tiny {
             next_block: Cell::new(0),
             objects: Cell::new(0),
             blocks: Cell::new(0),
+            pages: Cell::new(0),
+            live_bytes: Cell::new(0),
         }
     }
 
@@ -67,16 +71,22 @@ impl Tiny {
         layout.size() < BLOCK_BYTES && layout.size() > 0 && layout.align() <= BLOCK_BYTES
     }
 
-    /// Objects placed and blocks taken for them since the arena was made: without combining, each
+    /// Objects placed and blocks taken for them: without combining, each
     /// object would have taken a block.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.objects.get(), self.blocks.get())
+    }
+
+    /// Bytes of pages that are in no live object.
+    pub(super) fn padding_bytes(&self) -> usize {
+        self.pages.get() * PAGE_BYTES - self.live_bytes.get()
     }
 
     /// A place for an object that [`takes`](Self::takes) accepts.
     #[inline]
     pub(super) fn alloc(&self, layout: Layout, chunks: &Chunks) -> NonNull<u8> {
         self.objects.set(self.objects.get() + 1);
+        self.live_bytes.set(self.live_bytes.get() + layout.size());
         let at = self.offset.get().next_multiple_of(layout.align());
         let (block, at) = match self.current.get() {
             Some(block) if at + layout.size() <= BLOCK_BYTES => (block, at),
@@ -89,14 +99,15 @@ impl Tiny {
         unsafe { block.add(at) }
     }
 
-    /// Takes an object back.
+    /// Takes an object of `bytes` bytes back.
     ///
     /// # Safety
     ///
     /// The object came from [`alloc`](Self::alloc) of this value, has not come back yet, and nobody
     /// uses it any more.
     #[inline]
-    pub(super) unsafe fn free(&self, object: NonNull<u8>) {
+    pub(super) unsafe fn free(&self, object: NonNull<u8>, bytes: usize) {
+        self.live_bytes.set(self.live_bytes.get() - bytes);
         // SAFETY: by invariant 1, and masking stays in the object's page.
         let count = unsafe { count(object).as_mut() };
         *count -= 1;
@@ -113,12 +124,6 @@ impl Tiny {
             unsafe { put_link(block, BLOCK_BYTES, self.listed.get()) };
             self.listed.set(Some(block));
         }
-    }
-
-    /// Forgets all blocks, but not what was counted.
-    pub(super) fn clear(&mut self) {
-        let (objects, blocks) = (self.objects.get(), self.blocks.get());
-        *self = Self { objects: Cell::new(objects), blocks: Cell::new(blocks), ..Self::new() };
     }
 
     /// Leaves the current block and makes another one current.
@@ -161,6 +166,7 @@ impl Tiny {
         // SAFETY: the counts are the first bytes of the page, which is ours.
         unsafe { page.write_bytes(0, BLOCKS_PER_PAGE) };
         self.page.set(Some(page));
+        self.pages.set(self.pages.get() + 1);
         self.next_block.set(COUNT_BLOCKS);
         page
     }
