@@ -18,4 +18,4 @@ mod report;
 mod sys;
 
 #[cfg(feature = "collections")]
-pub use collections::{arena, pool};
+pub use collections::{arena, observe, pool};

@@ -1,4 +1,6 @@
 //! Instrumented collections: ordinary clients of the allocator that count what they do.
 
 pub mod arena;
+pub mod observe;
 pub mod pool;
+mod quantile;

@@ -1,6 +1,6 @@
 //! How large the next collection should be, from the sizes of the last ones.
 
-use super::quantile::{log_normal_quantile, poisson_quantile};
+use crate::collections::quantile::{log_normal_quantile, poisson_quantile};
 use std::collections::VecDeque;
 
 /// Which distribution sizes are taken to follow.

@@ -25,15 +25,14 @@ mod boxed;
 mod capacity;
 mod chunk;
 mod drops;
-mod quantile;
 mod reuse;
 mod stats;
 mod tiny;
 
+pub use super::quantile::{log_normal_quantile, poisson_quantile};
 pub use boxed::ArenaBox;
 pub use capacity::{CapacityEstimator, SizeModel};
 pub use drops::DropArena;
-pub use quantile::{log_normal_quantile, poisson_quantile};
 pub use stats::ArenaStats;
 
 use blocks::Blocks;

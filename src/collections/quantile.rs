@@ -75,7 +75,7 @@ pub fn log_normal_quantile(mu: f64, sigma: f64, probability: f64) -> f64 {
 }
 
 /// The `probability` quantile of the standard normal distribution.
-pub(in crate::collections) fn normal_quantile(probability: f64) -> f64 {
+pub(super) fn normal_quantile(probability: f64) -> f64 {
     check_probability(probability);
     if probability < 0.5 {
         return -normal_quantile(1.0 - probability);
@@ -94,7 +94,7 @@ pub(in crate::collections) fn normal_quantile(probability: f64) -> f64 {
 }
 
 /// `P(N ≤ x)` for the standard normal distribution.
-pub(in crate::collections) fn normal_below(x: f64) -> f64 {
+pub(super) fn normal_below(x: f64) -> f64 {
     if x < 0.0 {
         return 1.0 - normal_below(-x);
     }
