@@ -40,3 +40,32 @@ impl<T> UnsafeCell<T> {
         write(self.0.get())
     }
 }
+
+/// Lets loom find out that something was freed while, or before, a thread used it. Costs nothing
+/// outside of loom.
+#[derive(Debug)]
+pub(crate) struct Witness(#[cfg(loom)] UnsafeCell<()>);
+
+impl Witness {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self(
+            #[cfg(loom)]
+            UnsafeCell::new(()),
+        )
+    }
+
+    /// Its owner is in use by this thread.
+    #[inline]
+    pub(crate) fn used(&self) {
+        #[cfg(loom)]
+        self.0.with(|_| ());
+    }
+
+    /// Its owner is about to be freed: every use must have happened before.
+    #[inline]
+    pub(crate) fn freed(&self) {
+        #[cfg(loom)]
+        self.0.with_mut(|_| ());
+    }
+}

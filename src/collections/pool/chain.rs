@@ -6,9 +6,8 @@
 //! ```
 //!
 //! The *owner* (one thread at a time) pushes and pops at the head ring. Any thread pops at the tail
-//! ring and moves `tail` past rings that are drained for good. A ring so unlinked is *retired*: it
-//! is freed when no thread is *pinned*, because a thread that pinned itself earlier may still be
-//! looking at it.
+//! ring and moves `tail` past rings that are drained for good. A ring so unlinked is *retired*; see
+//! the `readers` module for when it is freed.
 //!
 //! Invariants:
 //!
@@ -16,17 +15,13 @@
 //! 2. A ring whose `next` is set receives no further values.
 //! 3. A consumer reads `next` *before* it pops. If the pop then fails and `next` was set, the ring
 //!    is empty for ever (2) and may be unlinked. The head ring has no `next`, so it never is.
-//! 4. A consumer reaches rings only while pinned to the chain's `Readers`. A ring is freed only
-//!    when it was unlinked and afterwards nobody was pinned.
-//!
-//! Ordering: pinning and the check that nobody is pinned are both followed or preceded by a
-//! sequentially consistent fence, so either the reclaimer sees the pin or the pinned thread sees
-//! the tail past the retired ring.
+//! 4. A consumer reaches rings only while pinned, and retires a ring only after unlinking it.
 
+use super::readers::Pin;
 use super::ring::Ring;
-use crate::base::sync::{AtomicPtr, AtomicUsize, Mutex, fence};
+use crate::base::sync::AtomicPtr;
 use std::ptr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Slots of the first ring.
 #[cfg(not(loom))]
@@ -135,87 +130,9 @@ impl<T> Drop for Chain<T> {
     }
 }
 
-/// Who is looking at rings, and which rings wait until nobody is.
-pub(super) struct Readers<T> {
-    /// Threads that are pinned.
-    active: AtomicUsize,
-    /// Length of `retired`, written under its lock: a hint that spares the pins the lock.
-    waiting: AtomicUsize,
-    retired: Mutex<Vec<RetiredRing<T>>>,
-}
-
-/// An unlinked ring.
-struct RetiredRing<T>(*mut Ring<T>);
-
-// SAFETY: the pointer is this value's alone once nobody is pinned, and the ring's values are `Send`.
-unsafe impl<T: Send> Send for RetiredRing<T> {}
-
-impl<T> Readers<T> {
-    pub(super) fn new() -> Self {
-        Self {
-            active: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            retired: Mutex::new(Vec::new()),
-        }
-    }
-
-    /// Keeps rings allocated until the result is dropped.
-    pub(super) fn pin(&self) -> Pin<'_, T> {
-        self.active.fetch_add(1, SeqCst);
-        fence(SeqCst);
-        Pin(self)
-    }
-
-    /// Frees the retired rings if nobody is pinned.
-    #[cold]
-    fn reclaim(&self) {
-        let Ok(mut retired) = self.retired.lock() else { return };
-        fence(SeqCst);
-        if self.active.load(Acquire) != 0 {
-            return;
-        }
-        for RetiredRing(ring) in retired.drain(..) {
-            // SAFETY: by invariant 4: the ring was unlinked before it came into the list, the list
-            // was locked before the check, and nobody is pinned. It came from `Box::into_raw`.
-            drop(unsafe { Box::from_raw(ring) });
-        }
-        self.waiting.store(0, Relaxed);
-    }
-}
-
-impl<T> Drop for Readers<T> {
-    fn drop(&mut self) {
-        self.reclaim();
-    }
-}
-
-/// While it lives, no ring is freed.
-pub(super) struct Pin<'a, T>(&'a Readers<T>);
-
-impl<T> Pin<'_, T> {
-    /// Takes charge of a ring that the caller has unlinked.
-    #[cold]
-    fn retire(&self, ring: *mut Ring<T>) {
-        // A poisoned lock would mean a panic while freeing an empty ring, which runs no foreign
-        // code; leaking the ring is then the safe choice.
-        if let Ok(mut retired) = self.0.retired.lock() {
-            retired.push(RetiredRing(ring));
-            self.0.waiting.store(retired.len(), Relaxed);
-        }
-    }
-}
-
-impl<T> Drop for Pin<'_, T> {
-    fn drop(&mut self) {
-        let was_last = self.0.active.fetch_sub(1, Release) == 1;
-        if was_last && self.0.waiting.load(Relaxed) != 0 {
-            self.0.reclaim();
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::readers::Readers;
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
@@ -234,9 +151,9 @@ mod tests {
         let pin = readers.pin();
         let drained: Vec<_> = std::iter::from_fn(|| chain.pop_tail(&pin)).collect();
         assert_eq!(drained, Vec::from_iter(0..100));
-        assert_eq!(readers.retired.lock().unwrap().len(), 3);
+        assert_eq!(readers.waiting(), 3);
         drop(pin);
-        assert!(readers.retired.lock().unwrap().is_empty());
+        assert_eq!(readers.waiting(), 0);
     }
 
     #[test]
@@ -298,6 +215,7 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod models {
+    use super::super::readers::Readers;
     use super::*;
     use loom::sync::Arc;
     use loom::thread;
@@ -326,6 +244,62 @@ mod models {
             seen.extend(std::iter::from_fn(|| chain.pop_tail(&pin)));
             seen.sort();
             assert_eq!(seen, [1, 2, 3].map(Box::new));
+        });
+    }
+
+    /// A thief finds a ring empty; the owner fills that ring and links another one. The thief must
+    /// not take the first for drained.
+    #[test]
+    fn loom_chain_does_not_unlink_a_ring_that_was_refilled() {
+        loom::model(|| {
+            let shared = Arc::new((Chain::new(), Readers::new()));
+            let (chain, readers) = &*shared;
+            // SAFETY: only this thread owns the chain.
+            unsafe { chain.push_head(Box::new(0)) };
+            // SAFETY: only this thread owns the chain.
+            assert!(unsafe { chain.pop_head() }.is_some());
+            let thief = {
+                let shared = shared.clone();
+                thread::spawn(move || shared.0.pop_tail(&shared.1.pin()))
+            };
+            for value in [1, 2] {
+                // SAFETY: only this thread owns the chain.
+                unsafe { chain.push_head(Box::new(value)) };
+            }
+            let mut seen: Vec<_> = thief.join().unwrap().into_iter().collect();
+            let pin = readers.pin();
+            seen.extend(std::iter::from_fn(|| chain.pop_tail(&pin)));
+            seen.sort();
+            assert_eq!(seen, [1, 2].map(Box::new));
+        });
+    }
+
+    /// Somebody is about to free retired rings when two thieves come: one looks at a ring that the
+    /// other one retires.
+    #[test]
+    fn loom_chain_frees_no_ring_under_a_late_reader() {
+        let mut bounds = loom::model::Builder::new();
+        bounds.preemption_bound = Some(3);
+        bounds.check(|| {
+            let shared = Arc::new((Chain::new(), Readers::new()));
+            let (chain, readers) = &*shared;
+            for value in 1..=4 {
+                // SAFETY: only this thread owns the chain.
+                unsafe { chain.push_head(Box::new(value)) };
+            }
+            let pin = readers.pin();
+            assert_eq!(
+                [(); 3].map(|()| chain.pop_tail(&pin).map(|value| *value)),
+                [1, 2, 3].map(Some)
+            );
+            let thieves = [(); 2].map(|()| {
+                let shared = shared.clone();
+                thread::spawn(move || shared.0.pop_tail(&shared.1.pin()))
+            });
+            drop(pin);
+            let seen: Vec<_> =
+                thieves.into_iter().filter_map(|thief| thief.join().unwrap()).collect();
+            assert_eq!(seen, [Box::new(4)]);
         });
     }
 

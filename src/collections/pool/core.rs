@@ -16,7 +16,7 @@
 //!    where `held` values are inside the pool.
 //! 3. Only one thread advances at a time, and no lock is held while foreign code runs.
 
-use super::chain::{Pin, Readers};
+use super::readers::{Pin, Readers};
 use super::shard::{Counts, Owned, Shard, ShardTable, steal};
 use super::stats::PoolStats;
 use super::thread::{self, Member};

@@ -18,7 +18,8 @@
 //! The other pools are for other needs: [`AnyPool`] mixes types and pays for it, [`BitmapPool`] has
 //! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
 //!
-//! The floors inside, from the bottom: `ring`, `chain`, `shard`, `thread`, `core`.
+//! The floors inside, from the bottom: `ring`, `readers`, `chain`, `shard`, `thread`,
+//! `core`.
 //!
 //! Invariants of this file:
 //!
@@ -30,6 +31,7 @@ mod bitmap;
 mod chain;
 mod core;
 mod epochs;
+mod readers;
 mod region;
 mod reset;
 mod ring;

@@ -22,7 +22,7 @@
 //! later change of `ends` is a read-modify-write, so it continues that release sequence. The
 //! consumer's Release on `full` hands the slot back to the producer's Acquire.
 
-use crate::base::sync::{AtomicBool, AtomicPtr, AtomicU64, UnsafeCell};
+use crate::base::sync::{AtomicBool, AtomicPtr, AtomicU64, UnsafeCell, Witness};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -34,6 +34,7 @@ pub(super) struct Ring<T> {
     /// publishes the next ring's contents.
     pub(super) next: AtomicPtr<Ring<T>>,
     slots: Box<[Slot<T>]>,
+    witness: Witness,
 }
 
 struct Slot<T> {
@@ -57,6 +58,7 @@ impl<T> Ring<T> {
             ends: AtomicU64::new(Ends { head: 0, tail: 0 }.pack()),
             next: AtomicPtr::new(ptr::null_mut()),
             slots: (0..capacity).map(|_| slot()).collect(),
+            witness: Witness::new(),
         }
     }
 
@@ -111,6 +113,7 @@ impl<T> Ring<T> {
 
     /// Takes the oldest value; any thread may call this.
     pub(super) fn pop_tail(&self) -> Option<T> {
+        self.witness.used();
         let mut seen = self.ends.load(Relaxed);
         loop {
             let Ends { head, tail } = Ends::unpack(seen);
@@ -150,6 +153,7 @@ impl<T> Slot<T> {
 impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
         while self.pop_tail().is_some() {}
+        self.witness.freed();
     }
 }
 

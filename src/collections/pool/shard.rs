@@ -12,7 +12,8 @@
 //! 3. No method here runs foreign code (`Drop`, `Reset`, `init`) between taking a value out of a
 //!    cell and leaving the cell in order: what a rotation removes is returned to the caller.
 
-use super::chain::{Chain, Pin, Readers};
+use super::chain::Chain;
+use super::readers::{Pin, Readers};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
