@@ -67,17 +67,18 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             Step::Advance => drop(pool.advance()),
             Step::Elsewhere { puts: their_puts, takes, advance } => {
-                thread::scope(|scope| {
-                    scope.spawn(|| {
-                        (0..their_puts).for_each(|_| pool.put(Box::new(make())));
-                        let taken: Vec<_> = (0..takes).map(|_| pool.take()).collect();
-                        let ids: HashSet<u64> = taken.iter().map(|value| value.0).collect();
-                        assert_eq!(ids.len(), taken.len(), "handed out twice");
-                        if advance {
-                            pool.advance();
-                        }
-                    });
-                });
+                let elsewhere = || {
+                    (0..their_puts).for_each(|_| pool.put(Box::new(make())));
+                    let taken: Vec<_> = (0..takes).map(|_| pool.take()).collect();
+                    let ids: HashSet<u64> = taken.iter().map(|value| value.0).collect();
+                    assert_eq!(ids.len(), taken.len(), "handed out twice");
+                    if advance {
+                        pool.advance();
+                    }
+                };
+                // Joined by name: the end of a scope waits for closures, not for what a thread does
+                // on its way out.
+                thread::scope(|scope| scope.spawn(elsewhere).join()).expect("no panic there");
                 gets += u64::from(takes);
                 puts += u64::from(their_puts);
             }
