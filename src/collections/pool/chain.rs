@@ -220,6 +220,14 @@ mod models {
     use loom::sync::Arc;
     use loom::thread;
 
+    /// What was `seen` so far and what is left in the chain, in order.
+    fn all<T: Ord>(mut seen: Vec<T>, chain: &Chain<T>, readers: &Readers<T>) -> Vec<T> {
+        let pin = readers.pin();
+        seen.extend(std::iter::from_fn(|| chain.pop_tail(&pin)));
+        seen.sort();
+        seen
+    }
+
     /// The owner pushes past two rings while a thief drains, unlinks and frees them.
     #[test]
     fn loom_chain_unlinks_only_drained_rings() {
@@ -240,10 +248,7 @@ mod models {
             // SAFETY: only this thread owns the chain.
             let mut seen: Vec<_> = unsafe { chain.pop_head() }.into_iter().collect();
             seen.extend(thief.join().unwrap().into_iter().flatten());
-            let pin = readers.pin();
-            seen.extend(std::iter::from_fn(|| chain.pop_tail(&pin)));
-            seen.sort();
-            assert_eq!(seen, [1, 2, 3].map(Box::new));
+            assert_eq!(all(seen, chain, readers), [1, 2, 3].map(Box::new));
         });
     }
 
@@ -266,11 +271,8 @@ mod models {
                 // SAFETY: only this thread owns the chain.
                 unsafe { chain.push_head(Box::new(value)) };
             }
-            let mut seen: Vec<_> = thief.join().unwrap().into_iter().collect();
-            let pin = readers.pin();
-            seen.extend(std::iter::from_fn(|| chain.pop_tail(&pin)));
-            seen.sort();
-            assert_eq!(seen, [1, 2].map(Box::new));
+            let seen = thief.join().unwrap().into_iter().collect();
+            assert_eq!(all(seen, chain, readers), [1, 2].map(Box::new));
         });
     }
 

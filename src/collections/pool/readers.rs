@@ -50,7 +50,7 @@ impl<T> Readers<T> {
     }
 
     /// Rings retired and not yet freed.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
     }

@@ -1,7 +1,6 @@
 //! What watches the memory, against series whose answer is known.
 
-#![cfg(feature = "collections")]
-
+use crate::random::Random;
 use spanalloc::observe::{
     BudgetLimits, Limit, Listener, Listeners, SloRule, TagBudget, Threshold, Timer, Trend,
     TrendDetector,
@@ -24,12 +23,8 @@ fn judge(series: impl Iterator<Item = u64>) -> Trend {
 
 /// Values from 0 to `bound`, the same on each run.
 fn noise(seed: u64, bound: u64) -> impl Iterator<Item = u64> {
-    let mut state = seed;
-    std::iter::from_fn(move || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        Some((state >> 33) % (bound + 1))
-    })
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    std::iter::from_fn(move || Some(random.below(bound + 1)))
 }
 
 /// O1: a leak is found in noise, with its rate inside the interval.

@@ -1,8 +1,7 @@
 //! The pools against what they promise: order of sources, epochs, exact counters, reset and drop,
 //! threads that end, and panics in foreign code.
 
-#![cfg(feature = "collections")]
-
+use crate::random::Random;
 use spanalloc::pool::{
     AnyPool, BitmapPool, Epochs, Keep, Pool, PoolStats, Prefault, Reset, SlicePool, resident_above,
 };
@@ -47,18 +46,6 @@ fn on_another_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 fn check(stats: PoolStats, held: u64) {
     assert_eq!(stats.puts, stats.reused() + stats.drops + held, "{stats:?}");
     assert_eq!(stats.held(), held, "{stats:?}");
-}
-
-/// A generator good enough to drive a test, with nothing to depend on.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 /// P1: private, then the own chain, then another thread's; each get is counted by its source.

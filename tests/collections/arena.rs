@@ -1,8 +1,7 @@
 //! The arenas against what they promise: blocks that do not overlap, bytes that add up, reuse by
 //! class, drops that happen once, and estimates that are exact.
 
-#![cfg(feature = "collections")]
-
+use crate::random::Random;
 use spanalloc::arena::{
     Arena, ArenaBox, ArenaStats, CapacityEstimator, DropArena, SizeModel, poisson_quantile,
 };
@@ -12,18 +11,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::thread;
-
-/// A generator good enough to drive a test, with nothing to depend on.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 fn check(stats: ArenaStats) {
     let ArenaStats { live_bytes, padding_bytes, returned_bytes, tail_bytes, room_bytes, .. } =
