@@ -13,9 +13,12 @@ mod collections;
 mod global;
 mod heap;
 #[cfg(feature = "profile")]
-mod profile;
-mod report;
+pub mod profile;
+pub mod report;
 mod sys;
 
 #[cfg(feature = "collections")]
 pub use collections::{arena, observe, pool};
+
+pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
+pub use report::Stats;

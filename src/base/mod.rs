@@ -1,4 +1,5 @@
-//! See `src/README.md`.
+//! Floor 0: quantities, single-writer words, random gaps. Uses `core` only.
 
-#[cfg(feature = "collections")]
+pub(crate) mod marks;
+pub(crate) mod own;
 pub(crate) mod sync;

@@ -1,71 +1,16 @@
-//! The std/loom switch: concurrent structures that are model-checked take their atomics, locks and
-//! cells from here, so that the code loom explores is the code that ships.
+//! The one switch between the real atomics and loom's.
+//!
+//! A lock-free structure takes its atomics from here, so that its model test
+//! runs the very code that ships. Loom's types cannot live in mapped memory or
+//! in a `static`; what needs either takes `core`'s directly.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence},
-};
-#[cfg(not(loom))]
-pub(crate) use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence},
-};
-
-#[cfg(loom)]
-pub(crate) use loom::cell::UnsafeCell;
-
-/// `std::cell::UnsafeCell` behind loom's interface, where each access is a closure that loom can
-/// bracket.
-#[cfg(not(loom))]
-#[derive(Debug)]
-pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
-impl<T> UnsafeCell<T> {
-    #[inline]
-    pub(crate) const fn new(value: T) -> Self {
-        Self(std::cell::UnsafeCell::new(value))
-    }
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-    /// Calls `read` with a pointer through which the caller may only read.
-    #[inline]
-    pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
-        read(self.0.get())
-    }
-
-    /// Calls `write` with a pointer through which the caller, alone, may write.
-    #[inline]
-    pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
-        write(self.0.get())
-    }
-}
-
-/// Lets loom find out that something was freed while, or before, a thread used it. Costs nothing
-/// outside of loom.
-#[derive(Debug)]
-pub(crate) struct Witness(#[cfg(loom)] UnsafeCell<()>);
-
-impl Witness {
-    #[inline]
-    pub(crate) fn new() -> Self {
-        Self(
-            #[cfg(loom)]
-            UnsafeCell::new(()),
-        )
-    }
-
-    /// Its owner is in use by this thread.
-    #[inline]
-    pub(crate) fn used(&self) {
-        #[cfg(loom)]
-        self.0.with(|_| ());
-    }
-
-    /// Its owner is about to be freed: every use must have happened before.
-    #[inline]
-    pub(crate) fn freed(&self) {
-        #[cfg(loom)]
-        self.0.with_mut(|_| ());
-    }
-}
+#[cfg(feature = "collections")]
+mod cells;
+#[cfg(feature = "collections")]
+pub(crate) use cells::*;

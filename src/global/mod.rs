@@ -1,1 +1,29 @@
-//! See `src/README.md`.
+//! Floor 5: the global allocator and the public face. The one place where heap and
+//! profiler meet.
+
+mod alloc;
+mod config;
+mod dump;
+mod dump_at_exit;
+mod sampling;
+mod slow;
+mod stats;
+
+pub use alloc::SpanAlloc;
+pub use dump::dump;
+pub use dump_at_exit::dump_at_exit;
+pub use stats::stats;
+
+/// Gives all free pages back to the OS now, instead of within a second or two.
+/// Returns the bytes given back. Cost: a system call per run of free pages; other
+/// threads go on meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// drop(vec![1u8; 8 << 20]);
+/// println!("{} bytes given back", spanalloc::release_free_memory());
+/// ```
+pub fn release_free_memory() -> usize {
+    slow::HEAP.release_free()
+}

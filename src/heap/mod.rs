@@ -1,1 +1,204 @@
-//! See `src/README.md`.
+//! Floor 2: the heap. No `alloc` crate, no panics, no formatting.
+//!
+//! # The cast
+//!
+//! | | |
+//! | --- | --- |
+//! | block | what a program gets: a piece of a span, of one size class |
+//! | span | one slot of 64 KiB, or several in a row, cut into blocks of one class; or one large block |
+//! | cache | in thread-local memory: per class the list of blocks to pop |
+//! | thread heap | the spans that a thread owns; refills its cache |
+//! | central lists | spans whose thread has ended |
+//! | page heap | the free slots of all chunks |
+//! | scavenger | gives free slots back to the OS |
+//!
+//! # The life of an allocation
+//!
+//! 1. The layout gives the size class ([`class`]); the cache pops a block of its
+//!    list ([`cache`]). That is the whole fast path.
+//! 2. The list is empty: the thread heap refills it ([`thread`]) from its current
+//!    span ([`span`]): blocks that this thread freed there, that others freed there
+//!    ([`remote`]), that were never used. Then from another span of its own, one
+//!    from the [`central`] lists, a fresh one from the [`pages`].
+//! 3. Above the largest class a block is a span of its own, or a mapping
+//!    ([`large`]).
+//! 4. A free finds the span's header by arithmetic ([`geometry`]). If this thread
+//!    owns it: push, count down. Otherwise the block waits in the [`outbox`] until
+//!    a chain is worth a compare-and-swap.
+//! 5. Frees that change a span's fortune are few: its countdown, or a message in
+//!    the owner's [`mailbox`], has it linked again or retired to the page heap.
+//!    What stays free there the scavenger gives back ([`scavenge`]).
+//!
+//! # Locks
+//!
+//! `sampled` or `late`, then `central`, then `large`, then `space`: each may be
+//! taken while those before it are held. None is held while the profiler runs, and
+//! none on a fast path.
+
+pub(crate) mod bin;
+pub(crate) mod bits;
+pub(crate) mod cache;
+pub(crate) mod central;
+pub(crate) mod class;
+pub(crate) mod counts;
+pub(crate) mod geometry;
+pub(crate) mod large;
+pub(crate) mod list;
+pub(crate) mod mailbox;
+pub(crate) mod meta;
+pub(crate) mod outbox;
+pub(crate) mod pages;
+pub(crate) mod remote;
+pub(crate) mod scavenge;
+pub(crate) mod shared;
+pub(crate) mod space;
+pub(crate) mod span;
+pub(crate) mod thread;
+
+use crate::sys::lock::Lock;
+use crate::sys::os::Os;
+use cache::Cache;
+use central::{Central, Hints};
+use class::ClassId;
+use large::LargeTable;
+use pages::Slots;
+use scavenge::Scavenger;
+use shared::Shared;
+use space::Space;
+use span::{Block, Kind, Span};
+use thread::{Refill, ThreadHeap};
+
+/// A heap: an instance over an operating system, not a singleton.
+#[derive(Debug)]
+pub(crate) struct Heap<O> {
+    os: O,
+    sampled: Lock<Shared>,
+    late: Lock<Shared>,
+    central: Lock<Central>,
+    hints: Hints,
+    large: Lock<LargeTable>,
+    space: Lock<Space>,
+    scavenger: Scavenger,
+}
+
+impl<O: Os> Heap<O> {
+    /// An empty heap. Maps nothing yet.
+    pub(crate) const fn new(os: O) -> Self {
+        Self {
+            os,
+            sampled: Shared::new(Kind::Sampled),
+            late: Shared::new(Kind::Blocks),
+            central: Lock::new(Central::new()),
+            hints: Hints::new(),
+            large: Lock::new(LargeTable::new()),
+            space: Lock::new(Space::new()),
+            scavenger: Scavenger::new(),
+        }
+    }
+
+    /// Allocates when the cache's list is empty. `cache` belongs to this thread.
+    pub(crate) fn allocate_slow(&self, cache: &Cache, class: ClassId, interval: u64) -> Refill {
+        match cache.owner() {
+            Some(thread_heap) => thread_heap.allocate(self, cache, class, interval),
+            None => match self.allocate_late(class) {
+                Some(block) => Refill::Block(block),
+                None => Refill::OutOfMemory,
+            },
+        }
+    }
+
+    /// Frees when the cache has no room. `cache` belongs to this thread.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Cache::push`].
+    #[inline(always)]
+    pub(crate) unsafe fn free_slow(&self, cache: &Cache, class: ClassId, block: *mut Block) {
+        match cache.owner() {
+            // SAFETY: passed on.
+            Some(thread_heap) => unsafe { thread_heap.free(self, cache, class, block) },
+            // SAFETY: passed on.
+            None => unsafe { self.free_late(class, block) },
+        }
+    }
+
+    /// Frees for a thread without a heap.
+    #[cold]
+    unsafe fn free_late(&self, class: ClassId, block: *mut Block) {
+        // SAFETY: passed on.
+        let span = unsafe { Span::of_class(class, block) };
+        self.late.lock().count_free(class);
+        self.send(span, block, block, 1);
+    }
+
+    /// Pushes a chain of blocks to their span, which another thread owns or nobody.
+    pub(crate) fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
+        if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
+            crate::sys::fatal::die(
+                "a pointer was freed that is not allocated, or with another size than it has",
+            );
+        }
+        let post = span.cold().remote.push(span.head_of(head), blocks, |old| {
+            // SAFETY: the chain is this thread's until the push succeeds.
+            unsafe { (*tail).next = span.block_at(old) };
+        });
+        if post {
+            self.deliver(span);
+        }
+    }
+
+    fn flush_outbox(&self, thread_heap: &ThreadHeap) {
+        thread_heap.outbox.flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
+    }
+
+    /// Whether the sampler wants a large block of `bytes`.
+    pub(crate) fn charge_large(&self, cache: &Cache, bytes: usize, interval: u64) -> bool {
+        cache.owner().is_some_and(|thread_heap| thread_heap.charge(bytes, interval))
+    }
+
+    fn take_slots(&self, kind: Kind, count: usize, align: usize) -> Option<Slots> {
+        self.space.lock().take(&self.os, kind, count, align)
+    }
+
+    /// Gives the slots of an ended span back.
+    fn give_slots(&self, span: Span, count: usize) {
+        let mut space = self.space.lock();
+        space.of(span).give(span, count);
+        let free_dirty = space.counts().free_dirty;
+        drop(space);
+        self.note_free(free_dirty);
+    }
+
+    /// Gives an empty span of blocks back.
+    fn retire(&self, span: Span) {
+        let count = span.hot().slots.get() as usize;
+        span.end();
+        self.give_slots(span, count);
+    }
+
+    /// Takes every lock, in order, before `fork`.
+    pub(crate) fn before_fork(&self) {
+        self.sampled.acquire();
+        self.late.acquire();
+        self.central.acquire();
+        self.large.acquire();
+        self.space.acquire();
+    }
+
+    /// Releases every lock, in the parent or the child.
+    pub(crate) fn after_fork(&self) {
+        self.space.release();
+        self.large.release();
+        self.central.release();
+        self.late.release();
+        self.sampled.release();
+    }
+
+    /// In the child, after [`after_fork`](Self::after_fork): the other threads are
+    /// gone. Their spans stay as they are, since any may have been in use at that
+    /// moment; what they had on their lists counts as never handed out.
+    pub(crate) fn forked(&self, cache: &Cache) {
+        self.scavenger.forked();
+        self.forget_other_caches(cache);
+    }
+}

@@ -1,1 +1,276 @@
-//! See `src/README.md`.
+//! The heap profiler: which allocation sites allocate, and hold, how much.
+//!
+//! The allocator *samples* one block per so many bytes, at random. The stack of
+//! each is kept with a *weight*, how many objects it stands for; stacks that are
+//! equal form a *site*. [`start()`] and [`stop()`] switch sampling while the
+//! program runs, [`capture()`] takes what was gathered.
+//!
+//! What is kept lies in tables of their own pages:
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `sites` | stack | sums allocated and live |
+//! | `live` | address | sample: weight, sizes, site |
+//! | `classes` | block size | sums allocated and live |
+//!
+//! An allocation walks the stack, adds to `sites` and `classes`, and enters
+//! `live`; a free takes its entry from `live` and subtracts. One lock is held at
+//! a time, none while walking. Nothing here allocates from the heap but
+//! `prepare`, `start` and `capture`, which run in ordinary code with sampling
+//! suppressed on their thread.
+//!
+//! Invariants
+//! 1. While `Thread::busy` is set this thread may hold a lock of the profiler,
+//!    so whoever finds it set takes none by waiting. A signal handler that
+//!    allocates is such a finder.
+
+mod capture;
+mod classes;
+mod live;
+mod memory;
+mod recorder;
+mod sites;
+pub(crate) mod snapshot;
+mod stack;
+mod sums;
+pub(crate) mod symbols;
+mod unwind;
+
+use core::cell::Cell;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
+
+use recorder::Recorder;
+use sums::Weight;
+
+pub use capture::capture;
+pub(crate) use capture::sizes;
+pub use snapshot::{Amount, BlockSize, Losses, Module, Profile, Site, Unwinding};
+
+static INTERVAL_BYTES: AtomicU64 = AtomicU64::new(0);
+static PROFILER: Recorder = Recorder::new();
+
+struct Thread {
+    /// How many [`quietly`] calls this thread is in.
+    quiet: Cell<u32>,
+    /// Whether this thread is inside `on_alloc`, `on_free` or `on_resize`.
+    busy: Cell<bool>,
+    /// Whether this thread holds all locks for a fork.
+    forking: Cell<bool>,
+}
+
+thread_local! {
+    static THREAD: Thread =
+        const { Thread { quiet: Cell::new(0), busy: Cell::new(false), forking: Cell::new(false) } };
+}
+
+/// Mean bytes between samples; 0 while sampling is off.
+#[inline]
+pub(crate) fn interval() -> u64 {
+    INTERVAL_BYTES.load(Ordering::Relaxed)
+}
+
+/// Sets the interval the program was built or configured with. Neither allocates
+/// nor waits; [`prepare`] does what is left to do.
+pub(crate) fn init(interval_bytes: u64) {
+    INTERVAL_BYTES.store(interval_bytes, Ordering::Relaxed);
+}
+
+/// Gets the unwinder ready if sampling is on. Allocates; called once, before
+/// `main`.
+pub(crate) fn prepare() {
+    PROFILER.walker.unwinders.note_linked();
+    if interval() != 0 {
+        quietly(|| PROFILER.walker.unwinders.load());
+    }
+}
+
+/// Starts sampling, or changes the interval: one sample per `interval_bytes`
+/// allocated, on average. 1 samples every allocation.
+///
+/// What was sampled before is kept. The first call reads the list of loaded
+/// modules (about a hundred microseconds).
+///
+/// # Errors
+///
+/// An interval of 0 bytes is refused; [`stop`] turns sampling off.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::profile::start(512 * 1024)?;
+/// assert!(spanalloc::profile::start(0).is_err());
+/// # Ok::<(), spanalloc::profile::IntervalError>(())
+/// ```
+pub fn start(interval_bytes: u64) -> Result<(), IntervalError> {
+    if interval_bytes == 0 {
+        return Err(IntervalError(()));
+    }
+    quietly(|| PROFILER.walker.unwinders.load());
+    init(interval_bytes);
+    Ok(())
+}
+
+/// Stops sampling. Blocks sampled before are followed until they are freed, and
+/// what was gathered stays.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::profile::stop();
+/// assert_eq!(spanalloc::profile::capture().interval_bytes, 0);
+/// ```
+pub fn stop() {
+    init(0);
+}
+
+/// A sampling interval of 0 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntervalError(());
+
+impl fmt::Display for IntervalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sampling interval 0 is not accepted: give at least 1 byte, or call `stop`")
+    }
+}
+
+impl std::error::Error for IntervalError {}
+
+/// Whether allocations of this thread must not be sampled: it is inside the
+/// profiler, or writing a report.
+#[inline]
+pub(crate) fn suppressed() -> bool {
+    THREAD.with(|thread| thread.quiet.get() != 0 || thread.busy.get())
+}
+
+/// Runs `work` with sampling suppressed on this thread.
+pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> R {
+    struct Quiet;
+    impl Drop for Quiet {
+        fn drop(&mut self) {
+            THREAD.with(|thread| thread.quiet.set(thread.quiet.get() - 1));
+        }
+    }
+    THREAD.with(|thread| thread.quiet.set(thread.quiet.get() + 1));
+    let _quiet = Quiet;
+    work()
+}
+
+/// Bytes of memory that the profiler's tables take.
+pub(crate) fn memory_bytes() -> usize {
+    memory::bytes()
+}
+
+/// Records a sampled allocation. No lock of the allocator may be held.
+#[cold]
+pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usize, interval: u64) {
+    let Some(_busy) = Busy::enter() else {
+        return PROFILER.lost.reentrant.raise();
+    };
+    let stack = PROFILER.walker.walk(Busy::hint());
+    PROFILER.note_ending(stack.ending);
+    let weight = Weight::new(block_bytes, interval);
+    let (requested, block) = (requested_bytes as u64, block_bytes as u64);
+    PROFILER.allocated(address, weight, requested, block, stack.frames());
+}
+
+/// Records the free of a sampled block, before the block can be reused.
+#[cold]
+pub(crate) fn on_free(address: usize) {
+    match Busy::enter() {
+        Some(_busy) => PROFILER.freed(address),
+        None => PROFILER.lost.frees.raise(),
+    }
+}
+
+/// Records that a sampled block was resized in place.
+#[cold]
+pub(crate) fn on_resize(address: usize, requested_bytes: usize) {
+    if let Some(_busy) = Busy::enter() {
+        PROFILER.resized(address, requested_bytes as u64);
+    }
+}
+
+/// Takes every lock, so that a fork finds the tables whole.
+pub(crate) fn before_fork() {
+    // A fork inside the profiler, from a signal handler, can only hope: to wait
+    // for a lock of its own would be to wait for ever.
+    if let Some(busy) = Busy::enter() {
+        PROFILER.hold_all();
+        THREAD.with(|thread| thread.forking.set(true));
+        core::mem::forget(busy);
+    }
+}
+
+/// Ends what [`before_fork`] began, in the parent.
+pub(crate) fn after_fork_parent() {
+    if THREAD.with(|thread| thread.forking.replace(false)) {
+        PROFILER.release_all();
+        drop(Busy(()));
+    }
+}
+
+/// Ends what [`before_fork`] began, in the child, which goes on with the
+/// parent's profile as its own.
+pub(crate) fn after_fork_child() {
+    after_fork_parent();
+}
+
+/// Stands for this thread's being inside the profiler (invariant 1).
+struct Busy(());
+
+impl Busy {
+    fn enter() -> Option<Self> {
+        let entered = THREAD.with(|thread| !thread.busy.replace(true));
+        // A signal handler on this thread must see the flag before any lock.
+        compiler_fence(Ordering::SeqCst);
+        entered.then_some(Self(()))
+    }
+
+    /// A number that differs between threads, mostly.
+    fn hint() -> usize {
+        THREAD.with(|thread| core::ptr::from_ref(thread).addr() >> 12)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
+        THREAD.with(|thread| thread.busy.set(false));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sampling_is_suppressed_inside_and_outside_again() {
+        assert!(!suppressed());
+        quietly(|| {
+            assert!(suppressed());
+            quietly(|| assert!(suppressed()));
+            assert!(suppressed());
+        });
+        let busy = Busy::enter().unwrap();
+        assert!(suppressed());
+        assert!(Busy::enter().is_none());
+        drop(busy);
+        assert!(!suppressed());
+    }
+
+    #[test]
+    fn a_sample_inside_the_profiler_is_counted_as_lost() {
+        let busy = Busy::enter().unwrap();
+        let before = PROFILER.lost.reentrant.get();
+        on_alloc(8, 8, 8, 1);
+        assert_eq!(PROFILER.lost.reentrant.get(), before + 1);
+        drop(busy);
+    }
+
+    #[test]
+    fn an_interval_of_zero_is_refused() {
+        let error = start(0).unwrap_err();
+        assert!(error.to_string().contains("at least 1 byte"));
+    }
+}

@@ -1,1 +1,32 @@
-//! See `src/README.md`.
+//! Floor 4: snapshots in, bytes out. No clock, no globals, no allocator.
+//!
+//! | file | report |
+//! | --- | --- |
+//! | `stats`, `table` | what the heap counts exactly, as data and as a table |
+//! | `calls` | a profile as named stacks: trimmed, merged, sorted |
+//! | `top` | the largest sites as text |
+//! | `folded`, `flame` | folded stacks and flamegraphs |
+//! | `json` | everything, for machines |
+//! | `units` | how figures are written |
+
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "profile")]
+mod calls;
+#[cfg(feature = "flamegraph")]
+mod flame;
+#[cfg(feature = "profile")]
+mod folded;
+#[cfg(feature = "profile")]
+pub(crate) mod json;
+mod stats;
+mod table;
+#[cfg(feature = "profile")]
+mod top;
+mod units;
+
+#[cfg(feature = "profile")]
+pub use calls::Weight;
+pub use stats::{ClassStats, Memory, Requested, Stats};
+#[cfg(feature = "profile")]
+pub use top::Top;

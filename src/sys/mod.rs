@@ -1,1 +1,14 @@
-//! See `src/README.md`.
+//! Floor 1: the operating system. Every system call of the crate is made here.
+
+pub(crate) mod fatal;
+pub(crate) mod lock;
+#[cfg(feature = "profile")]
+pub(crate) mod modules;
+pub(crate) mod os;
+#[cfg(feature = "profile")]
+pub(crate) mod stack;
+pub(crate) mod stderr;
+pub(crate) mod thread;
+
+#[cfg(feature = "profile")]
+pub(crate) use os::{map, unmap};

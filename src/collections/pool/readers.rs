@@ -15,7 +15,11 @@
 //! the retired ring. The Release of unpinning makes all uses happen before the check's Acquire.
 
 use super::ring::Ring;
-use crate::base::sync::{AtomicUsize, Mutex, fence};
+use crate::base::sync::{AtomicUsize, fence};
+#[cfg(loom)]
+use loom::sync::Mutex;
+#[cfg(not(loom))]
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 /// Who is looking at rings, and which rings wait until nobody is.

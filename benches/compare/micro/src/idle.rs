@@ -1,0 +1,125 @@
+//! What stays resident when nothing is in use, and what giving it back costs.
+
+use crate::threads::on_threads;
+use harness::{Bytes, Kind, Rng, Run, Workload, bytes, cpu_ns_of_thread, resident_bytes};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "idle_burst",
+        kind: Kind::Idle,
+        about: "32 threads allocate 16 MiB each in small blocks, free all and park; what stays",
+        run: idle_burst,
+    },
+    Workload {
+        name: "worst_free",
+        kind: Kind::Figures,
+        about: "bursts of 32 MiB freed block by block with pauses; the slowest single free",
+        run: worst_free,
+    },
+    Workload {
+        name: "idle_threads",
+        kind: Kind::Figures,
+        about: "256 threads (--size) that used 100 blocks each and wait; resident bytes of each",
+        run: idle_threads,
+    },
+];
+
+const BURST_THREADS: u64 = 32;
+/// When the resident set is looked at, in seconds after everything was freed.
+const LOOKS_S: [u64; 5] = [1, 2, 4, 8, 12];
+
+fn idle_burst(run: &mut Run) {
+    let per_thread = run.pick(16 << 20, 1 << 20);
+    let freed = Barrier::new(BURST_THREADS as usize + 1);
+    let ended = Barrier::new(BURST_THREADS as usize + 1);
+    let full = Barrier::new(BURST_THREADS as usize);
+    let mut resident = Vec::new();
+    thread::scope(|scope| {
+        for seed in 0..BURST_THREADS {
+            let (full, freed, ended) = (&full, &freed, &ended);
+            scope.spawn(move || {
+                let blocks = fill(seed, per_thread);
+                full.wait();
+                drop(blocks);
+                freed.wait();
+                ended.wait();
+            });
+        }
+        freed.wait();
+        let since = Instant::now();
+        resident.push((0, resident_bytes()));
+        run.parked();
+        for look in LOOKS_S {
+            thread::sleep(Duration::from_secs(look).saturating_sub(since.elapsed()));
+            resident.push((look, resident_bytes()));
+        }
+        ended.wait();
+    });
+    for (look, bytes) in resident {
+        run.figure(&format!("resident_after_{look:02}s_mib"), bytes as f64 / f64::from(1 << 20));
+    }
+    run.check(per_thread as u64);
+}
+
+/// Blocks of 16 to 512 bytes that sum to `total` bytes.
+fn fill(seed: u64, total: usize) -> Vec<Bytes> {
+    let mut rng = Rng::new(seed);
+    let mut blocks = Vec::with_capacity(total / 264);
+    let mut held = 0;
+    while held < total {
+        let size = rng.between(16, 512);
+        held += size;
+        blocks.push(bytes(size));
+    }
+    blocks
+}
+
+fn worst_free(run: &mut Run) {
+    let bursts = run.pick(12, 3);
+    let worst: Vec<(u64, u64)> = on_threads(2, |seed| {
+        let mut worst = (0, 0);
+        for burst in 0..bursts {
+            let mut blocks = fill(seed + burst, 16 << 20);
+            Rng::new(burst).shuffle(&mut blocks);
+            for block in blocks {
+                let (cpu, wall) = (cpu_ns_of_thread(), Instant::now());
+                drop(block);
+                worst.0 = worst.0.max(wall.elapsed().as_nanos() as u64);
+                worst.1 = worst.1.max(cpu_ns_of_thread() - cpu);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        worst
+    });
+    let us = |ns: Option<u64>| ns.unwrap_or(0) as f64 / 1e3;
+    run.figure("worst_free_wall_us", us(worst.iter().map(|worst| worst.0).max()));
+    run.figure("worst_free_cpu_us", us(worst.iter().map(|worst| worst.1).max()));
+    run.check(bursts);
+}
+
+fn idle_threads(run: &mut Run) {
+    let threads = run.size(256);
+    let before = resident_bytes();
+    let used = Barrier::new(threads + 1);
+    let ended = Barrier::new(threads + 1);
+    let mut after = 0;
+    thread::scope(|scope| {
+        for seed in 0..threads {
+            let (used, ended) = (&used, &ended);
+            scope.spawn(move || {
+                drop(fill(seed as u64, 100 * 264));
+                used.wait();
+                ended.wait();
+            });
+        }
+        used.wait();
+        after = resident_bytes();
+        ended.wait();
+    });
+    let each = after.saturating_sub(before) as f64 / threads as f64;
+    run.figure("resident_per_thread_kib", each / 1024.0);
+    run.check(threads as u64);
+}

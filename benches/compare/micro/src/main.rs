@@ -1,0 +1,36 @@
+//! Synthetic workloads: each is one pattern of allocation and nothing else.
+//!
+//! A family is a file, a workload a function; each family lists its own.
+
+use peer as _;
+
+mod batch;
+mod fragmentation;
+mod growth;
+mod handover;
+mod idle;
+mod large;
+mod live;
+mod pair;
+mod scaling;
+mod threads;
+mod tree;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let families = [
+        pair::WORKLOADS,
+        live::WORKLOADS,
+        batch::WORKLOADS,
+        tree::WORKLOADS,
+        threads::WORKLOADS,
+        handover::WORKLOADS,
+        growth::WORKLOADS,
+        large::WORKLOADS,
+        fragmentation::WORKLOADS,
+        idle::WORKLOADS,
+        scaling::WORKLOADS,
+    ];
+    harness::main(&families.concat())
+}

@@ -1,0 +1,150 @@
+//! The command line.
+
+use crate::catalog::ALLOCATORS;
+
+pub(crate) const USAGE: &str = "\
+cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
+
+  --rounds N        rounds to run (default 5; 3 with --scaling; 1 with --quick)
+  --only A,B,...    only workloads whose name contains A or B or ...
+  --alloc A,B,...   only these allocators
+  --quick           small sizes, one round: that it runs, not how fast
+  --details         also a row per workload for faults and processor time
+  --no-build        use the binaries that are there
+  --scaling         instead of the table: curves over heap size and threads
+  --instructions    instead of the table: instructions per operation, by callgrind;
+                    fails if ours needs more than instructions.json allows
+  --help            this text";
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Every workload, in rounds.
+    Table,
+    /// Curves over a size.
+    Scaling,
+    /// Instructions per operation.
+    Instructions,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Args {
+    pub(crate) rounds: usize,
+    pub(crate) only: Vec<String>,
+    pub(crate) allocators: Vec<&'static str>,
+    pub(crate) quick: bool,
+    pub(crate) details: bool,
+    pub(crate) build: bool,
+    pub(crate) mode: Mode,
+    pub(crate) help: bool,
+}
+
+impl Args {
+    /// Reads the arguments, without the program's own name.
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut parsed = Self {
+            rounds: 0,
+            only: Vec::new(),
+            allocators: ALLOCATORS.to_vec(),
+            quick: false,
+            details: false,
+            build: true,
+            mode: Mode::Table,
+            help: false,
+        };
+        let mut rounds = None;
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value after it"));
+            match arg.as_str() {
+                "--rounds" => rounds = Some(count(&value()?)?),
+                "--only" => parsed.only = list(&value()?),
+                "--alloc" => parsed.allocators = allocators(&value()?)?,
+                "--details" => parsed.details = true,
+                "--quick" => parsed.quick = true,
+                "--no-build" => parsed.build = false,
+                "--scaling" => parsed.mode = Mode::Scaling,
+                "--instructions" => parsed.mode = Mode::Instructions,
+                "--help" | "-h" => parsed.help = true,
+                _ => return Err(format!("{arg:?} is not an option")),
+            }
+        }
+        let usual = match (parsed.quick, parsed.mode) {
+            (true, _) => 1,
+            (false, Mode::Scaling) => 3,
+            (false, _) => 5,
+        };
+        parsed.rounds = rounds.unwrap_or(usual);
+        Ok(parsed)
+    }
+
+    /// Whether `--only` lets this workload through.
+    pub(crate) fn wants(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| workload.contains(part.as_str()))
+    }
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn count(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(rounds @ 1..=1000) => Ok(rounds),
+        _ => Err(format!("--rounds {value:?}: expected a whole number from 1 to 1000")),
+    }
+}
+
+fn allocators(value: &str) -> Result<Vec<&'static str>, String> {
+    let names = list(value);
+    let bad = |what: &str| format!("--alloc {what:?}: expected some of {}", ALLOCATORS.join(", "));
+    if let Some(name) = names.iter().find(|name| !ALLOCATORS.contains(&name.as_str())) {
+        return Err(bad(name));
+    }
+    let mut chosen = ALLOCATORS.to_vec();
+    chosen.retain(|known| names.iter().any(|name| name == known));
+    if chosen.is_empty() { Err(bad(value)) } else { Ok(chosen) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Args;
+
+    fn parse(line: &str) -> Result<Args, String> {
+        Args::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_defaults_are_five_rounds_of_everything() {
+        let args = parse("").unwrap();
+        assert_eq!((args.rounds, args.allocators.len(), args.build), (5, 10, true));
+        assert!(args.wants("tree"));
+    }
+
+    #[test]
+    fn allocators_are_in_the_order_of_the_table_and_each_once() {
+        let args = parse("--alloc stoolap,system,stoolap").unwrap();
+        assert_eq!(args.allocators, ["system", "stoolap"]);
+    }
+
+    #[test]
+    fn only_is_by_substring() {
+        let args = parse("--only ring,pair64 --rounds 2").unwrap();
+        assert!(args.wants("ring_16_threads") && args.wants("pair64"));
+        assert!(!args.wants("pair_mixed"));
+    }
+
+    #[test]
+    fn bad_values_are_named_with_what_is_accepted() {
+        for (line, parts) in [
+            ("--rounds 0", ["\"0\"", "from 1 to 1000"]),
+            ("--rounds", ["--rounds", "needs a value"]),
+            ("--alloc system,dlmalloc", ["\"dlmalloc\"", "rusty_alloc"]),
+            ("--alloc ,", ["\",\"", "rusty_alloc"]),
+            ("--fast", ["\"--fast\"", "not an option"]),
+        ] {
+            let message = parse(line).unwrap_err();
+            assert!(parts.iter().all(|part| message.contains(part)), "{line}: {message}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Instructions per operation, counted by valgrind's callgrind.
+//!
+//! Each workload runs at two lengths; the difference of the counts over the
+//! difference of the operations is the *net* count: without start, setup and
+//! end, but with the loop around the calls, about ten instructions. Unlike time
+//! it is the same on a busy machine, so it can guard a build.
+//!
+//! `instructions.json` holds what is allowed, by allocator and workload; a count
+//! above it by more than [`TOLERANCE`] is an error, one below is a reason to
+//! lower the figure.
+
+use crate::args::Args;
+use crate::builds::{binary, build, home};
+use crate::catalog::COUNTED;
+use crate::table::head;
+use harness::Record;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The share of a full run that the longer and the shorter run do.
+const SHARES: [usize; 2] = [200, 400];
+
+/// A difference that is none: relative, as slow paths fall differently when a
+/// constant changes.
+const TOLERANCE: f64 = 0.01;
+
+type Allowed = BTreeMap<String, BTreeMap<String, f64>>;
+
+/// Counts, prints, and compares with what is allowed.
+pub(crate) fn run(args: &Args) -> Result<(), String> {
+    let counted: Vec<&str> = COUNTED.into_iter().filter(|name| args.wants(name)).collect();
+    if counted.is_empty() {
+        let only = args.only.join(",");
+        return Err(format!("--only {only:?} matches none of: {}", COUNTED.join(", ")));
+    }
+    let allowed = allowed()?;
+    let mut problems = Vec::new();
+    let mut missing = BTreeMap::new();
+    let names: Vec<String> = args.allocators.iter().map(|&name| name.to_owned()).collect();
+    if args.build {
+        for allocator in &args.allocators {
+            build(allocator, &["micro"])?;
+        }
+    }
+    let mut text = String::new();
+    head(&mut text, "instructions per op", &names);
+    print!("{text}");
+    for workload in counted {
+        print!("{workload:24}");
+        for &allocator in &args.allocators {
+            let limit = allowed.get(allocator).and_then(|limits| limits.get(workload));
+            match net(allocator, workload) {
+                Ok(net) => {
+                    print!("{net:>12.1}");
+                    problems
+                        .extend(limit.and_then(|&limit| verdict(allocator, workload, net, limit)));
+                }
+                // A rival that cannot run under valgrind has no count.
+                Err(why) => {
+                    print!("{:>12}", "-");
+                    match limit {
+                        Some(_) => problems.push(why),
+                        None => drop(missing.entry(allocator).or_insert(why)),
+                    }
+                }
+            }
+        }
+        println!();
+    }
+    for why in missing.values() {
+        eprintln!("no count: {why}");
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+}
+
+/// What there is to say of a count that may be `limit`.
+fn verdict(allocator: &str, workload: &str, net: f64, limit: f64) -> Option<String> {
+    let more = net > limit * (1.0 + TOLERANCE);
+    more.then(|| format!("{workload} under {allocator}: {net:.1} instructions, allowed {limit:.1}"))
+}
+
+fn allowed() -> Result<Allowed, String> {
+    let path = home().join("instructions.json");
+    let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+    let parsed = text.and_then(|text| serde_json::from_str(&text).map_err(|e| e.to_string()));
+    parsed.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The net count of one operation.
+fn net(allocator: &str, workload: &str) -> Result<f64, String> {
+    let path = binary(allocator, "micro");
+    let [long, short] = SHARES.map(|share| count(&path, workload, share));
+    let ((long_count, long_ops), (short_count, short_ops)) = (long?, short?);
+    Ok((long_count - short_count) / (long_ops - short_ops))
+}
+
+/// Instructions and operations of one run.
+fn count(path: &Path, workload: &str, share: usize) -> Result<(f64, f64), String> {
+    let profile = home().join("target/callgrind.out");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--quiet"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(path)
+        .args([workload, "--share", &share.to_string()])
+        .output()
+        .map_err(|error| format!("cannot run valgrind: {error}"))?;
+    let failed = |why: &str| {
+        let log = String::from_utf8_lossy(&output.stderr);
+        let first = log.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        format!("{workload} in {} under valgrind: {why}: {first}", path.display())
+    };
+    if !output.status.success() {
+        return Err(failed(&output.status.to_string()));
+    }
+    let record: Record =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(&error.to_string()))?;
+    let profile = fs::read_to_string(&profile).map_err(|error| failed(&error.to_string()))?;
+    let total = total(&profile).ok_or_else(|| failed("no total in its output"))?;
+    Ok((total, record.ops as f64))
+}
+
+/// The total of a profile in callgrind's format.
+fn total(profile: &str) -> Option<f64> {
+    let line = |key| profile.lines().find_map(|line| line.strip_prefix(key));
+    line("totals:").or_else(|| line("summary:"))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{allowed, total, verdict};
+    use crate::catalog::{ALLOCATORS, COUNTED};
+
+    #[test]
+    fn the_total_is_found() {
+        assert_eq!(total("version: 1\nevents: Ir\n\nfn=(1)\n1 2\ntotals: 123\n"), Some(123.0));
+        assert_eq!(total("version: 1\n"), None);
+    }
+
+    #[test]
+    fn only_more_than_allowed_is_a_problem() {
+        assert_eq!(verdict("spanalloc", "pair64", 25.1, 25.0), None);
+        assert_eq!(verdict("spanalloc", "pair64", 20.0, 25.0), None);
+        assert!(verdict("spanalloc", "pair64", 26.0, 25.0).unwrap().contains("26.0"));
+    }
+
+    #[test]
+    fn what_is_allowed_is_of_known_allocators_and_workloads() {
+        for (allocator, limits) in allowed().unwrap() {
+            assert!(ALLOCATORS.contains(&allocator.as_str()), "{allocator}");
+            for workload in limits.keys() {
+                assert!(COUNTED.contains(&workload.as_str()), "{workload}");
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Medians over the rounds, ratios to the best rival, geometric means.
+//!
+//! A *rival* of an allocator is one of another family that is not ours: what is
+//! asked of ours is to be ahead of the best of the others in each row, and the
+//! others are measured the same way against each other.
+
+use crate::catalog::{family, is_ours};
+use crate::results::{Results, Row};
+use harness::{Kind, Record};
+use std::collections::BTreeMap;
+
+/// What a table shows of each record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Metric {
+    pub(crate) title: &'static str,
+    pub(crate) of: fn(&Record) -> f64,
+    /// The amount below which a difference is not one, added to both sides of a
+    /// ratio.
+    pub(crate) floor: f64,
+    /// The amount by which a row may be behind without being the worst.
+    pub(crate) slack: f64,
+}
+
+/// Wall time of an operation.
+pub(crate) const TIME: Metric =
+    Metric { title: "time, ns per operation", of: |run| run.ns_per_op, floor: 0.0, slack: 0.0 };
+
+/// The most memory that was resident; a MiB more is small.
+pub(crate) const MEMORY: Metric = Metric {
+    title: "peak RSS, MiB",
+    of: |run| run.peak_rss_bytes as f64 / f64::from(1 << 20),
+    floor: 0.0,
+    slack: 1.0,
+};
+
+/// What the kernel did for it.
+pub(crate) const KERNEL: [Metric; 3] = [
+    Metric {
+        title: "page faults, thousands",
+        of: |run| run.minor_faults as f64 / 1e3,
+        floor: 0.1,
+        slack: 0.0,
+    },
+    Metric { title: "system time, ms", of: |run| run.system_ms, floor: 5.0, slack: 0.0 },
+    Metric { title: "user time, ms", of: |run| run.user_ms, floor: 5.0, slack: 0.0 },
+];
+
+/// A metric over the rows it applies to.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) time: Vec<Line>,
+    pub(crate) memory: Vec<Line>,
+    pub(crate) kernel: Vec<(Metric, Vec<Line>)>,
+}
+
+/// A row of one metric.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) workload: String,
+    pub(crate) medians: BTreeMap<String, f64>,
+    /// By allocator, the ratio to its best rival.
+    pub(crate) ratios: BTreeMap<String, f64>,
+}
+
+/// The column of an allocator seen as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Overall {
+    pub(crate) geomean: f64,
+    pub(crate) worst: f64,
+    pub(crate) worst_workload: String,
+    /// Rows in which it is at least level with its best rival.
+    pub(crate) won: usize,
+}
+
+impl Summary {
+    /// The summary of `results`.
+    pub(crate) fn new(results: &Results) -> Self {
+        let rows: Vec<&Row> = results.rows.iter().filter(|row| row.kind == Kind::Time).collect();
+        let lines = |metric: Metric| rows.iter().map(|row| Line::new(row, metric)).collect();
+        Self {
+            time: lines(TIME),
+            memory: lines(MEMORY),
+            kernel: KERNEL.map(|metric| (metric, lines(metric))).to_vec(),
+        }
+    }
+}
+
+impl Line {
+    fn new(row: &Row, metric: Metric) -> Self {
+        let medians: BTreeMap<String, f64> = row
+            .records
+            .iter()
+            .filter_map(|(name, runs)| {
+                Some((name.clone(), median(runs.iter().map(metric.of).collect())?))
+            })
+            .collect();
+        let ratios = medians
+            .iter()
+            .filter_map(|(name, value)| {
+                let best = best_rival(name, &medians)?;
+                Some((name.clone(), (value + metric.floor) / (best + metric.floor)))
+            })
+            .collect();
+        Self { workload: row.workload.clone(), medians, ratios }
+    }
+}
+
+/// The least value among the rivals of `allocator`.
+fn best_rival(allocator: &str, medians: &BTreeMap<String, f64>) -> Option<f64> {
+    medians
+        .iter()
+        .filter(|(name, _)| !is_ours(name) && family(name) != family(allocator))
+        .map(|(_, &value)| value)
+        .min_by(f64::total_cmp)
+}
+
+/// How `allocator` stands over all `lines` it has a ratio in. Rows in which it is
+/// behind by `slack` or less, in the metric's unit, are not its worst.
+pub(crate) fn overall(lines: &[Line], allocator: &str, slack: f64) -> Option<Overall> {
+    let ratios: Vec<(&str, f64)> = lines
+        .iter()
+        .filter_map(|line| Some((line.workload.as_str(), *line.ratios.get(allocator)?)))
+        .collect();
+    let excused = |line: &&Line| {
+        let behind = || Some(line.medians.get(allocator)? - best_rival(allocator, &line.medians)?);
+        behind().is_none_or(|behind| behind > 0.0 && behind <= slack)
+    };
+    let blamed = lines.iter().filter(|line| !excused(line));
+    let worst = blamed
+        .filter_map(|line| Some((line.workload.as_str(), *line.ratios.get(allocator)?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap_or(("none", 1.0));
+    if ratios.is_empty() {
+        return None;
+    }
+    let logs: f64 = ratios.iter().map(|(_, ratio)| ratio.ln()).sum();
+    Some(Overall {
+        geomean: (logs / ratios.len() as f64).exp(),
+        worst: worst.1,
+        worst_workload: worst.0.to_owned(),
+        won: ratios.iter().filter(|(_, ratio)| *ratio <= 1.0).count(),
+    })
+}
+
+/// The median; of an even count, the mean of the two in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some((values[middle - 1] + values[middle]) / 2.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, best_rival, median, overall};
+    use std::collections::BTreeMap;
+
+    fn medians(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
+        pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    #[test]
+    fn the_median_of_few() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn nobody_is_its_own_rival_and_ours_is_nobodys() {
+        let row = medians(&[
+            ("spanalloc", 1.0),
+            ("stoolap", 2.0),
+            ("stoolap-profiled", 3.0),
+            ("system", 9.0),
+        ]);
+        assert_eq!(best_rival("spanalloc-sampled", &row), Some(2.0));
+        assert_eq!(best_rival("stoolap", &row), Some(9.0));
+        assert_eq!(best_rival("system", &row), Some(2.0));
+    }
+
+    #[test]
+    fn overall_is_geometric_and_names_the_worst_row() {
+        let line = |workload: &str, ratio| Line {
+            workload: workload.to_owned(),
+            medians: medians(&[("spanalloc", ratio), ("system", 1.0)]),
+            ratios: medians(&[("spanalloc", ratio)]),
+        };
+        let lines = [line("a", 0.5), line("b", 2.0)];
+        assert_eq!(overall(&lines, "spanalloc", 1.0).unwrap().worst_workload, "a");
+        assert_eq!(overall(&lines, "mimalloc", 0.0), None);
+        let overall = overall(&lines, "spanalloc", 0.0).unwrap();
+        assert!((overall.geomean - 1.0).abs() < 1e-12);
+        assert_eq!((overall.worst, overall.worst_workload.as_str()), (2.0, "b"));
+        assert_eq!(overall.won, 1);
+    }
+}

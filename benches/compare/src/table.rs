@@ -1,0 +1,162 @@
+//! The tables, as text.
+
+use crate::catalog::is_ours;
+use crate::results::{Results, Row};
+use crate::summary::{KERNEL, Line, MEMORY, Metric, Summary, TIME, median, overall};
+use harness::Kind;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// Everything there is to say about a comparison, for a terminal; with `details`
+/// also a row per workload for what the kernel did.
+pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> String {
+    let mut text = format!("{}\n", results.machine.line());
+    let crates: Vec<String> =
+        results.machine.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let _ = writeln!(text, "{}", crates.join(", "));
+    let _ =
+        writeln!(text, "medians of {} rounds; × is the ratio to the best rival", results.rounds);
+    if !summary.time.is_empty() {
+        metric(&mut text, &TIME, &summary.time, &results.allocators);
+        metric(&mut text, &MEMORY, &summary.memory, &results.allocators);
+        if details {
+            for (other, lines) in &summary.kernel {
+                metric(&mut text, other, lines, &results.allocators);
+            }
+        }
+        sums(&mut text, summary, &results.allocators);
+    }
+    for row in &results.rows {
+        figures(&mut text, row, &results.allocators);
+    }
+    failures(&mut text, results);
+    text
+}
+
+/// A line per workload and a column per allocator, ours with their ratios; then
+/// how each allocator stands over all of them.
+fn metric(text: &mut String, metric: &Metric, lines: &[Line], allocators: &[String]) {
+    let _ = write!(text, "\n{:24}", metric.title);
+    for name in allocators {
+        let _ = write!(text, "{:>12}", short(name));
+        if is_ours(name) {
+            text.push_str("      ×");
+        }
+    }
+    text.push_str("  best rival\n");
+    for line in lines {
+        let _ = write!(text, "{:24}", line.workload);
+        for name in allocators {
+            let value = line.medians.get(name).map_or("-".to_owned(), |&value| number(value));
+            let _ = write!(text, "{value:>12}");
+            if is_ours(name) {
+                let ratio = line.ratios.get(name);
+                let _ = write!(text, "{:>7}", ratio.map_or("-".to_owned(), |r| format!("{r:.2}")));
+            }
+        }
+        let rivals = line.medians.iter().filter(|(name, _)| !is_ours(name));
+        let best = rivals.min_by(|a, b| a.1.total_cmp(b.1));
+        let _ = writeln!(text, "  {}", best.map_or("-", |(name, _)| short(name)));
+    }
+    let _ = writeln!(text, "  against the best rival in each row:");
+    for name in allocators {
+        if let Some(all) = overall(lines, name, metric.slack) {
+            let _ = writeln!(
+                text,
+                "  {name:18} geomean {:.3}   best or level in {:2} of {:2}   worst {:.2} ({})",
+                all.geomean,
+                all.won,
+                lines.len(),
+                all.worst,
+                all.worst_workload,
+            );
+        }
+    }
+}
+
+/// What the kernel did, summed over the medians of all workloads.
+fn sums(text: &mut String, summary: &Summary, allocators: &[String]) {
+    head(text, "sums over all rows", allocators);
+    for (metric, lines) in &summary.kernel {
+        let _ = write!(text, "  {:22}", metric.title);
+        for name in allocators {
+            let sum: f64 = lines.iter().filter_map(|line| line.medians.get(name)).sum();
+            let _ = write!(text, "{:>12}", number(sum));
+        }
+        text.push('\n');
+    }
+}
+
+/// A head line: a title and the names of the columns.
+pub(crate) fn head(text: &mut String, title: &str, allocators: &[String]) {
+    let _ = write!(text, "\n{title:24}");
+    for name in allocators {
+        let _ = write!(text, "{:>12}", short(name));
+    }
+    text.push('\n');
+}
+
+/// The figures that only some workloads have.
+fn figures(text: &mut String, row: &Row, allocators: &[String]) {
+    let keys: BTreeSet<&String> =
+        row.records.values().flatten().flat_map(|run| run.figures.keys()).collect();
+    if keys.is_empty() {
+        return;
+    }
+    head(text, &row.workload, allocators);
+    let mut line = |title: &str, of: &dyn Fn(&harness::Record) -> Option<f64>| {
+        let _ = write!(text, "  {title:22}");
+        for name in allocators {
+            let runs = row.records.get(name).into_iter().flatten();
+            let value = median(runs.filter_map(of).collect());
+            let _ = write!(text, "{:>12}", value.map_or("-".to_owned(), number));
+        }
+        text.push('\n');
+    };
+    for key in keys {
+        line(key, &|run| run.figures.get(key).copied());
+    }
+    if row.kind != Kind::Time {
+        for metric in KERNEL.iter().chain([&MEMORY]) {
+            line(metric.title, &|run| Some((metric.of)(run)));
+        }
+    }
+}
+
+fn failures(text: &mut String, results: &Results) {
+    for row in &results.rows {
+        for (name, whys) in &row.failures {
+            let times = whys.len();
+            let _ =
+                writeln!(text, "FAILED {} under {name}, {times} times: {}", row.workload, whys[0]);
+        }
+    }
+}
+
+/// A name that fits a column.
+fn short(name: &str) -> &str {
+    match name {
+        "spanalloc-sampled" => "sampled",
+        "stoolap-profiled" => "stoolap-p",
+        name => name,
+    }
+}
+
+/// Three significant digits, without an exponent.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn three_digits() {
+        assert_eq!([1234.4, 99.94, 9.994, 0.0].map(number), ["1234", "99.9", "9.99", "0.00"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! The environment variable `SPANALLOC`: `key=value` pairs joined by commas.
+//!
+//! | key | value | meaning |
+//! | --- | --- | --- |
+//! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
+//! | `dump` | path prefix | at exit, write reports to files that begin so |
+//!
+//! It wins over what the program was built with. Parsing allocates nothing and
+//! never panics, so the allocator may ask for the interval on its first
+//! allocation; what is wrong with the variable is said once, before `main`.
+
+use core::ffi::CStr;
+
+use crate::sys::stderr::Line;
+
+const VARIABLE: &CStr = c"SPANALLOC";
+
+/// What the variable asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Config<'a> {
+    /// Mean bytes between samples; none if it does not say.
+    #[cfg(feature = "profile")]
+    pub(super) sample_bytes: Option<u64>,
+    /// Path prefix of the dump at exit; none if it does not say.
+    pub(super) dump: Option<&'a [u8]>,
+}
+
+/// A part of the variable that is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Problem<'a> {
+    /// The part, from comma to comma.
+    part: &'a [u8],
+    what: &'static str,
+    accepted: &'static str,
+}
+
+/// Keys this build knows.
+const KEYS: &str =
+    if cfg!(feature = "profile") { "sample=SIZE, dump=PREFIX" } else { "dump=PREFIX" };
+#[cfg(feature = "profile")]
+const SIZES: &str =
+    "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB (0 turns sampling off)";
+const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
+
+/// The value of the variable, if it is set. The environment must not be changed
+/// while the result is in use, which holds before `main`.
+pub(super) fn variable() -> Option<&'static [u8]> {
+    // SAFETY: the name is terminated.
+    let value = unsafe { libc::getenv(VARIABLE.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: the C library's values are terminated strings.
+    Some(unsafe { CStr::from_ptr(value) }.to_bytes())
+}
+
+/// The sampling interval that the environment asks for. Allocates nothing; what
+/// is wrong is not said here.
+#[cfg(feature = "profile")]
+pub(super) fn sample_bytes() -> Option<u64> {
+    parse(variable()?, |_| ()).sample_bytes
+}
+
+/// Reads the variable; `wrong` is told of each part that is not understood. The
+/// last of several values counts.
+pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> Config<'a> {
+    let mut config = Config::default();
+    for part in text.split(|byte| *byte == b',') {
+        let part = part.trim_ascii();
+        if part.is_empty() {
+            continue;
+        }
+        let mut halves = part.splitn(2, |byte| *byte == b'=');
+        let key = halves.next().unwrap_or_default();
+        let problem = |what, accepted| Problem { part, what, accepted };
+        match (key, halves.next()) {
+            #[cfg(feature = "profile")]
+            (b"sample", Some(value)) => match size(value) {
+                Some(bytes) => config.sample_bytes = Some(bytes),
+                None => wrong(problem("is not a size", SIZES)),
+            },
+            (b"dump", Some(value)) => match value {
+                [] | [.., b'/'] => wrong(problem("names no file", PREFIXES)),
+                prefix => config.dump = Some(prefix),
+            },
+            #[cfg(feature = "profile")]
+            (b"sample", None) => wrong(problem("has no value", SIZES)),
+            (b"dump", None) => wrong(problem("has no value", PREFIXES)),
+            _ => wrong(problem("is no known key", KEYS)),
+        }
+    }
+    config
+}
+
+impl Problem<'_> {
+    /// Says what is wrong, in one line on standard error.
+    pub(super) fn report(self) {
+        let line = Line::new().text("SPANALLOC: \"").raw(self.part).text("\" ");
+        line.text(self.what).text("; accepted: ").text(self.accepted).write();
+    }
+}
+
+/// A number of bytes with an optional unit, whose letters may be of any case.
+#[cfg(feature = "profile")]
+fn size(text: &[u8]) -> Option<u64> {
+    const UNITS: [(&[u8], u64); 8] = [
+        (b"", 1),
+        (b"b", 1),
+        (b"kb", 1_000),
+        (b"mb", 1_000_000),
+        (b"gb", 1_000_000_000),
+        (b"kib", 1 << 10),
+        (b"mib", 1 << 20),
+        (b"gib", 1 << 30),
+    ];
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, unit) = text.split_at_checked(digits).filter(|(digits, _)| !digits.is_empty())?;
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })?;
+    let unit = unit.trim_ascii();
+    let (_, scale) = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name))?;
+    number.checked_mul(*scale)
+}
+
+#[cfg(all(test, feature = "profile"))]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (Config<'_>, Vec<Problem<'_>>) {
+        let mut problems = Vec::new();
+        let config = parse(text.as_bytes(), |problem| problems.push(problem));
+        (config, problems)
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let size = |text: &str| size(text.as_bytes());
+        assert_eq!(size("0"), Some(0));
+        assert_eq!(size("524288"), Some(524_288));
+        assert_eq!(size("512KiB"), Some(512 << 10));
+        assert_eq!(size("2mib"), Some(2 << 20));
+        assert_eq!(size("3 GB"), Some(3_000_000_000));
+        for wrong in
+            ["", "KiB", "-1", "1.5MiB", "12Q", "1 2", "99999999999999999999", "99999999999GiB"]
+        {
+            assert_eq!(size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn both_keys_apply_in_any_order() {
+        let (config, problems) = parsed("dump=out/app, sample=1MB");
+        assert_eq!(config, Config { sample_bytes: Some(1_000_000), dump: Some(b"out/app") });
+        assert!(problems.is_empty());
+        assert_eq!(parsed("sample=1,,sample=2,").0.sample_bytes, Some(2));
+        assert_eq!(parsed("").0, Config::default());
+        assert_eq!(parsed("dump=a=b").0.dump, Some(&b"a=b"[..]));
+    }
+
+    #[test]
+    fn a_wrong_part_is_named_and_the_rest_applies() {
+        let (config, problems) = parsed("sample=lots,dump=x,colour=red,dump,dump=dir/");
+        assert_eq!(config, Config { sample_bytes: None, dump: Some(b"x") });
+        let named: Vec<_> = problems.iter().map(|problem| (problem.part, problem.what)).collect();
+        assert_eq!(
+            named,
+            [
+                (&b"sample=lots"[..], "is not a size"),
+                (b"colour=red", "is no known key"),
+                (b"dump", "has no value"),
+                (b"dump=dir/", "names no file"),
+            ]
+        );
+        assert!(problems[0].accepted.contains("KiB"));
+        assert!(problems[1].accepted.contains("sample=SIZE, dump=PREFIX"));
+    }
+}

@@ -1,0 +1,177 @@
+//! The dump: all reports, as files that begin with one prefix.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `PREFIX.classes.txt` | the table of size classes |
+//! | `PREFIX.json` | everything, for machines |
+//! | `PREFIX.alloc.folded`, `PREFIX.inuse.folded` | stacks with bytes allocated, in use |
+//! | `PREFIX.alloc.svg`, `PREFIX.inuse.svg` | flamegraphs of the same |
+//!
+//! A file is written beside its place and then renamed, so that a failure leaves
+//! what was there before.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::report::Stats;
+
+/// Writes all reports now, to files whose names begin with `prefix`; returns
+/// their paths. Directories that are missing are created.
+///
+/// Resolves names, which reads the program's file: milliseconds, or seconds with
+/// hundreds of megabytes of debug information. Sampling is suppressed on this
+/// thread meanwhile.
+///
+/// # Errors
+///
+/// The first file that cannot be written, with its path; files written before it
+/// stay. A prefix without a file name, such as `out/`, is refused.
+///
+/// # Examples
+///
+/// ```
+/// # let directory = std::env::temp_dir().join(format!("dump-{}", std::process::id()));
+/// for path in spanalloc::dump(directory.join("my-app"))? {
+///     println!("{}", path.display());
+/// }
+/// # std::fs::remove_dir_all(directory)?;
+/// # std::io::Result::Ok(())
+/// ```
+pub fn dump(prefix: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
+    write(prefix.as_ref())
+}
+
+#[cfg(not(feature = "profile"))]
+fn write(prefix: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Files::new(prefix)?;
+    files.write(".classes.txt", |out| write!(out, "{}", super::stats()))?;
+    Ok(files.written)
+}
+
+#[cfg(feature = "profile")]
+fn write(prefix: &Path) -> io::Result<Vec<PathBuf>> {
+    use crate::report::{Weight, json};
+
+    crate::profile::quietly(|| {
+        let stats: Stats = super::stats();
+        let profile = crate::profile::capture();
+        let mut files = Files::new(prefix)?;
+        files.write(".classes.txt", |out| write!(out, "{stats}"))?;
+        files.write(".json", |out| json::write(&stats, &profile, out))?;
+        for (name, weight) in [("alloc", Weight::AllocatedBytes), ("inuse", Weight::InUseBytes)] {
+            files.write(&format!(".{name}.folded"), |out| profile.write_folded(weight, out))?;
+            #[cfg(feature = "flamegraph")]
+            files.write(&format!(".{name}.svg"), |out| profile.write_flamegraph(weight, out))?;
+        }
+        Ok(files.written)
+    })
+}
+
+/// The files of one dump.
+struct Files<'a> {
+    prefix: &'a Path,
+    written: Vec<PathBuf>,
+}
+
+impl<'a> Files<'a> {
+    /// Creates the directory the files go to.
+    fn new(prefix: &'a Path) -> io::Result<Self> {
+        let ends_in_slash = prefix.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let directory = match (prefix.file_name(), prefix.parent()) {
+            (Some(_), Some(directory)) if !ends_in_slash => directory,
+            _ => {
+                let problem = "names no file; accepted: a path that ends in the beginning of a file name, such as out/app";
+                let message = format!("dump prefix {prefix:?} {problem}");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+        };
+        if !directory.as_os_str().is_empty() {
+            fs::create_dir_all(directory).map_err(|error| named(directory, &error))?;
+        }
+        Ok(Self { prefix, written: Vec::new() })
+    }
+
+    fn write(
+        &mut self,
+        suffix: &str,
+        render: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let path = with_suffix(self.prefix, suffix);
+        // Threads of one process may dump to one prefix at once.
+        let thread = std::thread::current().id();
+        let beside = with_suffix(&path, &format!(".{}-{thread:?}.part", std::process::id()));
+        let done = File::create(&beside).and_then(|file| {
+            let mut out = BufWriter::new(file);
+            render(&mut out)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            fs::rename(&beside, &path)
+        });
+        if let Err(error) = done {
+            // It may not be there, and if it cannot go the first error matters.
+            let _ = fs::remove_file(&beside);
+            return Err(named(&path, &error));
+        }
+        self.written.push(path);
+        Ok(())
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// The error with the path it is about.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("spanalloc-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_failure_leaves_the_old_file_and_nothing_beside() {
+        let directory = scratch("failure");
+        let prefix = directory.join("app");
+        let mut files = Files::new(&prefix).unwrap();
+        files.write(".txt", |out| out.write_all(b"old")).unwrap();
+        let error = files.write(".txt", |out| {
+            out.write_all(b"new")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("app.txt"), "{message}");
+        assert_eq!(fs::read(directory.join("app.txt")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn missing_directories_are_created() {
+        let directory = scratch("missing");
+        let prefix = directory.join("a/b/app");
+        let mut files = Files::new(&prefix).unwrap();
+        files.write(".txt", |out| out.write_all(b"x")).unwrap();
+        assert_eq!(files.written, [directory.join("a/b/app.txt")]);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_prefix_without_a_file_name_is_refused() {
+        for prefix in ["", "/", "out/", "out/.."] {
+            let error = Files::new(Path::new(prefix)).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("accepted"), "{error}");
+        }
+    }
+}

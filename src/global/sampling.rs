@@ -1,0 +1,46 @@
+//! What the allocator tells the profiler; nothing at all without the feature.
+
+#[cfg(feature = "profile")]
+mod hooks {
+    use crate::global::config;
+    use crate::profile;
+
+    /// Called once, before anything is allocated: `interval` is what the program
+    /// asked for in code; the environment wins.
+    pub(in crate::global) fn init(interval: u64) {
+        profile::init(config::sample_bytes().unwrap_or(interval));
+    }
+
+    /// The interval to sample with here and now; 0 for not at all.
+    #[inline]
+    pub(in crate::global) fn interval() -> u64 {
+        match profile::interval() {
+            0 => 0,
+            _ if profile::suppressed() => 0,
+            interval => interval,
+        }
+    }
+
+    pub(in crate::global) use profile::{
+        after_fork_child, after_fork_parent, before_fork, on_alloc, on_free, on_resize,
+    };
+}
+
+#[cfg(not(feature = "profile"))]
+mod hooks {
+    pub(in crate::global) fn init(_: u64) {}
+
+    #[inline]
+    pub(in crate::global) fn interval() -> u64 {
+        0
+    }
+
+    pub(in crate::global) fn on_alloc(_: usize, _: usize, _: usize, _: u64) {}
+    pub(in crate::global) fn on_free(_: usize) {}
+    pub(in crate::global) fn on_resize(_: usize, _: usize) {}
+    pub(in crate::global) fn before_fork() {}
+    pub(in crate::global) fn after_fork_parent() {}
+    pub(in crate::global) fn after_fork_child() {}
+}
+
+pub(super) use hooks::*;

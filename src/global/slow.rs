@@ -1,0 +1,235 @@
+//! The slow paths of the allocator, where heap and profiler meet.
+//!
+//! The heap says "the sampler wants this block"; the profiler is told here, with no
+//! lock of the heap's held. It is told of a free before the block can be reused.
+//!
+//! # Invariants
+//!
+//! 1. `HEAP` is never dropped, and `CACHE` needs no destructor: the exit key hands
+//!    the thread's heap over, and what runs later is served by the shared one.
+
+use core::alloc::Layout;
+use core::ffi::c_void;
+use core::ptr::{self, NonNull};
+
+use once_cell::race::OnceBool;
+
+use super::alloc::SpanAlloc;
+use super::sampling;
+use crate::heap::Heap;
+use crate::heap::cache::{Cache, Phase};
+use crate::heap::class::ClassId;
+use crate::heap::large::block_bytes;
+use crate::heap::span::Block;
+use crate::heap::thread::Refill;
+use crate::sys::os::Linux;
+use crate::sys::thread::{ExitKey, at_fork};
+
+/// The one heap of the process.
+pub(super) static HEAP: Heap<Linux> = Heap::new(Linux);
+
+static EXIT: ExitKey = ExitKey::new();
+
+thread_local! {
+    /// This thread's cache. `const` and without a destructor: reading it never
+    /// allocates or registers anything, and works until the thread is gone.
+    pub(super) static CACHE: Cache = const { Cache::new() };
+}
+
+/// Allocates when the cache has no block to give; null when there is no memory.
+#[cold]
+#[inline(never)]
+pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mut u8 {
+    CACHE.with(|cache| {
+        open_thread(options.interval, cache);
+        let interval = sampling::interval();
+        let block = match HEAP.allocate_slow(cache, class, interval) {
+            Refill::Block(block) => Some(block),
+            Refill::OutOfMemory => None,
+            Refill::Sample => HEAP.allocate_sampled(class).inspect(|block| {
+                sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
+            }),
+        };
+        block.map_or(ptr::null_mut(), <*mut Block>::cast)
+    })
+}
+
+/// Allocates a block that no class serves; null when there is no memory.
+#[cold]
+#[inline(never)]
+pub(super) fn allocate_large(options: &SpanAlloc, layout: Layout, zeroed: bool) -> *mut u8 {
+    let (sampled, interval) = draw_large(options, layout);
+    let Some(large) = HEAP.allocate_large(layout, sampled) else { return ptr::null_mut() };
+    if sampled {
+        record_large(large.start, layout, interval);
+    }
+    if zeroed && !large.zeroed {
+        // SAFETY: a fresh block of that size.
+        unsafe { large.start.write_bytes(0, layout.size()) };
+    }
+    large.start.as_ptr()
+}
+
+/// Resizes a large block in place or by moving its pages; null if it cannot, and
+/// the block is as it was.
+///
+/// # Safety
+///
+/// `GlobalAlloc::realloc`'s contract.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn resize_large(
+    options: &SpanAlloc,
+    block: *mut u8,
+    old: Layout,
+    new: Layout,
+) -> *mut u8 {
+    let Some(start) = NonNull::new(block) else { return block };
+    if HEAP.fits_large(old, new) {
+        if HEAP.is_sampled(start, old) {
+            sampling::on_resize(block.addr(), new.size());
+        }
+        return block;
+    }
+    // The old address may be reused as soon as the pages move, so the profiler
+    // hears of the free first; should the resize fail, the contents are copied,
+    // which is a free and an allocation as well.
+    if HEAP.take_sampled(start, old) {
+        sampling::on_free(block.addr());
+    }
+    let (sampled, interval) = draw_large(options, new);
+    // SAFETY: passed on.
+    let Some(resized) = (unsafe { HEAP.resize_large(start, old, new, sampled) }) else {
+        return ptr::null_mut();
+    };
+    if sampled {
+        record_large(resized, new, interval);
+    }
+    tend();
+    resized.as_ptr()
+}
+
+/// Whether the sampler wants this large block, and its interval.
+fn draw_large(options: &SpanAlloc, layout: Layout) -> (bool, u64) {
+    CACHE.with(|cache| {
+        open_thread(options.interval, cache);
+        let interval = sampling::interval();
+        (HEAP.charge_large(cache, block_bytes(layout), interval), interval)
+    })
+}
+
+fn record_large(start: NonNull<u8>, layout: Layout, interval: u64) {
+    let address = start.as_ptr().addr();
+    sampling::on_alloc(address, layout.size(), block_bytes(layout), interval);
+}
+
+/// Frees a block that the cache has no room for.
+///
+/// # Safety
+///
+/// `block` is an allocated block of `class`, whose spans have `SLOTS` slots; it is
+/// not sampled, and nobody uses it any more.
+#[inline(never)]
+pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block) {
+    let done = CACHE.with(|cache| match cache.owner() {
+        // SAFETY: passed on.
+        Some(thread_heap) => unsafe { thread_heap.free_draining::<SLOTS>(class, block) },
+        None => false,
+    });
+    if !done {
+        // SAFETY: passed on.
+        unsafe { free_slower(class, block) };
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn free_slower(class: ClassId, block: *mut Block) {
+    CACHE.with(|cache| {
+        open_thread(0, cache);
+        // SAFETY: passed on.
+        unsafe { HEAP.free_slow(cache, class, block) };
+    });
+    tend();
+}
+
+/// Frees a sampled block.
+///
+/// # Safety
+///
+/// As for [`free`], but the block is sampled.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn free_sampled(class: ClassId, block: *mut Block) {
+    sampling::on_free(block.addr());
+    // SAFETY: passed on.
+    unsafe { HEAP.free_sampled(class, block) };
+    tend();
+}
+
+/// Frees a large block.
+///
+/// # Safety
+///
+/// `GlobalAlloc::dealloc`'s contract.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn free_large(block: *mut u8, layout: Layout) {
+    let Some(start) = NonNull::new(block) else { return };
+    if HEAP.take_sampled(start, layout) {
+        sampling::on_free(block.addr());
+    }
+    // SAFETY: passed on.
+    unsafe { HEAP.free_large(start, layout) };
+    tend();
+}
+
+/// Starts the scavenger if there is something for it.
+fn tend() {
+    // SAFETY: a static is never dropped.
+    unsafe { HEAP.tend() };
+}
+
+/// Gives the thread a heap if it has had none. Without memory for one, the thread
+/// is served by the shared heap and tries again.
+#[inline]
+fn open_thread(interval: u64, cache: &Cache) {
+    if cache.phase() == Phase::New {
+        open_new_thread(interval, cache);
+    }
+}
+
+#[cold]
+fn open_new_thread(interval: u64, cache: &Cache) {
+    static READY: OnceBool = OnceBool::new();
+    READY.get_or_init(|| {
+        EXIT.create(thread_exit);
+        at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+        sampling::init(interval);
+        true
+    });
+    if HEAP.open_thread(cache) {
+        EXIT.arm(ptr::from_ref(cache).cast_mut().cast());
+    }
+}
+
+unsafe extern "C" fn thread_exit(_: *mut c_void) {
+    CACHE.with(|cache| HEAP.close_thread(cache));
+    tend();
+}
+
+unsafe extern "C" fn before_fork() {
+    sampling::before_fork();
+    HEAP.before_fork();
+}
+
+unsafe extern "C" fn after_fork_in_parent() {
+    HEAP.after_fork();
+    sampling::after_fork_parent();
+}
+
+unsafe extern "C" fn after_fork_in_child() {
+    HEAP.after_fork();
+    CACHE.with(|cache| HEAP.forked(cache));
+    sampling::after_fork_child();
+}

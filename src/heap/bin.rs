@@ -1,0 +1,203 @@
+//! One class of a thread heap: its spans, its second list, its books.
+//!
+//! The cache's list of the class is the *loaded* one; behind it the bin keeps a
+//! *previous* one (the two magazines of Bonwick and Adams, *Magazines and Vmem*,
+//! 2001). When the loaded list is full it becomes the previous one, and what that
+//! held goes home to its spans; when it is empty the previous one is taken first.
+//! A thread that frees as much as it allocates never leaves the two.
+//!
+//! A thread that only frees gains nothing from lists, and whatever it leaves on
+//! them when it goes idle keeps spans from being empty. So after two full lists
+//! without a refill the bin *drains*: both lists go home, and so does every further
+//! block, one by one, until the class is allocated again.
+//!
+//! # Invariants
+//!
+//! 1. The loaded list has `length − (granted − left) + (roomed − room)` blocks.
+//! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room`
+//!    freed by this thread: exact whenever the thread is between two calls.
+//! 3. While draining both lists are empty and both allowances 0.
+//! 4. All words are written by the thread that owns the heap.
+
+use core::ptr;
+
+use super::cache::List;
+use super::class::ClassId;
+use super::list::SpanList;
+use super::span::{Block, Chain, Hot};
+use crate::base::own::{OwnPtr, OwnU8, OwnU32, OwnU64};
+
+/// A bin.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Bin {
+    pub(crate) current: OwnPtr<Hot>,
+    pub(crate) partial: SpanList,
+    pub(crate) full: SpanList,
+    previous: OwnPtr<Block>,
+    pub(crate) previous_blocks: OwnU32,
+    length: OwnU32,
+    granted: OwnU32,
+    roomed: OwnU32,
+    /// Full lists sent home since the last refill.
+    flushes: OwnU8,
+    /// When the allowance is used up, the next block is sampled.
+    pub(crate) due: OwnU8,
+    allocs: OwnU64,
+    frees: OwnU64,
+    /// Times the spans were asked for blocks.
+    pub(crate) refills: OwnU64,
+    /// Blocks that came home from other threads.
+    pub(crate) remote: OwnU64,
+}
+
+/// What the books of a bin say.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Tally {
+    pub(crate) allocs: u64,
+    pub(crate) frees: u64,
+    /// Free blocks on the two lists.
+    pub(crate) listed: u64,
+}
+
+const FLUSHES_MAX: u8 = 2;
+const LIST_BYTES: usize = 32 * 1024;
+const LIST_BLOCKS_MAX: usize = 256;
+const LIST_BLOCKS_MIN: usize = 8;
+const GRANT_BYTES: usize = 64 * 1024;
+const GRANT_BLOCKS_MAX: usize = 1024;
+
+/// How long a list of `class` gets by frees.
+#[inline]
+pub(crate) fn list_max(class: ClassId) -> u32 {
+    (LIST_BYTES / class.block_bytes()).clamp(LIST_BLOCKS_MIN, LIST_BLOCKS_MAX) as u32
+}
+
+/// How many blocks of `class` are allocated before the slow path is asked again:
+/// how soon the sampler notices that it was switched on.
+#[inline]
+pub(crate) fn grant_max(class: ClassId) -> u32 {
+    (GRANT_BYTES / class.block_bytes()).min(GRANT_BLOCKS_MAX) as u32
+}
+
+impl Bin {
+    pub(crate) const fn new() -> Self {
+        Self {
+            current: OwnPtr::new(ptr::null_mut()),
+            partial: SpanList::new(),
+            full: SpanList::new(),
+            previous: OwnPtr::new(ptr::null_mut()),
+            previous_blocks: OwnU32::new(0),
+            length: OwnU32::new(0),
+            granted: OwnU32::new(0),
+            roomed: OwnU32::new(0),
+            flushes: OwnU8::new(0),
+            due: OwnU8::new(0),
+            allocs: OwnU64::new(0),
+            frees: OwnU64::new(0),
+            refills: OwnU64::new(0),
+            remote: OwnU64::new(0),
+        }
+    }
+
+    /// What is true now, without changing anything; for snapshots, from any thread.
+    pub(crate) fn tally(&self, list: Option<&List>) -> Tally {
+        let (granted, roomed) = (self.granted.get(), self.roomed.get());
+        let (mut popped, mut pushed) = (0, 0);
+        if let Some(list) = list {
+            // Saturating: the owner may be between two of its stores.
+            popped = granted.saturating_sub(list.left.get());
+            pushed = roomed.saturating_sub(list.room.get());
+        }
+        Tally {
+            allocs: self.allocs.get() + u64::from(popped),
+            frees: self.frees.get() + u64::from(pushed),
+            listed: u64::from(
+                (self.length.get() + pushed).saturating_sub(popped) + self.previous_blocks.get(),
+            ),
+        }
+    }
+
+    /// Enters what was popped and pushed into the books; the list's length.
+    #[inline]
+    pub(crate) fn settle(&self, list: &List) -> u32 {
+        let (left, room) = (list.left.get(), list.room.get());
+        let popped = self.granted.get().wrapping_sub(left);
+        let pushed = self.roomed.get().wrapping_sub(room);
+        self.granted.set(left);
+        self.roomed.set(room);
+        self.allocs.add(popped.into());
+        self.frees.add(pushed.into());
+        let length = self.length.get().wrapping_add(pushed).wrapping_sub(popped);
+        self.length.set(length);
+        length
+    }
+
+    /// Grants `left` pops. The books are settled.
+    #[inline]
+    pub(crate) fn grant(&self, list: &List, left: u32) {
+        self.granted.set(left);
+        list.left.set(left);
+    }
+
+    /// Grants `room` pushes. The books are settled.
+    #[inline]
+    pub(crate) fn make_room(&self, list: &List, room: u32) {
+        self.roomed.set(room);
+        list.room.set(room);
+    }
+
+    /// Makes `chain` the loaded list. The books are settled and the list is empty
+    /// or has been taken.
+    #[inline]
+    pub(crate) fn load(&self, list: &List, chain: Chain) {
+        list.head.set(chain.head);
+        self.length.set(chain.blocks);
+    }
+
+    /// Takes the loaded list; pops are granted no more. The books are settled.
+    ///
+    /// What was granted and not used is dropped with the mark that may lie behind
+    /// it: dropping one without the other would favour sampled blocks.
+    pub(crate) fn unload(&self, list: &List) -> Chain {
+        let chain = Chain { head: list.head.get(), blocks: self.length.get() };
+        self.grant(list, 0);
+        self.due.set(0);
+        self.load(list, Chain::EMPTY);
+        chain
+    }
+
+    pub(crate) fn take_previous(&self) -> Chain {
+        let chain = Chain { head: self.previous.get(), blocks: self.previous_blocks.get() };
+        self.previous_blocks.set(0);
+        chain
+    }
+
+    pub(crate) fn set_previous(&self, chain: Chain) {
+        self.previous.set(chain.head);
+        self.previous_blocks.set(chain.blocks);
+    }
+
+    /// A free that went home at once.
+    #[inline]
+    pub(crate) fn count_free(&self) {
+        self.frees.add(1);
+    }
+
+    #[inline]
+    pub(crate) fn drains(&self) -> bool {
+        self.flushes.get() >= FLUSHES_MAX
+    }
+
+    /// A full list was sent home.
+    pub(crate) fn count_flush(&self) {
+        self.flushes.add(1);
+    }
+
+    /// The class is allocated from its spans again.
+    #[inline]
+    pub(crate) fn count_refill(&self) {
+        self.refills.add(1);
+        self.flushes.set(0);
+    }
+}

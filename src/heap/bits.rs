@@ -1,0 +1,155 @@
+//! A set of a chunk's slots, one bit each.
+
+use super::geometry::CHUNK_SLOTS;
+
+const WORDS: usize = CHUNK_SLOTS / 64;
+
+/// A set of slot numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bits([u64; WORDS]);
+
+impl Bits {
+    pub(crate) const EMPTY: Self = Self([0; WORDS]);
+
+    /// Adds the slots `start .. start + count`.
+    #[inline]
+    pub(crate) fn insert(&mut self, start: usize, count: usize) {
+        self.each_word(start, count, |word, mask| *word |= mask);
+    }
+
+    /// Removes the slots `start .. start + count`.
+    #[inline]
+    pub(crate) fn remove(&mut self, start: usize, count: usize) {
+        self.each_word(start, count, |word, mask| *word &= !mask);
+    }
+
+    /// How many of the slots `start .. start + count` are in the set.
+    #[inline]
+    pub(crate) fn count_in(&mut self, start: usize, count: usize) -> usize {
+        let mut found = 0;
+        self.each_word(start, count, |word, mask| found += (*word & mask).count_ones());
+        found as usize
+    }
+
+    /// The slots in both sets.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let mut both = *self;
+        for (word, other) in both.0.iter_mut().zip(&other.0) {
+            *word &= other;
+        }
+        both
+    }
+
+    /// Removes the slots of `other`.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word &= !other;
+        }
+    }
+
+    /// Adds the slots of `other`.
+    pub(crate) fn unite(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word |= other;
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// The first slot at or behind `from` that is in the set.
+    #[inline]
+    pub(crate) fn next(&self, from: usize) -> Option<usize> {
+        self.scan(from, 0)
+    }
+
+    /// The first run at or behind `from`: its start and length.
+    pub(crate) fn next_run(&self, from: usize) -> Option<(usize, usize)> {
+        let start = self.next(from)?;
+        let end = self.scan(start, u64::MAX).unwrap_or(CHUNK_SLOTS);
+        Some((start, end - start))
+    }
+
+    /// The first run of `count` slots whose start is a multiple of `align`; or the
+    /// longest run met.
+    pub(crate) fn find(&self, count: usize, align: usize) -> Result<usize, usize> {
+        let (mut from, mut longest) = (0, 0);
+        while let Some((start, length)) = self.next_run(from) {
+            let aligned = start.next_multiple_of(align);
+            if aligned + count <= start + length {
+                return Ok(aligned);
+            }
+            longest = longest.max(length);
+            from = start + length;
+        }
+        Err(longest)
+    }
+
+    #[inline]
+    fn scan(&self, from: usize, flip: u64) -> Option<usize> {
+        let mut index = from / 64;
+        let mut mask = u64::MAX << (from % 64);
+        while let Some(word) = self.0.get(index) {
+            let found = (word ^ flip) & mask;
+            if found != 0 {
+                return Some(index * 64 + found.trailing_zeros() as usize);
+            }
+            mask = u64::MAX;
+            index += 1;
+        }
+        None
+    }
+
+    #[inline]
+    fn each_word(&mut self, start: usize, count: usize, mut apply: impl FnMut(&mut u64, u64)) {
+        let (mut at, end) = (start, start + count);
+        while at < end {
+            let bit = at % 64;
+            let here = (end - at).min(64 - bit);
+            let mask = (u64::MAX >> (64 - here)) << bit;
+            if let Some(word) = self.0.get_mut(at / 64) {
+                apply(word, mask);
+            }
+            at += here;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_a_plain_set() {
+        let mut random = 1u64;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 33) as usize % below
+        };
+        let mut bits = Bits::EMPTY;
+        let mut plain = [false; CHUNK_SLOTS];
+        for _ in 0..4000 {
+            let start = next(CHUNK_SLOTS);
+            let count = 1 + next((CHUNK_SLOTS - start).min(200));
+            let add = next(2) == 0;
+            if add {
+                bits.insert(start, count)
+            } else {
+                bits.remove(start, count)
+            }
+            plain[start..start + count].fill(add);
+            assert_eq!(bits.len(), plain.iter().filter(|set| **set).count());
+            let (from, want, align) = (next(CHUNK_SLOTS), 1 + next(90), 1 << next(5));
+            assert_eq!(bits.next(from), (from..CHUNK_SLOTS).find(|&slot| plain[slot]));
+            let found = (0..=CHUNK_SLOTS - want)
+                .step_by(align)
+                .find(|&slot| plain[slot..slot + want].iter().all(|set| *set));
+            assert_eq!(bits.find(want, align).ok(), found);
+            assert_eq!(
+                bits.count_in(start, count),
+                plain[start..start + count].iter().filter(|set| **set).count()
+            );
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The thread cache: per size class a list of free blocks, last in, first out.
+//!
+//! This is what lives in thread-local memory, and the whole of the fast paths:
+//! [`pop`](Cache::pop) and [`push`](Cache::push). Everything else is in the
+//! thread's [`ThreadHeap`], in memory of the heap's.
+//!
+//! Each list comes with two allowances. `left` is how many blocks may be popped,
+//! `room` how many may be pushed, before the slow path must be asked. So the slow
+//! path, which grants the allowances and finds out how much of them was used,
+//! knows every count exactly, bounds the list, and has the fast path stop just
+//! before the block that the sampler wants. The fast paths count nothing else.
+//!
+//! A block freed is the next one allocated: its line is in the cache, and neither
+//! end looks at a span's header. What this must not lead to is blocks that stray
+//! from their spans for good, so lists are short, and what does not fit goes home.
+//!
+//! # Invariants
+//!
+//! 1. A list's blocks are free, belong to spans of its class, are counted out in
+//!    them, and are linked through their first words, ended by null.
+//! 2. Before the first slow path and after thread exit all allowances are 0.
+
+use core::ptr;
+
+use super::class::{CLASSES, ClassId};
+use super::span::Block;
+use super::thread::ThreadHeap;
+use crate::base::own::{OwnPtr, OwnU8, OwnU32};
+
+/// Whether a thread has a heap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Nothing was allocated or freed yet.
+    New = 0,
+    /// The owner is set.
+    Live = 1,
+    /// The thread is ending and has handed its heap over.
+    Dead = 2,
+}
+
+/// The list of one class with its allowances.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(crate) struct List {
+    pub(crate) head: OwnPtr<Block>,
+    pub(crate) left: OwnU32,
+    pub(crate) room: OwnU32,
+}
+
+/// What a thread reaches without a call.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Cache {
+    lists: [List; CLASSES],
+    owner: OwnPtr<ThreadHeap>,
+    phase: OwnU8,
+}
+
+impl Cache {
+    pub(crate) const fn new() -> Self {
+        Self {
+            lists: [const {
+                List {
+                    head: OwnPtr::new(ptr::null_mut()),
+                    left: OwnU32::new(0),
+                    room: OwnU32::new(0),
+                }
+            }; CLASSES],
+            owner: OwnPtr::new(ptr::null_mut()),
+            phase: OwnU8::new(Phase::New as u8),
+        }
+    }
+
+    /// Takes a block of `class`; null when there is none or the allowance is used up.
+    #[inline(always)]
+    pub(crate) fn pop(&self, class: ClassId) -> *mut Block {
+        let list = self.list(class);
+        let (block, left) = (list.head.get(), list.left.get());
+        if block.is_null() || left == 0 {
+            return ptr::null_mut();
+        }
+        list.left.set(left - 1);
+        // SAFETY: by invariant 1 a block on the list is free and linked.
+        list.head.set(unsafe { (*block).next });
+        block
+    }
+
+    /// Keeps `block` for the next allocation of `class`; `false`, and nothing done,
+    /// when the allowance is used up.
+    ///
+    /// # Safety
+    ///
+    /// `block` is an allocated block of a span of `class`, not sampled, and nobody
+    /// uses it any more.
+    #[inline(always)]
+    pub(crate) unsafe fn push(&self, class: ClassId, block: *mut Block) -> bool {
+        let list = self.list(class);
+        let Some(room) = list.room.get().checked_sub(1) else { return false };
+        list.room.set(room);
+        // SAFETY: the block is the caller's, at least 8 bytes, aligned to 8.
+        unsafe { (*block).next = list.head.get() };
+        list.head.set(block);
+        true
+    }
+
+    #[inline(always)]
+    pub(crate) fn list(&self, class: ClassId) -> &List {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.lists.get_unchecked(class.index()) }
+    }
+
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.get() {
+            0 => Phase::New,
+            1 => Phase::Live,
+            _ => Phase::Dead,
+        }
+    }
+
+    /// The thread's heap, while it has one.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<&ThreadHeap> {
+        // SAFETY: null or a thread heap, and these live as long as the heap.
+        unsafe { self.owner.get().as_ref() }
+    }
+
+    pub(crate) fn attach(&self, owner: *mut ThreadHeap) {
+        self.owner.set(owner);
+        self.phase.set(Phase::Live as u8);
+    }
+
+    /// The thread ends. Its lists are empty and its allowances 0, and stay so.
+    pub(crate) fn detach(&self) {
+        self.owner.set(ptr::null_mut());
+        self.phase.set(Phase::Dead as u8);
+    }
+}

@@ -1,0 +1,236 @@
+//! The central lists: spans whose thread has ended, and the chain of all heaps.
+//!
+//! A span that nobody owns is *adrift* while it is nearly full, and on the central
+//! list of its class once an eighth of it is free; the next thread that needs a
+//! span of the class adopts it. Frees of its blocks are all remote; the push that
+//! makes it worth linking, or empties it, posts a message, and who posts it does
+//! the work here, under the lock.
+//!
+//! # Invariants
+//!
+//! 1. A span with the *abandoned* flag is owned by whoever holds this lock.
+//! 2. It has no `local` blocks: what its last owner freed is spare.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::Heap;
+use super::cache::Cache;
+use super::class::{CLASSES, ClassId};
+use super::list::SpanList;
+use super::remote::NEVER;
+use super::span::{Kind, Place, Span};
+use super::thread::ThreadHeap;
+use crate::base::own::OwnPtr;
+use crate::sys::os::Os;
+
+/// What threads share. Lives under a lock of the heap's.
+#[derive(Debug)]
+pub(crate) struct Central {
+    partial: [SpanList; CLASSES],
+    /// The chain of all thread heaps, the shared ones included.
+    pub(crate) all: OwnPtr<ThreadHeap>,
+    /// The chain of thread heaps without a thread.
+    idle: OwnPtr<ThreadHeap>,
+    threads: u64,
+}
+
+/// How many spans are on each central list: lets a refill pass by without the lock.
+#[derive(Debug)]
+pub(crate) struct Hints([AtomicU32; CLASSES]);
+
+impl Hints {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicU32::new(0) }; CLASSES])
+    }
+
+    #[inline]
+    fn of(&self, class: ClassId) -> &AtomicU32 {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.0.get_unchecked(class.index()) }
+    }
+}
+
+impl Central {
+    pub(crate) const fn new() -> Self {
+        Self {
+            partial: [const { SpanList::new() }; CLASSES],
+            all: OwnPtr::new(ptr::null_mut()),
+            idle: OwnPtr::new(ptr::null_mut()),
+            threads: 0,
+        }
+    }
+
+    fn list(&self, class: ClassId) -> &SpanList {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.partial.get_unchecked(class.index()) }
+    }
+
+    /// Adds a heap to the chain of all.
+    fn enrol(&self, thread_heap: *mut ThreadHeap) {
+        // SAFETY: thread heaps live as long as the heap.
+        unsafe { &*thread_heap }.next_all.set(self.all.get());
+        self.all.set(thread_heap);
+    }
+}
+
+impl<O: Os> Heap<O> {
+    /// Gives `cache`, which has none, a heap. `false` when the OS has no more.
+    pub(crate) fn open_thread(&self, cache: &Cache) -> bool {
+        let mut central = self.central.lock();
+        let thread_heap = match central.idle.get() {
+            idle if !idle.is_null() => {
+                // SAFETY: thread heaps live as long as the heap.
+                central.idle.set(unsafe { &*idle }.next_idle.get());
+                idle
+            }
+            _ => {
+                let fresh = self.space.lock().place(&self.os, ThreadHeap::new(Kind::Blocks));
+                let Some(fresh) = fresh else { return false };
+                central.enrol(fresh.as_ptr());
+                fresh.as_ptr()
+            }
+        };
+        central.threads += 1;
+        // SAFETY: as above.
+        let opened = unsafe { &*thread_heap };
+        opened.seed(self.os.entropy() ^ central.threads);
+        opened.mailbox.open();
+        opened.cache.set(ptr::from_ref(cache).cast_mut());
+        cache.attach(thread_heap);
+        true
+    }
+
+    /// Opens a shared heap, whose lock the caller holds.
+    pub(crate) fn open_shared(&self, cache: &Cache, thread_heap: &ThreadHeap) {
+        let central = self.central.lock();
+        let address = ptr::from_ref(thread_heap).cast_mut();
+        central.enrol(address);
+        thread_heap.seed(self.os.entropy());
+        thread_heap.cache.set(ptr::from_ref(cache).cast_mut());
+        cache.attach(address);
+    }
+
+    /// The thread of `cache` ends: its spans go to the central lists, its heap to
+    /// the next new thread. Later frees and allocations of the thread are served
+    /// by the shared heap.
+    pub(crate) fn close_thread(&self, cache: &Cache) {
+        let Some(thread_heap) = cache.owner() else { return };
+        thread_heap.empty_lists(self, cache);
+        self.flush_outbox(thread_heap);
+        thread_heap.read_mail(self);
+        let central = self.central.lock();
+        cache.detach();
+        thread_heap.hand_over(|span| {
+            span.hot().owner.set(ptr::null_mut());
+            span.hot().place.set(Place::Adrift as u8);
+            span.cold().remote.abandon(NEVER);
+            self.review_central(&central, span, false);
+        });
+        // Spans are abandoned before the mailbox closes: who finds it closed looks
+        // again and sees that.
+        thread_heap.mailbox.close(|item| {
+            if let Some(span) = Span::from_link(item) {
+                self.review_central(&central, span, true);
+            }
+        });
+        thread_heap.cache.set(ptr::null_mut());
+        thread_heap.next_idle.set(central.idle.get());
+        central.idle.set(ptr::from_ref(thread_heap).cast_mut());
+    }
+
+    /// In a forked child: no thread but that of `cache` is left. The books of the
+    /// others are settled; their caches, whose memory may be reused, are not looked
+    /// at again, and what was on their lists is lost.
+    pub(crate) fn forget_other_caches(&self, cache: &Cache) {
+        let central = self.central.lock();
+        let mut next = central.all.get();
+        // SAFETY: thread heaps live as long as the heap.
+        while let Some(thread_heap) = unsafe { next.as_ref() } {
+            if thread_heap.kind() == Kind::Blocks && !ptr::eq(thread_heap.cache.get(), cache) {
+                thread_heap.forget_lists();
+            }
+            next = thread_heap.next_all.get();
+        }
+    }
+
+    /// Takes a span of `class` off its central list for the heap at `home`.
+    pub(crate) fn adopt(&self, class: ClassId, kind: Kind, home: *mut ThreadHeap) -> Option<Span> {
+        if kind != Kind::Blocks || self.hints.of(class).load(Relaxed) == 0 {
+            return None;
+        }
+        let central = self.central.lock();
+        let span = central.list(class).pop()?;
+        self.hints.of(class).fetch_sub(1, Relaxed);
+        span.cold().home.set(home);
+        span.cold().remote.adopt();
+        span.hot().owner.set(home);
+        Some(span)
+    }
+
+    /// Delivers the message about `span` whose token the caller holds.
+    #[cold]
+    pub(crate) fn deliver(&self, span: Span) {
+        loop {
+            if span.cold().remote.view().abandoned() {
+                let central = self.central.lock();
+                // Changes only under the lock, so this answer holds.
+                if span.cold().remote.view().abandoned() {
+                    self.review_central(&central, span, true);
+                    return;
+                }
+            }
+            // SAFETY: thread heaps live as long as the heap. A home read too early
+            // gets a message that is not its own, and passes it on.
+            let home = unsafe { &*span.cold().home.get() };
+            // SAFETY: the span's header stays valid while it is posted.
+            if unsafe { home.mailbox.push(span.link()) }.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at a span that nobody owns: retires it when it is empty, links it when
+    /// that is worth it, and asks to be told of either. `mail` says that this
+    /// handles the span's message.
+    fn review_central(&self, central: &Central, span: Span, mail: bool) {
+        let remote = &span.cold().remote;
+        let class = span.class();
+        let mut mail = mail;
+        loop {
+            let in_use = span.in_use();
+            if in_use == 0 {
+                if mail {
+                    remote.acknowledge(NEVER);
+                }
+                if remote.view().posted() {
+                    return;
+                }
+                if span.place() == Place::Central {
+                    central.list(class).remove(span);
+                    self.hints.of(class).fetch_sub(1, Relaxed);
+                }
+                self.retire(span);
+                return;
+            }
+            let hot = span.hot();
+            let here = hot.spare_blocks.get() + (class.capacity() - hot.carved.get());
+            let elsewhere = remote.view().count();
+            if span.place() == Place::Adrift && here + elsewhere >= span.worthwhile() {
+                central.list(class).append(span);
+                self.hints.of(class).fetch_add(1, Relaxed);
+                hot.place.set(Place::Central as u8);
+            }
+            let notify = match span.place() {
+                Place::Central => hot.out.get(),
+                _ => (span.worthwhile() - here).min(hot.out.get()),
+            };
+            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
+            let told = before.posted() && !mail;
+            if before.count() < notify || told {
+                return;
+            }
+            mail = false;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A snapshot of every count, read while the heap goes on.
+//!
+//! Nothing is counted on the fast paths. What they did is the difference between
+//! the allowances that the slow path granted and what is left of them (see
+//! [`bin`](super::bin)). Every term is a word with one writer, so a snapshot races
+//! with nothing. It is exact at a quiet point; while other threads allocate, each
+//! figure is one that was true moments ago.
+
+use super::Heap;
+use super::class::{CLASSES, ClassId};
+use super::large::{LARGE_ROWS, LargeCount};
+use super::pages::PageCounts;
+use super::span::Kind;
+use crate::sys::os::Os;
+
+/// The counts of one size class.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct ClassCount {
+    pub(crate) allocs: u64,
+    pub(crate) frees: u64,
+    pub(crate) live: u64,
+    pub(crate) refills: u64,
+    pub(crate) remote_frees: u64,
+    pub(crate) spans: u64,
+    /// Blocks carved, so resident: live ones and free ones.
+    pub(crate) carved: u64,
+    /// Free blocks on threads' lists.
+    pub(crate) listed: u64,
+}
+
+/// All counts of a heap.
+#[derive(Clone, Debug)]
+pub(crate) struct HeapCounts {
+    pub(crate) classes: [ClassCount; CLASSES],
+    pub(crate) large: [LargeCount; LARGE_ROWS],
+    pub(crate) mapped_large_bytes: u64,
+    pub(crate) pages: PageCounts,
+    pub(crate) records_bytes: usize,
+    pub(crate) thread_heaps: u64,
+}
+
+impl<O: Os> Heap<O> {
+    /// Takes a snapshot. Cost: a look at every slot's header and every list.
+    pub(crate) fn counts(&self) -> HeapCounts {
+        let mut counts = HeapCounts {
+            classes: [ClassCount::default(); CLASSES],
+            large: [LargeCount::default(); LARGE_ROWS],
+            mapped_large_bytes: 0,
+            pages: PageCounts::default(),
+            records_bytes: 0,
+            thread_heaps: 0,
+        };
+
+        // The central lock keeps threads from ending: their caches stay mapped.
+        let central = self.central.lock();
+        let mut next = central.all.get();
+        // SAFETY: thread heaps live as long as the heap.
+        while let Some(thread_heap) = unsafe { next.as_ref() } {
+            counts.thread_heaps += 1;
+            // SAFETY: null, or the cache of a thread that cannot end now.
+            let cache = unsafe { thread_heap.cache.get().as_ref() };
+            for (class, count) in ClassId::all().zip(&mut counts.classes) {
+                let bin = thread_heap.bin(class);
+                let tally = bin.tally(cache.map(|cache| cache.list(class)));
+                count.allocs += tally.allocs;
+                count.frees += tally.frees;
+                count.listed += tally.listed;
+                count.refills += bin.refills.get();
+                count.remote_frees += bin.remote.get();
+            }
+            next = thread_heap.next_all.get();
+        }
+        let mut space = self.space.lock();
+        for pages in space.each() {
+            pages.each_header(|span| {
+                if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
+                    return;
+                }
+                if let Some(count) = counts.classes.get_mut(span.class().index()) {
+                    count.spans += 1;
+                    count.carved += u64::from(span.hot().carved.get());
+                    count.remote_frees += u64::from(span.cold().remote.view().count());
+                }
+            });
+        }
+        counts.pages = space.counts();
+        counts.records_bytes = space.records_bytes();
+        drop(space);
+        drop(central);
+
+        for count in &mut counts.classes {
+            count.live = count.allocs.saturating_sub(count.frees);
+        }
+        let table = self.large.lock();
+        counts.large = table.rows;
+        counts.mapped_large_bytes = table.mapped_bytes;
+        counts
+    }
+}

@@ -1,0 +1,378 @@
+//! Large blocks: above the largest class, a span of whole slots each; above
+//! [`SPAN_BYTES_MAX`] a mapping of its own.
+//!
+//! # Invariants
+//!
+//! 1. Whether a block is small, a span or a mapping follows from its layout alone,
+//!    at allocation and at free alike.
+//! 2. A mapping of its own is in the table from allocation to free.
+//! 3. A mapping starts on a multiple of its layout's alignment; one that asks for
+//!    no more than a page may be moved by `mremap`.
+
+use core::alloc::Layout;
+use core::ptr::{self, NonNull};
+
+use super::Heap;
+use super::class::rounded;
+use super::geometry::{CHUNK_BYTES, SLOT_BYTES};
+use super::span::{Kind, Span};
+use crate::base::own::{OwnPtr, OwnU64};
+use crate::sys::os::{Os, page_bytes};
+
+/// Above this, and above an alignment of the same, a block has its own mapping.
+pub(crate) const SPAN_BYTES_MAX: usize = 16 << 20;
+/// From this size on a mapping is aligned for huge pages and asks for them.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+const BUCKETS: usize = 256;
+/// Rows of the count table: by doubling, the first up to 64 KiB.
+pub(crate) const LARGE_ROWS: usize = 48;
+
+const _: () = assert!(SPAN_BYTES_MAX <= CHUNK_BYTES / 4);
+
+/// A large block as it was allocated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Large {
+    pub(crate) start: NonNull<u8>,
+    /// All bytes are zero.
+    pub(crate) zeroed: bool,
+}
+
+/// A mapping of its own.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: OwnPtr<u8>,
+    bytes: OwnU64,
+    sampled: bool,
+    next: *mut Mapping,
+}
+
+/// Exact counts of large blocks of one row.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct LargeCount {
+    pub(crate) allocs: u64,
+    pub(crate) frees: u64,
+    pub(crate) live_blocks: u64,
+    /// Bytes of the slots or pages, of what is live.
+    pub(crate) live_bytes: u64,
+}
+
+/// All mappings and the counts of all large blocks. Lives under a lock.
+#[derive(Debug)]
+pub(crate) struct LargeTable {
+    buckets: [*mut Mapping; BUCKETS],
+    spare: *mut Mapping,
+    pub(crate) mapped_bytes: u64,
+    pub(crate) rows: [LargeCount; LARGE_ROWS],
+}
+
+// SAFETY: records are reached only through the table, which one thread holds.
+unsafe impl Send for LargeTable {}
+
+/// The row of the count table for `bytes`.
+fn row(bytes: usize) -> usize {
+    let slots = bytes.div_ceil(SLOT_BYTES).max(1);
+    (slots.next_power_of_two().ilog2() as usize).min(LARGE_ROWS - 1)
+}
+
+fn is_mapping(layout: Layout) -> bool {
+    rounded(layout) > SPAN_BYTES_MAX || layout.align() > SPAN_BYTES_MAX
+}
+
+/// Bytes of the block that a large layout gets.
+pub(crate) fn block_bytes(layout: Layout) -> usize {
+    if is_mapping(layout) {
+        layout.size().next_multiple_of(page_bytes())
+    } else {
+        slots_of(rounded(layout)) * SLOT_BYTES
+    }
+}
+
+fn slots_of(bytes: usize) -> usize {
+    bytes.div_ceil(SLOT_BYTES).max(1)
+}
+
+impl LargeTable {
+    pub(crate) const fn new() -> Self {
+        Self {
+            buckets: [ptr::null_mut(); BUCKETS],
+            spare: ptr::null_mut(),
+            mapped_bytes: 0,
+            rows: [LargeCount { allocs: 0, frees: 0, live_blocks: 0, live_bytes: 0 }; LARGE_ROWS],
+        }
+    }
+
+    fn count_alloc(&mut self, bytes: usize) {
+        self.rows[row(bytes)].allocs += 1;
+        self.enter(bytes);
+    }
+
+    fn count_free(&mut self, bytes: usize) {
+        self.rows[row(bytes)].frees += 1;
+        self.leave(bytes);
+    }
+
+    fn enter(&mut self, bytes: usize) {
+        let row = &mut self.rows[row(bytes)];
+        row.live_blocks += 1;
+        row.live_bytes += bytes as u64;
+    }
+
+    fn leave(&mut self, bytes: usize) {
+        let row = &mut self.rows[row(bytes)];
+        row.live_blocks -= 1;
+        row.live_bytes -= bytes as u64;
+    }
+
+    fn bucket(&mut self, start: NonNull<u8>) -> &mut *mut Mapping {
+        &mut self.buckets[(start.as_ptr().addr() >> 21) % BUCKETS]
+    }
+
+    fn insert(&mut self, record: NonNull<Mapping>) {
+        // SAFETY: records live as long as the heap; the table is held.
+        let mapping = unsafe { &mut *record.as_ptr() };
+        let Some(start) = NonNull::new(mapping.start.get()) else { return };
+        self.mapped_bytes += mapping.bytes.get();
+        let bucket = self.bucket(start);
+        mapping.next = *bucket;
+        *bucket = record.as_ptr();
+    }
+
+    /// Applies `change` to the record of the mapping at `start`.
+    fn with<R>(&mut self, start: NonNull<u8>, change: impl FnOnce(&mut Mapping) -> R) -> R {
+        let record = self.remove(start);
+        // SAFETY: records live as long as the heap; the table is held.
+        let result = change(unsafe { &mut *record.as_ptr() });
+        self.insert(record);
+        result
+    }
+
+    /// Takes the record of the mapping at `start` out.
+    fn remove(&mut self, start: NonNull<u8>) -> NonNull<Mapping> {
+        let mut place: *mut *mut Mapping = self.bucket(start);
+        loop {
+            // SAFETY: `place` is a bucket or a record's link; the table is held.
+            let Some(record) = NonNull::new(unsafe { *place }) else {
+                crate::sys::fatal::die("a large block was freed that is not allocated");
+            };
+            // SAFETY: records live as long as the heap; the table is held.
+            let mapping = unsafe { &mut *record.as_ptr() };
+            if mapping.start.get() == start.as_ptr() {
+                // SAFETY: as for the read above.
+                unsafe { *place = mapping.next };
+                self.mapped_bytes -= mapping.bytes.get();
+                return record;
+            }
+            place = &raw mut mapping.next;
+        }
+    }
+}
+
+impl<O: Os> Heap<O> {
+    /// Allocates a block that no class serves; `sampled` is remembered for its
+    /// free. `None` when the OS has no more.
+    pub(crate) fn allocate_large(&self, layout: Layout, sampled: bool) -> Option<Large> {
+        if is_mapping(layout) {
+            return self.map_large(layout, sampled);
+        }
+        let count = slots_of(rounded(layout));
+        let slots = self.take_slots(Kind::Large, count, layout.align().div_ceil(SLOT_BYTES))?;
+        slots.span.begin_large(count, sampled);
+        self.large.lock().count_alloc(count * SLOT_BYTES);
+        let start = NonNull::new(slots.span.start())?;
+        Some(Large { start, zeroed: slots.zeroed })
+    }
+
+    /// Whether the large block at `start` is sampled. Dies if there is none.
+    pub(crate) fn is_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
+        if is_mapping(layout) {
+            return self.large.lock().with(start, |mapping| mapping.sampled);
+        }
+        large_span(start).hot().sampled.get() != 0
+    }
+
+    /// As [`is_sampled`](Self::is_sampled), and from here on it is not.
+    pub(crate) fn take_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
+        if is_mapping(layout) {
+            let take = |mapping: &mut Mapping| core::mem::take(&mut mapping.sampled);
+            return self.large.lock().with(start, take);
+        }
+        let span = large_span(start);
+        let sampled = span.hot().sampled.get() != 0;
+        span.hot().sampled.set(0);
+        sampled
+    }
+
+    /// Frees a large block.
+    ///
+    /// # Safety
+    ///
+    /// `start` was allocated with `layout` here and is not used any more.
+    pub(crate) unsafe fn free_large(&self, start: NonNull<u8>, layout: Layout) {
+        if is_mapping(layout) {
+            let mut table = self.large.lock();
+            let record = table.remove(start);
+            // SAFETY: records live as long as the heap; the table is held.
+            let mapping = unsafe { &mut *record.as_ptr() };
+            let bytes = mapping.bytes.get() as usize;
+            table.count_free(bytes);
+            mapping.next = table.spare;
+            table.spare = record.as_ptr();
+            drop(table);
+            // SAFETY: the whole mapping, which is the caller's to free.
+            unsafe { self.os.unmap(start, bytes) };
+            return;
+        }
+        let span = large_span(start);
+        let count = span.hot().slots.get() as usize;
+        self.large.lock().count_free(count * SLOT_BYTES);
+        span.end();
+        self.give_slots(span, count);
+    }
+
+    /// Whether a large block may take the new layout without any change.
+    pub(crate) fn fits_large(&self, old: Layout, new: Layout) -> bool {
+        !is_mapping(old) && !is_mapping(new) && block_bytes(old) == block_bytes(new)
+    }
+
+    /// Resizes a large block without copying it: into or out of the free slots
+    /// behind, or by moving its pages. `None` if that is not possible; the block is
+    /// then as it was. Counts as a free and an allocation, as it does when the
+    /// contents are copied. Both layouts are large; `sampled` is remembered.
+    ///
+    /// # Safety
+    ///
+    /// As for [`free_large`](Self::free_large); after success only the result is used.
+    pub(crate) unsafe fn resize_large(
+        &self,
+        start: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+        sampled: bool,
+    ) -> Option<NonNull<u8>> {
+        match (is_mapping(old), is_mapping(new)) {
+            // SAFETY: the caller's contract.
+            (true, true) => unsafe { self.remap_large(start, new, sampled) },
+            (false, false) => self.resize_span(start, rounded(new), sampled),
+            _ => None,
+        }
+    }
+
+    fn resize_span(&self, start: NonNull<u8>, bytes: usize, sampled: bool) -> Option<NonNull<u8>> {
+        let span = large_span(start);
+        let (before, after) = (span.hot().slots.get() as usize, slots_of(bytes));
+        if after > before {
+            self.space.lock().of(span).extend(span, before, after - before)?;
+        } else if after < before {
+            // SAFETY: a slot of the same span, hence of a mapped chunk.
+            let tail = unsafe { span.slot_behind(after) };
+            self.give_slots(tail, before - after);
+        }
+        span.hot().slots.set(after as u32);
+        span.hot().sampled.set(sampled.into());
+        let mut table = self.large.lock();
+        table.count_free(before * SLOT_BYTES);
+        table.count_alloc(after * SLOT_BYTES);
+        Some(start)
+    }
+
+    fn map_large(&self, layout: Layout, sampled: bool) -> Option<Large> {
+        let page = page_bytes();
+        let bytes = layout.size().checked_next_multiple_of(page)?;
+        let align = layout.align().max(if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 });
+        let start = self.map_at_multiple(bytes, align)?;
+        if bytes >= HUGE_PAGE_BYTES {
+            self.os.prefer_huge(start, bytes);
+        }
+        let mapping = Mapping {
+            start: OwnPtr::new(start.as_ptr()),
+            bytes: OwnU64::new(bytes as u64),
+            sampled,
+            next: ptr::null_mut(),
+        };
+        let mut table = self.large.lock();
+        let record = match NonNull::new(table.spare) {
+            Some(record) => {
+                // SAFETY: a record on the spare chain is the table's.
+                table.spare = unsafe { record.as_ref() }.next;
+                // SAFETY: as above.
+                unsafe { record.write(mapping) };
+                record
+            }
+            None => match self.space.lock().place(&self.os, mapping) {
+                Some(record) => record,
+                None => {
+                    // SAFETY: just mapped, used by nobody.
+                    unsafe { self.os.unmap(start, bytes) };
+                    return None;
+                }
+            },
+        };
+        table.insert(record);
+        table.count_alloc(bytes);
+        Some(Large { start, zeroed: true })
+    }
+
+    /// Maps `bytes` at a multiple of `align`, by mapping too much and trimming.
+    fn map_at_multiple(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let page = page_bytes();
+        if align <= page {
+            return self.os.map(bytes);
+        }
+        let all = bytes.checked_add(align - page)?;
+        let mapped = self.os.map(all)?;
+        let skip = mapped.as_ptr().align_offset(align);
+        // SAFETY: `skip` is at most `align − page`, so start and tail are inside.
+        let start = unsafe { mapped.add(skip) };
+        if skip > 0 {
+            // SAFETY: the part before the start, used by nobody.
+            unsafe { self.os.unmap(mapped, skip) };
+        }
+        if all - skip > bytes {
+            // SAFETY: the part behind the end, inside the mapping, used by nobody.
+            unsafe { self.os.unmap(start.add(bytes), all - skip - bytes) };
+        }
+        Some(start)
+    }
+
+    /// # Safety
+    ///
+    /// As for [`free_large`](Self::free_large); after success only the result is used.
+    unsafe fn remap_large(
+        &self,
+        start: NonNull<u8>,
+        layout: Layout,
+        sampled: bool,
+    ) -> Option<NonNull<u8>> {
+        let page = page_bytes();
+        if layout.align() > page {
+            return None;
+        }
+        let bytes = layout.size().checked_next_multiple_of(page)?;
+        let mut table = self.large.lock();
+        let record = table.remove(start);
+        // SAFETY: records live as long as the heap; the table is held.
+        let mapping = unsafe { &mut *record.as_ptr() };
+        let before = mapping.bytes.get() as usize;
+        // SAFETY: the whole mapping, by the caller's contract.
+        let moved = unsafe { self.os.remap(start, before, bytes) };
+        if let Some(moved) = moved {
+            mapping.start.set(moved.as_ptr());
+            mapping.bytes.set(bytes as u64);
+            mapping.sampled = sampled;
+            table.count_free(before);
+            table.count_alloc(bytes);
+        }
+        table.insert(record);
+        moved
+    }
+}
+
+/// The span of a large block. Dies if there is none at `start`.
+fn large_span(start: NonNull<u8>) -> Span {
+    // SAFETY: a large block that is no mapping lies in a chunk.
+    let span = unsafe { Span::of::<1>(start.as_ptr()) };
+    if span.kind() != Kind::Large {
+        crate::sys::fatal::die("a large block was freed that is not allocated");
+    }
+    span
+}

@@ -1,0 +1,381 @@
+//! The page heap: slots for spans, from chunks of address space.
+//!
+//! All free slots are in bitmaps, one set per chunk; a request takes the lowest
+//! run that fits, which keeps the heap dense and lets high chunks empty. A slot
+//! that was used is *dirty*: resident, with old contents. Single slots prefer dirty
+//! ones, so that a heap in a steady state faults no pages. Dirty slots that stay
+//! free for a whole tick of the scavenger go back to the OS.
+//!
+//! Chunks are taken whole where the kernel allows it, and in smaller prefixes
+//! under `RLIMIT_AS`, strict overcommit or a checker that shadows memory; a prefix
+//! is extended when more is needed.
+//!
+//! # Invariants
+//!
+//! 1. A slot in `free` is mapped, belongs to no span and its header's kind is
+//!    `None`.
+//! 2. A slot that is not in `dirty` reads as zeroes.
+//! 3. `aged ⊆ free ∩ dirty`: free since the last tick at least.
+//! 4. `run_max` is at least the length of the chunk's longest free run.
+//! 5. Slots that the scavenger works on are in no set but `dirty`, and counted in
+//!    nothing but `mapped`: to everyone else they are in use.
+
+use core::ptr::{self, NonNull};
+
+use super::bits::Bits;
+use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
+use super::geometry::{chunk_start, header_of_slot, slot_index};
+use super::meta::Meta;
+use super::span::Span;
+use crate::sys::os::Os;
+
+/// How many chunks there can be: 1 TiB of heap.
+const CHUNKS_MAX: usize = 1 << 14;
+
+/// One chunk and the state of its slots.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    base: NonNull<u8>,
+    mapped: usize,
+    run_max: usize,
+    free: Bits,
+    dirty: Bits,
+    aged: Bits,
+}
+
+/// Slots just taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots {
+    pub(crate) span: Span,
+    /// All of them read as zeroes.
+    pub(crate) zeroed: bool,
+}
+
+/// A run of dirty slots being given back (invariant 5).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scavenged {
+    chunk: usize,
+    slots: Bits,
+}
+
+/// Figures of the page heap, in slots.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct PageCounts {
+    pub(crate) chunks: usize,
+    pub(crate) in_use: usize,
+    pub(crate) free_dirty: usize,
+    pub(crate) scavenged_total: u64,
+}
+
+/// The page heap. Lives under a lock of the heap's.
+#[derive(Debug)]
+pub(crate) struct PageHeap {
+    window: Window,
+    chunks: [*mut Chunk; CHUNKS_MAX],
+    len: usize,
+    /// No chunk below has a free slot.
+    first_free: usize,
+    in_use: usize,
+    free_dirty: usize,
+    scavenged_total: u64,
+}
+
+// SAFETY: chunks are reached only through the page heap, which one thread at a
+// time holds.
+unsafe impl Send for PageHeap {}
+
+impl PageHeap {
+    pub(crate) const fn new(window: Window) -> Self {
+        Self {
+            window,
+            chunks: [ptr::null_mut(); CHUNKS_MAX],
+            len: 0,
+            first_free: 0,
+            in_use: 0,
+            free_dirty: 0,
+            scavenged_total: 0,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> PageCounts {
+        PageCounts {
+            chunks: self.len,
+            in_use: self.in_use,
+            free_dirty: self.free_dirty,
+            scavenged_total: self.scavenged_total,
+        }
+    }
+
+    /// Takes `count` slots in a row whose first is a multiple of `align` slots in
+    /// its chunk. `None` when the kernel has no more.
+    pub(crate) fn take(
+        &mut self,
+        os: &impl Os,
+        meta: &mut Meta,
+        count: usize,
+        align: usize,
+    ) -> Option<Slots> {
+        if count == 1
+            && let Some(slots) = self.take_dirty_slot()
+        {
+            return Some(slots);
+        }
+        for index in self.first_free..self.len {
+            if let Some(slots) = self.take_from(index, count, align) {
+                return Some(slots);
+            }
+        }
+        let index = self.grow(os, meta, count, align)?;
+        self.take_from(index, count, align)
+    }
+
+    /// Gives slots back. The caller has ended their span.
+    pub(crate) fn give(&mut self, span: Span, count: usize) {
+        let header = span.link().cast::<u8>();
+        let start = slot_index(header);
+        let index = chunk_index(header);
+        let Some(chunk) = self.chunk(index) else { return };
+        chunk.free.insert(start, count);
+        chunk.run_max = CHUNK_SLOTS;
+        self.in_use -= count;
+        self.free_dirty += count;
+        self.first_free = self.first_free.min(index);
+    }
+
+    /// Takes the `more` slots right behind a span of `count`, if they are free.
+    /// Returns whether they read as zeroes.
+    pub(crate) fn extend(&mut self, span: Span, count: usize, more: usize) -> Option<bool> {
+        let header = span.link().cast::<u8>();
+        let start = slot_index(header) + count;
+        let index = chunk_index(header);
+        let chunk = self.chunk(index)?;
+        if start + more > CHUNK_SLOTS || chunk.free.count_in(start, more) < more {
+            return None;
+        }
+        Some(self.claim(index, start, more).zeroed)
+    }
+
+    /// One tick: dirty slots free since the last one are taken out, to be given to
+    /// the OS without the lock; what is dirty and free now ages. `wanted` limits
+    /// the slots taken: one run, whose start and bytes are returned. Call until it
+    /// returns `None`, then [`age`](Self::age).
+    pub(crate) fn scavenge(&mut self, wanted: usize) -> Option<(Scavenged, NonNull<u8>, usize)> {
+        for index in 0..self.len {
+            let chunk = self.chunk(index)?;
+            let Some((start, length)) = chunk.aged.next_run(0) else { continue };
+            let mut slots = Bits::EMPTY;
+            let length = length.min(wanted);
+            slots.insert(start, length);
+            chunk.aged.subtract(&slots);
+            chunk.free.subtract(&slots);
+            // SAFETY: the slots lie in the chunk's mapped part.
+            let from = unsafe { chunk.base.add(start * SLOT_BYTES) };
+            self.free_dirty -= length;
+            self.in_use += length;
+            return Some((Scavenged { chunk: index, slots }, from, length * SLOT_BYTES));
+        }
+        None
+    }
+
+    /// What is free and dirty now is given back by the next tick, unless used
+    /// before.
+    pub(crate) fn age(&mut self) {
+        for index in 0..self.len {
+            if let Some(chunk) = self.chunk(index) {
+                chunk.aged = chunk.free.and(&chunk.dirty);
+            }
+        }
+    }
+
+    /// The slots are free again, and `clean` if the OS has taken their pages.
+    pub(crate) fn scavenged(&mut self, scavenged: Scavenged, clean: bool) {
+        let count = scavenged.slots.len();
+        if let Some(chunk) = self.chunk(scavenged.chunk) {
+            chunk.free.unite(&scavenged.slots);
+            chunk.run_max = CHUNK_SLOTS;
+            if clean {
+                chunk.dirty.subtract(&scavenged.slots);
+            }
+        }
+        self.in_use -= count;
+        if clean {
+            self.scavenged_total += count as u64;
+        } else {
+            self.free_dirty += count;
+        }
+        self.first_free = self.first_free.min(scavenged.chunk);
+    }
+
+    /// Every slot header of every chunk, for snapshots.
+    pub(crate) fn each_header(&mut self, mut visit: impl FnMut(Span)) {
+        for index in 0..self.len {
+            let Some(chunk) = self.chunk(index) else { return };
+            for slot in HEADER_SLOTS..chunk.mapped {
+                // SAFETY: a slot of a mapped chunk.
+                visit(unsafe { Span::from_header(header_of_slot(chunk.base, slot)) });
+            }
+        }
+    }
+
+    #[inline]
+    fn chunk(&mut self, index: usize) -> Option<&mut Chunk> {
+        let chunk = *self.chunks.get(index)?;
+        // SAFETY: null or a chunk made by `add`, reached only through `self`.
+        unsafe { chunk.as_mut() }
+    }
+
+    fn take_dirty_slot(&mut self) -> Option<Slots> {
+        if self.free_dirty == 0 {
+            return None;
+        }
+        for index in self.first_free..self.len {
+            let chunk = self.chunk(index)?;
+            if let Some(slot) = chunk.free.and(&chunk.dirty).next(0) {
+                return Some(self.claim(index, slot, 1));
+            }
+        }
+        None
+    }
+
+    fn take_from(&mut self, index: usize, count: usize, align: usize) -> Option<Slots> {
+        let first_free = self.first_free;
+        let chunk = self.chunk(index)?;
+        if chunk.run_max < count {
+            if chunk.run_max == 0 && index == first_free {
+                self.first_free += 1;
+            }
+            return None;
+        }
+        match chunk.free.find(count, align) {
+            Ok(start) => Some(self.claim(index, start, count)),
+            Err(longest) => {
+                chunk.run_max = longest;
+                None
+            }
+        }
+    }
+
+    fn claim(&mut self, index: usize, start: usize, count: usize) -> Slots {
+        // Both callers have just found the chunk at `index`.
+        let Some(chunk) = self.chunk(index) else {
+            crate::sys::fatal::die("a chunk vanished");
+        };
+        let dirty = chunk.dirty.count_in(start, count);
+        chunk.free.remove(start, count);
+        chunk.aged.remove(start, count);
+        chunk.dirty.insert(start, count);
+        // SAFETY: a slot of a mapped chunk.
+        let span = unsafe { Span::from_header(header_of_slot(chunk.base, start)) };
+        self.in_use += count;
+        self.free_dirty -= dirty;
+        Slots { span, zeroed: dirty == 0 }
+    }
+
+    /// Extends the last chunk or adds one, so that `count` slots fit; its index.
+    fn grow(&mut self, os: &impl Os, meta: &mut Meta, count: usize, align: usize) -> Option<usize> {
+        let last = self.len.wrapping_sub(1);
+        if self.extend_chunk(os, last) {
+            let chunk = self.chunk(last)?;
+            if chunk.free.find(count, align).is_ok() {
+                return Some(last);
+            }
+        }
+        if self.len == CHUNKS_MAX {
+            return None;
+        }
+        let slots_min = (HEADER_SLOTS + count).next_multiple_of(align.max(1)) + align - 1;
+        let (base, mapped) = self.map_chunk(os, slots_min.min(CHUNK_SLOTS))?;
+        let mut free = Bits::EMPTY;
+        free.insert(HEADER_SLOTS, mapped - HEADER_SLOTS);
+        let chunk = Chunk {
+            base,
+            mapped,
+            run_max: CHUNK_SLOTS,
+            free,
+            dirty: Bits::EMPTY,
+            aged: Bits::EMPTY,
+        };
+        let Some(place) = meta.place(os, chunk) else {
+            // SAFETY: just mapped, used by nobody.
+            unsafe { os.unmap(base, mapped * SLOT_BYTES) };
+            return None;
+        };
+        self.chunks[self.len] = place.as_ptr();
+        // SAFETY: slot 0 of a mapped chunk.
+        unsafe { Span::from_header(base.as_ptr()) }.hot().slots.set(self.len as u32);
+        self.len += 1;
+        Some(self.len - 1)
+    }
+
+    /// Maps more of a chunk of which only a prefix could be mapped.
+    fn extend_chunk(&mut self, os: &impl Os, index: usize) -> bool {
+        let Some(chunk) = self.chunk(index) else { return false };
+        let left = CHUNK_SLOTS - chunk.mapped;
+        let at = chunk.base.as_ptr().wrapping_add(chunk.mapped * SLOT_BYTES);
+        let steps = [left, left.min(64), left.min(16)];
+        let Some(more) =
+            steps.into_iter().find(|more| *more > 0 && os.map_at(at, more * SLOT_BYTES).is_some())
+        else {
+            return false;
+        };
+        chunk.free.insert(chunk.mapped, more);
+        chunk.mapped += more;
+        chunk.run_max = CHUNK_SLOTS;
+        self.first_free = self.first_free.min(index);
+        true
+    }
+
+    /// Maps a chunk's window, or a prefix of it that has `slots_min` slots. The
+    /// kernel hands out addresses downwards, so the windows below the last one are
+    /// most likely empty; and where they are not, room for two windows has one.
+    fn map_chunk(&mut self, os: &impl Os, slots_min: usize) -> Option<(NonNull<u8>, usize)> {
+        let anchor = match self.chunk(self.len.wrapping_sub(1)) {
+            Some(chunk) => chunk.base.as_ptr(),
+            None => {
+                let probe = os.map(SLOT_BYTES)?;
+                // SAFETY: just mapped, used by nobody.
+                unsafe { os.unmap(probe, SLOT_BYTES) };
+                let pair = Window::PAIR_BYTES;
+                probe.as_ptr().map_addr(|address| (address & !(pair - 1)) + self.window.offset())
+            }
+        };
+        for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
+            for window in 1..=8 {
+                let at = anchor.wrapping_sub(window * Window::PAIR_BYTES);
+                if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
+                    return Some((base, slots));
+                }
+            }
+            if let Some(base) = self.map_aligned(os, slots * SLOT_BYTES) {
+                return Some((base, slots));
+            }
+        }
+        None
+    }
+
+    /// Maps `bytes` at a window's start by mapping too much and trimming.
+    fn map_aligned(&self, os: &impl Os, bytes: usize) -> Option<NonNull<u8>> {
+        let all = Window::PAIR_BYTES + bytes;
+        let start = os.map(all)?;
+        let past = start.as_ptr().addr().wrapping_sub(self.window.offset());
+        let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
+        // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
+        let base = unsafe { start.add(skip) };
+        // SAFETY: as above.
+        let tail = unsafe { base.add(bytes) };
+        if skip > 0 {
+            // SAFETY: the part before the base, used by nobody.
+            unsafe { os.unmap(start, skip) };
+        }
+        // SAFETY: the part behind, used by nobody.
+        unsafe { os.unmap(tail, all - skip - bytes) };
+        Some(base)
+    }
+}
+
+/// The number of the chunk that `header` lies in: the header of slot 0, which is
+/// no span's, keeps it.
+fn chunk_index(header: *mut u8) -> usize {
+    // SAFETY: slot 0 of a mapped chunk.
+    unsafe { Span::from_header(chunk_start(header)) }.hot().slots.get() as usize
+}

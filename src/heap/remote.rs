@@ -1,0 +1,195 @@
+//! Blocks that other threads freed: one word per span.
+//!
+//! A thread that frees blocks of a span it does not own chains them and pushes the
+//! chain here with one compare-and-swap. The word packs
+//!
+//! | bits | field | meaning |
+//! | --- | --- | --- |
+//! | 0–15 | head | first block of the chain, in units of 8 bytes from the span's start, plus one; 0 for none |
+//! | 16–31 | count | blocks in the chain |
+//! | 32–47 | notify | the count at which the owner wants to hear of it |
+//! | 48 | posted | a message about this span is on its way, or in a mailbox |
+//! | 49 | abandoned | no thread owns the span; the central lists do |
+//!
+//! so that a push, its count, the wish to be told and the state of the owner are
+//! one atomic fact.
+//!
+//! # Invariants
+//!
+//! 1. The chain's blocks belong to the span, are free, and number `count`.
+//! 2. *posted* is a token: the push that sets it has one message to deliver, and
+//!    only who handles that message clears it. While it is set the span's header is
+//!    not given back, so the message stays valid.
+//! 3. *abandoned* changes only under the lock of the central lists.
+//!
+//! # Orderings
+//!
+//! A push releases the links of its chain, [`take`](Remote::take) acquires them.
+//! Delivering a message is ordered by the mailbox or by the central lock.
+
+use crate::base::sync::{AtomicU64, Ordering::*};
+
+const COUNT_SHIFT: u32 = 16;
+const NOTIFY_SHIFT: u32 = 32;
+const FIELD: u64 = 0xffff;
+const POSTED: u64 = 1 << 48;
+const ABANDONED: u64 = 1 << 49;
+
+/// A notify count that no span reaches.
+pub(crate) const NEVER: u32 = FIELD as u32;
+
+/// The word's fields, unpacked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct View(u64);
+
+impl View {
+    /// First block of the chain in units of 8 bytes plus one, or 0.
+    #[inline]
+    pub(crate) fn head(self) -> u32 {
+        (self.0 & FIELD) as u32
+    }
+
+    #[inline]
+    pub(crate) fn count(self) -> u32 {
+        (self.0 >> COUNT_SHIFT & FIELD) as u32
+    }
+
+    #[inline]
+    fn notify(self) -> u32 {
+        (self.0 >> NOTIFY_SHIFT & FIELD) as u32
+    }
+
+    #[inline]
+    pub(crate) fn posted(self) -> bool {
+        self.0 & POSTED != 0
+    }
+
+    #[inline]
+    pub(crate) fn abandoned(self) -> bool {
+        self.0 & ABANDONED != 0
+    }
+
+    fn with_notify(self, notify: u32) -> Self {
+        let notify = u64::from(notify.min(NEVER));
+        Self(self.0 & !(FIELD << NOTIFY_SHIFT) | notify << NOTIFY_SHIFT)
+    }
+}
+
+/// The word.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Remote(AtomicU64);
+
+impl Remote {
+    #[cfg(any(test, loom))]
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(u64::from(NEVER) << NOTIFY_SHIFT))
+    }
+
+    /// No chain, nobody to tell, owned.
+    pub(crate) fn reset(&self) {
+        self.0.store(u64::from(NEVER) << NOTIFY_SHIFT, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn view(&self) -> View {
+        View(self.0.load(Relaxed))
+    }
+
+    /// Puts a chain of `blocks` blocks that starts at `head` in front. `link` is
+    /// called, maybe more than once, with the head that the chain's last block
+    /// must point to. Returns whether the caller now has a message to deliver.
+    #[inline]
+    pub(crate) fn push(&self, head: u32, blocks: u32, mut link: impl FnMut(u32)) -> bool {
+        let mut old = self.0.load(Relaxed);
+        loop {
+            let view = View(old);
+            link(view.head());
+            let count = view.count() + blocks;
+            let mut new = old & !(FIELD | FIELD << COUNT_SHIFT)
+                | u64::from(head)
+                | u64::from(count) << COUNT_SHIFT;
+            let tell = count >= view.notify() && !view.posted();
+            if tell {
+                new |= POSTED;
+            }
+            match self.0.compare_exchange_weak(old, new, Release, Relaxed) {
+                Ok(_) => return tell,
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// Takes the chain, leaving the flags and the notify count.
+    #[inline]
+    pub(crate) fn take(&self) -> View {
+        self.update(|view| View(view.0 & !(FIELD | FIELD << COUNT_SHIFT)))
+    }
+
+    /// Asks to be told when the count reaches `notify`. Returns what was there.
+    #[inline]
+    pub(crate) fn set_notify(&self, notify: u32) -> View {
+        self.update(|view| view.with_notify(notify))
+    }
+
+    /// The message is handled: clears *posted*, asks to be told again at `notify`.
+    pub(crate) fn acknowledge(&self, notify: u32) -> View {
+        self.update(|view| View(view.with_notify(notify).0 & !POSTED))
+    }
+
+    /// Under the central lock: nobody owns the span any more.
+    pub(crate) fn abandon(&self, notify: u32) -> View {
+        self.update(|view| View(view.with_notify(notify).0 | ABANDONED))
+    }
+
+    /// Under the central lock: the caller owns the span.
+    pub(crate) fn adopt(&self) -> View {
+        self.update(|view| View(view.with_notify(NEVER).0 & !ABANDONED))
+    }
+
+    #[inline]
+    fn update(&self, change: impl Fn(View) -> View) -> View {
+        let mut old = self.0.load(Relaxed);
+        loop {
+            let new = change(View(old)).0;
+            // Acquire: pairs with the release of `push`.
+            match self.0.compare_exchange_weak(old, new, AcqRel, Relaxed) {
+                Ok(_) => return View(old),
+                Err(now) => old = now,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_push_that_reaches_the_count_posts_once() {
+        let remote = Remote::new();
+        assert_eq!(remote.set_notify(3).count(), 0);
+        assert!(!remote.push(7, 2, |head| assert_eq!(head, 0)));
+        assert!(remote.push(9, 1, |head| assert_eq!(head, 7)));
+        assert!(!remote.push(1, 1, |head| assert_eq!(head, 9)));
+        let before = remote.acknowledge(9);
+        assert!(before.posted() && before.count() == 4);
+        let taken = remote.take();
+        assert_eq!((taken.head(), taken.count(), taken.posted()), (1, 4, false));
+        assert_eq!(remote.view().count(), 0);
+        assert!(!remote.push(5, 8, |head| assert_eq!(head, 0)));
+        assert!(remote.push(6, 1, |_| ()), "the new notify count is in force");
+    }
+
+    #[test]
+    fn abandoning_keeps_the_chain() {
+        let remote = Remote::new();
+        remote.push(3, 5, |_| ());
+        assert_eq!(remote.abandon(6).count(), 5);
+        assert!(remote.view().abandoned());
+        assert!(remote.push(4, 1, |_| ()));
+        let before = remote.adopt();
+        assert!(before.abandoned() && before.posted() && before.count() == 6);
+        assert!(!remote.view().abandoned() && remote.view().posted());
+    }
+}

@@ -1,0 +1,80 @@
+//! Two heaps that threads share under a lock.
+//!
+//! * The **sampled** heap serves every block that the sampler chose. Its spans
+//!   have an owner that no thread is, so their frees take the long way, where the
+//!   profiler hears of them; all other spans never hold a sampled block, and their
+//!   frees stay short (tcmalloc gives sampled blocks spans of their own, too).
+//! * The **late** heap serves threads that have no heap of their own any more:
+//!   those that allocate in a destructor after their heap was handed over.
+//!
+//! Both are ordinary thread heaps with a cache beside them instead of in
+//! thread-local memory.
+
+use super::Heap;
+use super::cache::{Cache, Phase};
+use super::class::ClassId;
+use super::span::{Block, Kind};
+use super::thread::{Refill, ThreadHeap};
+use crate::sys::lock::Lock;
+use crate::sys::os::Os;
+
+/// A thread heap with its cache.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    cache: Cache,
+    heap: ThreadHeap,
+}
+
+// SAFETY: reached under the lock only; frees and snapshots use its atomics.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    pub(crate) const fn new(kind: Kind) -> Lock<Self> {
+        Lock::new(Self { cache: Cache::new(), heap: ThreadHeap::new(kind) })
+    }
+
+    /// A free by a thread without a heap, which went home at once.
+    pub(crate) fn count_free(&self, class: ClassId) {
+        self.heap.bin(class).count_free();
+    }
+
+    fn allocate<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<*mut Block> {
+        if self.cache.phase() == Phase::New {
+            heap.open_shared(&self.cache, &self.heap);
+        }
+        let block = self.cache.pop(class);
+        if !block.is_null() {
+            return Some(block);
+        }
+        match self.heap.allocate(heap, &self.cache, class, 0) {
+            Refill::Block(block) => Some(block),
+            Refill::Sample | Refill::OutOfMemory => None,
+        }
+    }
+}
+
+impl<O: Os> Heap<O> {
+    /// Allocates a block to be sampled.
+    pub(crate) fn allocate_sampled(&self, class: ClassId) -> Option<*mut Block> {
+        self.sampled.lock().allocate(self, class)
+    }
+
+    /// Allocates for a thread without a heap.
+    pub(crate) fn allocate_late(&self, class: ClassId) -> Option<*mut Block> {
+        self.late.lock().allocate(self, class)
+    }
+
+    /// Frees a sampled block, of which the profiler has been told.
+    ///
+    /// # Safety
+    ///
+    /// `block` is an allocated, sampled block of `class` that nobody uses any more.
+    pub(crate) unsafe fn free_sampled(&self, class: ClassId, block: *mut Block) {
+        let sampled = self.sampled.lock();
+        // SAFETY: the caller's contract; the lock makes this the owner.
+        if !unsafe { sampled.cache.push(class, block) } {
+            // SAFETY: as above.
+            unsafe { sampled.heap.free(self, &sampled.cache, class, block) };
+        }
+    }
+}

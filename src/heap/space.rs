@@ -1,0 +1,71 @@
+//! The page heaps with the memory for their records, under one lock.
+
+use core::ptr::NonNull;
+
+use super::geometry::{Window, slot_start};
+use super::meta::Meta;
+use super::pages::{PageCounts, PageHeap, Slots};
+use super::span::{Kind, Span};
+use crate::sys::os::Os;
+
+/// Address space and records.
+#[derive(Debug)]
+pub(crate) struct Space {
+    lower: PageHeap,
+    upper: PageHeap,
+    meta: Meta,
+}
+
+impl Space {
+    pub(crate) const fn new() -> Self {
+        Self {
+            lower: PageHeap::new(Window::Lower),
+            upper: PageHeap::new(Window::Upper),
+            meta: Meta::new(),
+        }
+    }
+
+    /// Takes slots for spans of `kind`; see [`PageHeap::take`].
+    pub(crate) fn take(
+        &mut self,
+        os: &impl Os,
+        kind: Kind,
+        count: usize,
+        align: usize,
+    ) -> Option<Slots> {
+        let pages = if kind == Kind::Sampled { &mut self.upper } else { &mut self.lower };
+        pages.take(os, &mut self.meta, count, align)
+    }
+
+    /// The page heap that `span` came from.
+    pub(crate) fn of(&mut self, span: Span) -> &mut PageHeap {
+        let start = slot_start(span.link().cast());
+        if super::geometry::is_sampled(start.cast()) { &mut self.upper } else { &mut self.lower }
+    }
+
+    /// Both page heaps.
+    pub(crate) fn each(&mut self) -> [&mut PageHeap; 2] {
+        [&mut self.lower, &mut self.upper]
+    }
+
+    /// The counts of both page heaps, summed.
+    pub(crate) fn counts(&self) -> PageCounts {
+        let (lower, upper) = (self.lower.counts(), self.upper.counts());
+        PageCounts {
+            chunks: lower.chunks + upper.chunks,
+            in_use: lower.in_use + upper.in_use,
+            free_dirty: lower.free_dirty + upper.free_dirty,
+            scavenged_total: lower.scavenged_total + upper.scavenged_total,
+        }
+    }
+
+    /// Bytes mapped for records.
+    pub(crate) fn records_bytes(&self) -> usize {
+        self.meta.mapped()
+    }
+
+    /// Moves a record to lasting memory; see [`Meta::place`].
+    pub(crate) fn place<T>(&mut self, os: &impl Os, value: T) -> Option<NonNull<T>> {
+        self.meta.place(os, value)
+    }
+}

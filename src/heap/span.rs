@@ -1,0 +1,454 @@
+//! Spans: runs of slots cut into equal blocks, and their two headers.
+//!
+//! A block of a span is in exactly one place, and its span's words say how many
+//! are in each:
+//!
+//! | place | chain | how many |
+//! | --- | --- | --- |
+//! | never handed out | none; above `carved` | `capacity − carved` |
+//! | spare: freed by an owner that has ended | `spare` | `spare_blocks` |
+//! | freed by the owner since the last collect | `local` | `freed()` |
+//! | freed by others since the last collect | `remote` | its count |
+//! | on some thread's list or in its outbox, or with the program | theirs; none | the rest |
+//!
+//! # Invariants
+//!
+//! 1. `carved == spare_blocks + out`, and `out` counts the last three rows:
+//!    `out ≥ freed() + remote.count()`.
+//! 2. The words of [`Hot`] and the plain words of [`Cold`] are written by the
+//!    span's owner: the thread whose heap `home` names; the holder of the central
+//!    lock while the span is abandoned; the page heap while it is free.
+//! 3. `owner` is the address of the heap whose thread may push on `local` and count
+//!    down, or null: abandoned, large, free.
+//! 4. `freed() == start − countdown`. When the countdown reaches 0 the owner has
+//!    something to look at, and says so by what it sets `start` to.
+//! 5. A header is at a fixed place in a chunk that is never unmapped, so reading
+//!    one through a stale reference reads old news, not unmapped memory.
+
+use core::ptr::{self, NonNull};
+
+use super::class::{ClassId, WIDE_SLOTS};
+use super::geometry;
+use super::mailbox::Mail;
+use super::remote::Remote;
+use super::thread::ThreadHeap;
+use crate::base::own::{OwnPtr, OwnU8, OwnU32};
+use crate::base::sync::AtomicPtr;
+
+/// A countdown that no run of frees uses up.
+pub(crate) const FAR: u32 = 1 << 30;
+
+/// A free block: its first word links it to the next one.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Block {
+    pub(crate) next: *mut Block,
+}
+
+/// Blocks chained through their first words, ended by null.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    pub(crate) head: *mut Block,
+    pub(crate) blocks: u32,
+}
+
+/// What a slot is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Free, or inside a span that started in an earlier slot.
+    None = 0,
+    /// Cut into blocks; owned by a thread's heap or abandoned.
+    Blocks = 1,
+    /// Cut into blocks, each of which is sampled.
+    Sampled = 2,
+    /// One large block.
+    Large = 3,
+}
+
+/// Where its owner keeps a span of blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Place {
+    /// The class's current span: the list of the class comes from it.
+    Current = 0,
+    /// Has blocks to hand out; on the partial list.
+    Partial = 1,
+    /// Little or nothing to hand out; on the full list.
+    Full = 2,
+    /// Abandoned, on a central list.
+    Central = 3,
+    /// Abandoned, on no list.
+    Adrift = 4,
+}
+
+/// The line that the owner's frees touch.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Hot {
+    pub(crate) owner: OwnPtr<ThreadHeap>,
+    pub(crate) local: OwnPtr<Block>,
+    pub(crate) countdown: OwnU32,
+    pub(crate) start: OwnU32,
+    pub(crate) out: OwnU32,
+    pub(crate) carved: OwnU32,
+    pub(crate) spare: OwnPtr<Block>,
+    pub(crate) spare_blocks: OwnU32,
+    /// Slots of the span, for a large one.
+    pub(crate) slots: OwnU32,
+    pub(crate) class: OwnU8,
+    pub(crate) kind: OwnU8,
+    pub(crate) place: OwnU8,
+    /// The large block was sampled.
+    pub(crate) sampled: OwnU8,
+}
+
+/// What other threads write, and the links of the owner's lists.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Cold {
+    pub(crate) remote: Remote,
+    mail: AtomicPtr<Hot>,
+    pub(crate) home: OwnPtr<ThreadHeap>,
+    pub(crate) previous: OwnPtr<Hot>,
+    pub(crate) next: OwnPtr<Hot>,
+}
+
+const _: () = assert!(size_of::<Hot>() == 64 && size_of::<Cold>() == 64);
+
+/// A span, by its hot header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub(crate) struct Span(NonNull<Hot>);
+
+impl Span {
+    /// The span whose hot header is at `header`.
+    ///
+    /// # Safety
+    ///
+    /// `header` is the hot header of a slot of a mapped chunk.
+    #[inline(always)]
+    pub(crate) unsafe fn from_header(header: *mut u8) -> Self {
+        // SAFETY: the caller's contract; a header is not null.
+        Self(unsafe { NonNull::new_unchecked(header.cast()) })
+    }
+
+    /// The span of a block, where spans have `SLOTS` slots.
+    ///
+    /// # Safety
+    ///
+    /// `block` is a block of such a span.
+    #[inline(always)]
+    pub(crate) unsafe fn of<const SLOTS: usize>(block: *mut u8) -> Self {
+        // SAFETY: a block lies in a mapped chunk.
+        unsafe { Self::from_header(geometry::hot_header::<SLOTS>(block)) }
+    }
+
+    /// The span of a block of `class`.
+    ///
+    /// # Safety
+    ///
+    /// `block` is a block of a span of `class`.
+    #[inline(always)]
+    pub(crate) unsafe fn of_class(class: ClassId, block: *mut Block) -> Self {
+        if class.slots() == 1 {
+            // SAFETY: the caller's contract.
+            unsafe { Self::of::<1>(block.cast()) }
+        } else {
+            // SAFETY: the caller's contract.
+            unsafe { Self::of::<WIDE_SLOTS>(block.cast()) }
+        }
+    }
+
+    /// A span from a list's link, null for none.
+    #[inline]
+    pub(crate) fn from_link(link: *mut Hot) -> Option<Self> {
+        NonNull::new(link).map(Self)
+    }
+
+    /// The span as a list's link.
+    #[inline]
+    pub(crate) fn link(self) -> *mut Hot {
+        self.0.as_ptr()
+    }
+
+    #[inline(always)]
+    pub(crate) fn hot(&self) -> &Hot {
+        // SAFETY: by invariant 5 the header is mapped; all its words are atomic.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn cold(&self) -> &Cold {
+        let cold = geometry::cold_header(self.0.as_ptr().cast()).cast::<Cold>();
+        // SAFETY: as for `hot`; each hot header has its cold one.
+        unsafe { &*cold }
+    }
+
+    /// The span's first byte.
+    #[inline]
+    pub(crate) fn start(self) -> *mut u8 {
+        geometry::slot_start(self.0.as_ptr().cast())
+    }
+
+    /// The header of the slot `slots` behind this one.
+    ///
+    /// # Safety
+    ///
+    /// That slot is in the same chunk and mapped.
+    pub(crate) unsafe fn slot_behind(self, slots: usize) -> Self {
+        // SAFETY: headers are dense; the caller's contract.
+        Self(unsafe { self.0.add(slots) })
+    }
+
+    #[inline]
+    pub(crate) fn class(self) -> ClassId {
+        ClassId::from_header(self.hot().class.get())
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        match self.hot().kind.get() {
+            1 => Kind::Blocks,
+            2 => Kind::Sampled,
+            3 => Kind::Large,
+            _ => Kind::None,
+        }
+    }
+
+    pub(crate) fn place(self) -> Place {
+        match self.hot().place.get() {
+            0 => Place::Current,
+            1 => Place::Partial,
+            2 => Place::Full,
+            3 => Place::Central,
+            _ => Place::Adrift,
+        }
+    }
+
+    /// Makes fresh slots a span of blocks owned by `home`.
+    pub(crate) fn begin(self, class: ClassId, kind: Kind, home: *mut ThreadHeap) {
+        let (hot, cold) = (self.hot(), self.cold());
+        hot.local.set(ptr::null_mut());
+        hot.spare.set(ptr::null_mut());
+        hot.spare_blocks.set(0);
+        hot.out.set(0);
+        hot.carved.set(0);
+        hot.slots.set(class.slots() as u32);
+        hot.class.set(class.header_byte());
+        hot.sampled.set(0);
+        hot.place.set(Place::Current as u8);
+        cold.remote.reset();
+        cold.home.set(home);
+        self.arm(0, FAR);
+        hot.kind.set(kind as u8);
+        hot.owner.set(home);
+    }
+
+    /// Makes fresh slots one large block.
+    pub(crate) fn begin_large(self, slots: usize, sampled: bool) {
+        let hot = self.hot();
+        hot.slots.set(slots as u32);
+        hot.sampled.set(sampled as u8);
+        hot.kind.set(Kind::Large as u8);
+        hot.owner.set(ptr::null_mut());
+    }
+
+    /// The slots are free again: no state of the header means anything.
+    pub(crate) fn end(self) {
+        let hot = self.hot();
+        hot.owner.set(ptr::null_mut());
+        hot.kind.set(Kind::None as u8);
+    }
+
+    /// Blocks that the owner freed since the last collect.
+    #[inline]
+    pub(crate) fn freed(self) -> u32 {
+        self.hot().start.get().wrapping_sub(self.hot().countdown.get())
+    }
+
+    /// With `freed` blocks on `local`, fires after `step` more (invariant 4).
+    #[inline]
+    pub(crate) fn arm(self, freed: u32, step: u32) {
+        self.hot().start.set(freed.wrapping_add(step));
+        self.hot().countdown.set(step);
+    }
+
+    /// When a span of this class has regained this many blocks it is worth
+    /// linking again: an eighth of it.
+    #[inline]
+    pub(crate) fn worthwhile(self) -> u32 {
+        (self.class().capacity() / 8).max(1)
+    }
+
+    /// Takes a chain of blocks to hand out, in the order: spare, freed here, freed
+    /// elsewhere, never used. `None` when the span has nothing. Counts them out.
+    #[inline]
+    pub(crate) fn gather(self) -> Option<Gathered> {
+        let hot = self.hot();
+        let spare_blocks = hot.spare_blocks.get();
+        if spare_blocks > 0 {
+            let chain = Chain { head: hot.spare.get(), blocks: spare_blocks };
+            hot.spare.set(ptr::null_mut());
+            hot.spare_blocks.set(0);
+            hot.out.add(spare_blocks);
+            return Some(Gathered { chain, remote: 0 });
+        }
+        let freed = self.freed();
+        if freed > 0 {
+            let chain = Chain { head: hot.local.get(), blocks: freed };
+            hot.local.set(ptr::null_mut());
+            self.arm(0, FAR);
+            // They were out and are out again.
+            return Some(Gathered { chain, remote: 0 });
+        }
+        if self.cold().remote.view().count() > 0 {
+            let chain = self.take_remote();
+            return Some(Gathered { chain, remote: chain.blocks });
+        }
+        self.carve().map(|chain| Gathered { chain, remote: 0 })
+    }
+
+    /// Puts the owner's run of `blocks` free blocks, linked from `first` to `last`,
+    /// on the local chain. Returns whether the countdown has run out.
+    ///
+    /// # Safety
+    ///
+    /// The blocks are this span's and free, and the caller owns both.
+    #[inline]
+    pub(crate) unsafe fn push_local(
+        self,
+        first: *mut Block,
+        last: *mut Block,
+        blocks: u32,
+    ) -> bool {
+        let hot = self.hot();
+        // SAFETY: the block is free and the caller's to link.
+        unsafe { (*last).next = hot.local.get() };
+        hot.local.set(first);
+        let left = hot.countdown.get();
+        if left > blocks {
+            hot.countdown.set(left - blocks);
+            return false;
+        }
+        // `freed()` grows by `blocks` all the same (invariant 4).
+        hot.start.add(blocks - left);
+        hot.countdown.set(0);
+        true
+    }
+
+    /// Puts one block of the owner's on the local chain, unless the countdown would
+    /// run out: then nothing is done and `false` returned.
+    ///
+    /// # Safety
+    ///
+    /// The block is this span's and free, and the caller owns both.
+    #[inline(always)]
+    pub(crate) unsafe fn push_block(self, block: *mut Block) -> bool {
+        let hot = self.hot();
+        let left = hot.countdown.get();
+        if left <= 1 {
+            return false;
+        }
+        // SAFETY: the block is free and the caller's to link.
+        unsafe { (*block).next = hot.local.get() };
+        hot.local.set(block);
+        hot.countdown.set(left - 1);
+        true
+    }
+
+    /// Takes what other threads freed; still counted out.
+    pub(crate) fn take_remote(self) -> Chain {
+        let view = self.cold().remote.take();
+        Chain { head: self.block_at(view.head()), blocks: view.count() }
+    }
+
+    /// The block at a remote head (units of 8 bytes plus one), null for 0.
+    #[inline]
+    pub(crate) fn block_at(self, head: u32) -> *mut Block {
+        match head {
+            0 => ptr::null_mut(),
+            _ => self.start().wrapping_add((head as usize - 1) * 8).cast(),
+        }
+    }
+
+    /// The remote head of `block`, a block of this span.
+    #[inline]
+    pub(crate) fn head_of(self, block: *mut Block) -> u32 {
+        ((block.addr() - self.start().addr()) / 8 + 1) as u32
+    }
+
+    /// Cuts blocks that were never used: as much again as the span has carved so
+    /// far, between one page and four, so that a rarely used class touches little
+    /// memory and a busy one comes here seldom.
+    fn carve(self) -> Option<Chain> {
+        let hot = self.hot();
+        let class = self.class();
+        let (carved, bytes) = (hot.carved.get(), class.block_bytes());
+        let left = class.capacity() - carved;
+        if left == 0 {
+            return None;
+        }
+        let target = (carved as usize * bytes).clamp(CARVE_BYTES_MIN, CARVE_BYTES_MAX);
+        let blocks = ((target / bytes) as u32).clamp(1, left);
+        let head = self.start().wrapping_add(carved as usize * bytes).cast::<Block>();
+        let mut block = head;
+        for _ in 1..blocks {
+            let next = block.wrapping_byte_add(bytes);
+            // SAFETY: `block` is a block of this span that nobody has (first row of
+            // the table), aligned to 8.
+            unsafe { (*block).next = next };
+            block = next;
+        }
+        // SAFETY: as above.
+        unsafe { (*block).next = ptr::null_mut() };
+        hot.carved.set(carved + blocks);
+        hot.out.add(blocks);
+        Some(Chain { head, blocks })
+    }
+
+    /// Makes what the owner freed the spare chain: the owner gives the span up.
+    /// There is no spare chain yet, since a span's owner takes it first.
+    pub(crate) fn spare_freed(self) {
+        let (hot, freed) = (self.hot(), self.freed());
+        hot.spare.set(hot.local.get());
+        hot.spare_blocks.set(freed);
+        hot.out.sub(freed);
+        hot.local.set(ptr::null_mut());
+        self.arm(0, FAR);
+    }
+
+    /// How many blocks are on lists, in outboxes or with the program. Dies if the span's words contradict each other (invariant 1), as they do
+    /// after a double free.
+    #[inline]
+    pub(crate) fn in_use(self) -> u32 {
+        let freed = self.freed() + self.cold().remote.view().count();
+        match self.hot().out.get().checked_sub(freed) {
+            Some(in_use) => in_use,
+            None => crate::sys::fatal::die(
+                "more blocks of a span were freed than allocated: a double free or a wrong pointer",
+            ),
+        }
+    }
+}
+
+/// A chain ready to be handed out, and how many of it other threads had freed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gathered {
+    pub(crate) chain: Chain,
+    pub(crate) remote: u32,
+}
+
+impl Chain {
+    pub(crate) const EMPTY: Self = Self { head: ptr::null_mut(), blocks: 0 };
+}
+
+impl Mail for Hot {
+    fn link(item: *mut Self) -> *const AtomicPtr<Self> {
+        let cold = geometry::cold_header(item.cast()).cast::<Cold>();
+        // SAFETY: a hot header's cold one is mapped with it.
+        unsafe { &raw const (*cold).mail }
+    }
+}
+
+const CARVE_BYTES_MIN: usize = 4 * 1024;
+const CARVE_BYTES_MAX: usize = 16 * 1024;

@@ -1,0 +1,429 @@
+//! A thread's heap: the spans it owns, and how they become lists of blocks.
+//!
+//! Terms: to *refill* is to hand a list of blocks to the cache; to *send home* is
+//! to give blocks back to their spans; to *park* is to
+//! put the current span aside when it has nothing to hand out; to *review* is to
+//! look at a parked span again after frees; to *retire* is to give an empty one to
+//! the page heap.
+//!
+//! A parked span is *full* until it has regained an eighth of its blocks, then
+//! *partial*: linking it at the first free would make refills of one block each.
+//! Partial spans are taken oldest first, which gives the others time to regain
+//! more, or to empty.
+//!
+//! # Invariants
+//!
+//! 1. All words but the mailbox and `next_*` are written by the thread whose
+//!    cache has this heap as owner; for a shared heap, by the holder of its lock.
+//! 2. A span whose `home` is this heap and that is not abandoned is either the
+//!    current one of its class, or on the partial or the full list of its class.
+//! 3. The current span has an endless countdown and asks for no messages; every
+//!    other one fires, or is told of, when half of what is still in use was freed
+//!    or it becomes worth linking. One of the two happens at the latest when its
+//!    last block is freed, by whomever: of `n` blocks, one side frees `⌈n/2⌉`.
+//! 4. Thread heaps are never unmapped: a new thread takes over the heap of an
+//!    ended one.
+
+use core::cell::UnsafeCell;
+use core::ptr;
+
+use super::Heap;
+use super::bin::{Bin, grant_max, list_max};
+use super::cache::Cache;
+use super::class::{CLASSES, ClassId};
+use super::list::SpanList;
+use super::mailbox::Mailbox;
+use super::outbox::Outbox;
+use super::remote::NEVER;
+use super::span::{Block, Chain, FAR, Hot, Kind, Place, Span};
+use crate::base::marks::Marks;
+use crate::base::own::OwnPtr;
+use crate::sys::os::Os;
+
+/// What a refill came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refill {
+    /// This block; more may be on the list.
+    Block(*mut Block),
+    /// The sampler wants the block that is allocated now.
+    Sample,
+    /// The OS has no more.
+    OutOfMemory,
+}
+
+/// A thread's heap, or one that threads share under a lock.
+#[derive(Debug)]
+pub(crate) struct ThreadHeap {
+    bins: [Bin; CLASSES],
+    pub(crate) mailbox: Mailbox<Hot>,
+    pub(crate) outbox: Outbox,
+    marks: UnsafeCell<Marks>,
+    kind: Kind,
+    /// The cache that pops from the lists, for snapshots; null without a thread.
+    /// Written under the central lock.
+    pub(crate) cache: OwnPtr<Cache>,
+    /// The chain of all thread heaps. Written once, under the central lock.
+    pub(crate) next_all: OwnPtr<ThreadHeap>,
+    /// The chain of heaps without a thread. Written under the central lock.
+    pub(crate) next_idle: OwnPtr<ThreadHeap>,
+}
+
+// SAFETY: by invariant 1 `marks` has one user; everything else is atomic.
+unsafe impl Sync for ThreadHeap {}
+// SAFETY: nothing in it belongs to the thread that made it.
+unsafe impl Send for ThreadHeap {}
+
+impl ThreadHeap {
+    pub(crate) const fn new(kind: Kind) -> Self {
+        Self {
+            bins: [const { Bin::new() }; CLASSES],
+            mailbox: Mailbox::new(),
+            outbox: Outbox::new(),
+            marks: UnsafeCell::new(Marks::new()),
+            kind,
+            cache: OwnPtr::new(ptr::null_mut()),
+            next_all: OwnPtr::new(ptr::null_mut()),
+            next_idle: OwnPtr::new(ptr::null_mut()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn bin(&self, class: ClassId) -> &Bin {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.bins.get_unchecked(class.index()) }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The thread is gone without handing over: enter what it did into the books.
+    pub(crate) fn forget_lists(&self) {
+        // SAFETY: null, or the cache of a thread whose memory is still there.
+        if let Some(cache) = unsafe { self.cache.get().as_ref() } {
+            for class in ClassId::all() {
+                self.bin(class).settle(cache.list(class));
+            }
+        }
+        self.cache.set(ptr::null_mut());
+    }
+
+    /// The address by which spans name this heap.
+    fn address(&self) -> *mut Self {
+        ptr::from_ref(self).cast_mut()
+    }
+
+    /// Whether the sampler's next mark falls within the next `bytes`.
+    pub(crate) fn charge(&self, bytes: usize, interval: u64) -> bool {
+        self.marks().charge(bytes as u64, 1, interval).is_some()
+    }
+
+    /// Starts the sampler's random numbers afresh.
+    pub(crate) fn seed(&self, seed: u64) {
+        self.marks().seed(seed);
+    }
+
+    #[allow(clippy::mut_from_ref, reason = "invariant 1: one user, and no call keeps it")]
+    fn marks(&self) -> &mut Marks {
+        // SAFETY: by invariant 1; the reference does not outlive one statement.
+        unsafe { &mut *self.marks.get() }
+    }
+
+    /// Allocates a block of `class`, the cache's allowance for which is used up.
+    pub(crate) fn allocate<O: Os>(
+        &self,
+        heap: &Heap<O>,
+        cache: &Cache,
+        class: ClassId,
+        interval: u64,
+    ) -> Refill {
+        let (bin, list) = (self.bin(class), cache.list(class));
+        let length = bin.settle(list);
+        if bin.due.get() != 0 && list.left.get() == 0 {
+            bin.due.set(0);
+            return Refill::Sample;
+        }
+        if length == 0 {
+            let previous = bin.take_previous();
+            let chain = if previous.blocks > 0 { previous } else { self.refill(heap, bin, class) };
+            if chain.blocks == 0 {
+                return Refill::OutOfMemory;
+            }
+            bin.load(list, chain);
+            bin.make_room(list, list_max(class));
+        }
+        if list.left.get() == 0 {
+            let granted = grant_max(class);
+            match self.marks().charge(class.block_bytes() as u64, granted.into(), interval) {
+                None => bin.grant(list, granted),
+                Some(0) => return Refill::Sample,
+                Some(before) => {
+                    bin.grant(list, before as u32);
+                    bin.due.set(1);
+                }
+            }
+        }
+        Refill::Block(cache.pop(class))
+    }
+
+    /// Takes a chain of blocks from the spans; none when the OS has no more.
+    fn refill<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
+        bin.count_refill();
+        if self.mailbox.has_mail() {
+            self.read_mail(heap);
+        }
+        loop {
+            let span = match Span::from_link(bin.current.get()) {
+                Some(span) => span,
+                None => match self.next_span(heap, class) {
+                    Some(span) => span,
+                    None => return Chain::EMPTY,
+                },
+            };
+            if let Some(gathered) = span.gather() {
+                bin.remote.add(gathered.remote.into());
+                return gathered.chain;
+            }
+            self.park(heap, bin, span);
+        }
+    }
+
+    /// The short way home, for a thread that only frees: while the bin drains, to
+    /// its own span or to an open batch of another's. `false`, and nothing done, for
+    /// everything else.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Cache::push`]; spans of `class` have `SLOTS` slots.
+    #[inline(always)]
+    pub(crate) unsafe fn free_draining<const SLOTS: usize>(
+        &self,
+        class: ClassId,
+        block: *mut Block,
+    ) -> bool {
+        let bin = self.bin(class);
+        if !bin.drains() {
+            return false;
+        }
+        // SAFETY: by the contract a block of a span of this class.
+        let span = unsafe { Span::of::<SLOTS>(block.cast()) };
+        let done = if ptr::eq(span.hot().owner.get(), self) {
+            // SAFETY: a free block of a span that this thread owns.
+            unsafe { span.push_block(block) }
+        } else {
+            // SAFETY: a free block of that span.
+            unsafe { self.outbox.try_add(span, block) }
+        };
+        if done {
+            bin.count_free();
+        }
+        done
+    }
+
+    /// Frees a block of `class`, the cache's allowance for which is used up.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Cache::push`].
+    pub(crate) unsafe fn free<O: Os>(
+        &self,
+        heap: &Heap<O>,
+        cache: &Cache,
+        class: ClassId,
+        block: *mut Block,
+    ) {
+        let bin = self.bin(class);
+        if !bin.drains() {
+            self.make_room(heap, cache, class);
+            // SAFETY: passed on.
+            if unsafe { cache.push(class, block) } {
+                return;
+            }
+        }
+        bin.count_free();
+        self.send_home(heap, class, Chain { head: block, blocks: 1 });
+    }
+
+    /// Makes room on the list of `class`, unless the bin starts to drain.
+    #[inline(never)]
+    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId) {
+        let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
+        let length = bin.settle(list);
+        if length <= max / 2 {
+            bin.make_room(list, max - length);
+            return;
+        }
+        let previous = bin.take_previous();
+        if previous.blocks > 0 {
+            bin.count_flush();
+            self.send_home(heap, class, previous);
+        }
+        let loaded = bin.unload(list);
+        if bin.drains() {
+            self.send_home(heap, class, loaded);
+        } else {
+            bin.set_previous(loaded);
+            bin.make_room(list, max);
+        }
+    }
+
+    /// Sends every block on the lists home.
+    pub(crate) fn empty_lists<O: Os>(&self, heap: &Heap<O>, cache: &Cache) {
+        for class in ClassId::all() {
+            let (bin, list) = (self.bin(class), cache.list(class));
+            bin.settle(list);
+            let loaded = bin.unload(list);
+            self.send_home(heap, class, loaded);
+            self.send_home(heap, class, bin.take_previous());
+            bin.make_room(list, 0);
+        }
+    }
+
+    /// Gives free blocks of `class` back to their spans, a run of blocks of the
+    /// same span at a time.
+    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
+        let (mut first, mut left) = (chain.head, chain.blocks);
+        while left > 0 {
+            // SAFETY: by the cache's invariant 1, blocks of spans of this class.
+            let span = unsafe { Span::of_class(class, first) };
+            let (mut last, mut run) = (first, 1);
+            // SAFETY: the chain's blocks are linked.
+            let mut next = unsafe { (*last).next };
+            // SAFETY: as for the first one.
+            while run < left && unsafe { Span::of_class(class, next) } == span {
+                run += 1;
+                last = next;
+                // SAFETY: the chain's blocks are linked.
+                next = unsafe { (*last).next };
+            }
+            left -= run;
+            if ptr::eq(span.hot().owner.get(), self) {
+                // SAFETY: a run of free blocks of a span that this thread owns.
+                if unsafe { span.push_local(first, last, run) } {
+                    self.review(heap, span, false);
+                }
+            } else {
+                self.outbox.add(span, first, last, run, |span, head, tail, blocks| {
+                    heap.send(span, head, tail, blocks);
+                });
+            }
+            first = next;
+        }
+    }
+
+    /// Makes a span current that has blocks to hand out: one of this heap's, one
+    /// that nobody owns, a fresh one.
+    fn next_span<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<Span> {
+        let bin = self.bin(class);
+        let span = if let Some(span) = bin.partial.pop() {
+            span.arm(span.freed(), FAR);
+            span.cold().remote.set_notify(NEVER);
+            span
+        } else if let Some(span) = heap.adopt(class, self.kind, self.address()) {
+            span
+        } else {
+            let slots = heap.take_slots(self.kind, class.slots(), class.slots())?;
+            slots.span.begin(class, self.kind, self.address());
+            slots.span
+        };
+        span.hot().place.set(Place::Current as u8);
+        bin.current.set(span.link());
+        Some(span)
+    }
+
+    /// Puts the current span, which has nothing to hand out, aside.
+    fn park<O: Os>(&self, heap: &Heap<O>, bin: &Bin, span: Span) {
+        bin.current.set(ptr::null_mut());
+        span.hot().place.set(Place::Full as u8);
+        bin.full.append(span);
+        self.review(heap, span, false);
+    }
+
+    /// Handles the messages of other threads.
+    pub(crate) fn read_mail<O: Os>(&self, heap: &Heap<O>) {
+        self.mailbox.drain(|item| {
+            let Some(span) = Span::from_link(item) else { return };
+            let mine = ptr::eq(span.cold().home.get(), self);
+            if mine && !span.cold().remote.view().abandoned() {
+                self.review(heap, span, true);
+            } else {
+                // Sent to the thread that had this heap before.
+                heap.deliver(span);
+            }
+        });
+    }
+
+    /// Looks at a span after frees: links it when it is worth it, retires it when
+    /// it is empty, and sets when to look again (invariant 3). `mail` says that
+    /// this handles the span's message.
+    #[inline(never)]
+    pub(crate) fn review<O: Os>(&self, heap: &Heap<O>, span: Span, mail: bool) {
+        let remote = &span.cold().remote;
+        if span.place() == Place::Current {
+            span.arm(span.freed(), FAR);
+            if mail {
+                remote.acknowledge(NEVER);
+            }
+            return;
+        }
+        let bin = self.bin(span.class());
+        let mut mail = mail;
+        loop {
+            let (in_use, freed) = (span.in_use(), span.freed());
+            if in_use == 0 {
+                // All blocks are free, so nobody can push or post any more.
+                if mail {
+                    remote.acknowledge(NEVER);
+                }
+                if remote.view().posted() {
+                    // The message is on its way, and will have us retire it.
+                    span.arm(freed, FAR);
+                    return;
+                }
+                self.list_of(bin, span).remove(span);
+                heap.retire(span);
+                return;
+            }
+            let elsewhere = remote.view().count();
+            let regained = freed + elsewhere;
+            if span.place() == Place::Full && regained >= span.worthwhile() {
+                bin.full.remove(span);
+                bin.partial.append(span);
+                span.hot().place.set(Place::Partial as u8);
+            }
+            let step = match span.place() {
+                Place::Partial => in_use.div_ceil(2),
+                _ => span.worthwhile() - regained,
+            };
+            span.arm(freed, step);
+            let notify = elsewhere + step;
+            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
+            // A push that came in between was not told to post: look again.
+            let told = before.posted() && !mail;
+            if before.count() < notify || told {
+                return;
+            }
+            mail = false;
+        }
+    }
+
+    fn list_of<'a>(&self, bin: &'a Bin, span: Span) -> &'a SpanList {
+        if span.place() == Place::Partial { &bin.partial } else { &bin.full }
+    }
+
+    /// Hands every span to `receive`, with all its free blocks collected. The lists
+    /// are empty, and the caller holds the central lock.
+    pub(crate) fn hand_over(&self, mut receive: impl FnMut(Span)) {
+        for bin in &self.bins {
+            if let Some(span) = Span::from_link(bin.current.get()) {
+                bin.current.set(ptr::null_mut());
+                span.spare_freed();
+                receive(span);
+            }
+            while let Some(span) = bin.partial.pop().or_else(|| bin.full.pop()) {
+                span.spare_freed();
+                receive(span);
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Takes the snapshot that a capture is.
+
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use super::recorder::Recorder;
+use super::snapshot::{Amount, BlockSize, Losses, Module, Profile, Site, Unwinding};
+use super::stack::Mode;
+use super::sums::Sums;
+use crate::sys::modules;
+
+/// The profile as it stands. Sites are copied a sixteenth at a time, so with
+/// other threads running it is not of one instant.
+///
+/// Costs a copy of the site table; no names are resolved and no file is read.
+///
+/// # Examples
+///
+/// ```
+/// let profile = spanalloc::profile::capture();
+/// println!("{} sites", profile.sites.len());
+/// ```
+pub fn capture() -> Profile {
+    super::quietly(|| {
+        let recorder = &super::PROFILER;
+        if super::interval() != 0 {
+            recorder.walker.unwinders.load();
+        }
+        Profile {
+            interval_bytes: super::interval(),
+            unwinding: match recorder.walker.mode() {
+                Mode::Trial => Unwinding::Undecided,
+                Mode::Cfi => Unwinding::UnwindTables,
+                Mode::FramePointers => Unwinding::FramePointers,
+            },
+            sites: sites(recorder),
+            sizes: sizes(),
+            modules: loaded_modules(),
+            losses: losses(recorder),
+            profiler_bytes: super::memory_bytes() as u64,
+            symbols: OnceLock::new(),
+        }
+    })
+}
+
+/// Copies flat first: a site's lock is held while it is copied, and the copy
+/// must not allocate then.
+fn sites(recorder: &Recorder) -> Vec<Site> {
+    let (sites, frames) = recorder.sites.size();
+    // What other threads add meanwhile fits the surplus, or is left out.
+    let (sites, frames) = (sites + sites / 8 + 64, frames + frames / 8 + 4096);
+    let mut all_frames = Vec::with_capacity(frames);
+    let mut all_sites = Vec::with_capacity(sites);
+    recorder.sites.for_each(|frames, alloc, live| {
+        let fits = all_frames.len() + frames.len() <= all_frames.capacity();
+        if fits && all_sites.len() < all_sites.capacity() {
+            all_frames.extend_from_slice(frames);
+            all_sites.push((frames.len(), *alloc, *live));
+        }
+    });
+    let mut rest = all_frames.as_slice();
+    let site = |(count, alloc, live): (usize, Sums, Sums)| {
+        let (frames, others) = rest.split_at(count);
+        rest = others;
+        Site { frames: frames.to_vec(), allocated: amount(&alloc), in_use: amount(&live) }
+    };
+    all_sites.into_iter().map(site).collect()
+}
+
+/// What was sampled of each block size, ascending.
+pub(crate) fn sizes() -> Vec<BlockSize> {
+    let mut sizes = Vec::new();
+    super::PROFILER.classes.for_each(|row| {
+        sizes.push(BlockSize {
+            block_bytes: row.block_bytes,
+            allocated: amount(&row.alloc),
+            in_use: amount(&row.live),
+        });
+    });
+    sizes.sort_by_key(|size| size.block_bytes);
+    sizes
+}
+
+fn amount(sums: &Sums) -> Amount {
+    Amount {
+        samples: sums.samples,
+        objects: sums.objects(),
+        bytes: sums.requested_bytes(),
+        block_bytes: sums.block_bytes(),
+    }
+}
+
+fn losses(recorder: &Recorder) -> Losses {
+    let lost = &recorder.lost;
+    Losses {
+        reentrant: lost.reentrant.get(),
+        out_of_memory: lost.out_of_memory.get(),
+        frees: lost.frees.get(),
+        without_unwinder: lost.without_unwinder.get(),
+        broken_stacks: lost.broken_stacks.get(),
+        truncated_stacks: lost.truncated_stacks.get(),
+        modules_without_unwind_table: recorder.walker.unwinders.modules_without_cfi() as u64,
+    }
+}
+
+fn loaded_modules() -> Vec<Module> {
+    let mut found = Vec::new();
+    modules::for_each(|module| {
+        let main = module.name.is_empty();
+        let path = if main {
+            std::env::current_exe().unwrap_or_default()
+        } else {
+            PathBuf::from(std::ffi::OsStr::from_bytes(module.name.to_bytes()))
+        };
+        let mut build_id = String::with_capacity(module.build_id.len() * 2);
+        for byte in module.build_id {
+            // Writing to a string never fails.
+            let _ = write!(build_id, "{byte:02x}");
+        }
+        found.push(Module {
+            path,
+            bias: module.bias,
+            start: module.code.start,
+            end: module.code.end,
+            file_offset: module.code_offset,
+            build_id,
+            main,
+        });
+    });
+    found
+}

@@ -1,0 +1,115 @@
+//! Sums by block size, from which requested sizes and waste are estimated.
+//!
+//! One row per block size; sizes above [`EXACT_BYTES_MAX`] share eight rows per
+//! doubling. Rows are claimed and never given back.
+//!
+//! Invariants
+//! 1. A row's `block_bytes` goes from 0 to a value once. It is found by linear
+//!    probing from its hash.
+
+use super::sums::Sums;
+use crate::sys::lock::Lock;
+
+const ROWS: usize = 1024;
+/// Block sizes up to this have a row of their own.
+const EXACT_BYTES_MAX: u64 = 32 << 10;
+
+/// The rows.
+pub(super) struct Classes {
+    rows: [Lock<Row>; ROWS],
+}
+
+/// What was sampled of one block size.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// The block size, or the largest that shares the row; 0 if free.
+    pub(super) block_bytes: u64,
+    pub(super) alloc: Sums,
+    pub(super) live: Sums,
+}
+
+impl Row {
+    const FREE: Self = Self { block_bytes: 0, alloc: Sums::ZERO, live: Sums::ZERO };
+}
+
+impl Classes {
+    pub(super) const fn new() -> Self {
+        Self { rows: [const { Lock::new(Row::FREE) }; ROWS] }
+    }
+
+    /// Changes the row of `block_bytes`. Block sizes without end would at last
+    /// find every row taken; the change then goes to the row of their hash.
+    pub(super) fn update(&self, block_bytes: usize, change: impl FnOnce(&mut Row)) {
+        let key = row_bytes(block_bytes as u64);
+        let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
+        for probe in 0..ROWS {
+            let mut row = self.rows[(home + probe) % ROWS].lock();
+            if row.block_bytes == 0 {
+                row.block_bytes = key;
+            }
+            if row.block_bytes == key {
+                return change(&mut row);
+            }
+        }
+        change(&mut self.rows[home].lock());
+    }
+
+    /// Calls `visit` with each row in use, in no order.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(Row)) {
+        for row in &self.rows {
+            let row = *row.lock();
+            if row.block_bytes != 0 {
+                visit(row);
+            }
+        }
+    }
+
+    pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {
+        self.rows.iter()
+    }
+}
+
+/// The largest block size that shares a row with `block_bytes`.
+fn row_bytes(block_bytes: u64) -> u64 {
+    let block_bytes = block_bytes.max(1);
+    if block_bytes <= EXACT_BYTES_MAX {
+        return block_bytes;
+    }
+    let step = 1 << ((block_bytes - 1).ilog2() - 3);
+    block_bytes.checked_next_multiple_of(step).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::sums::Weight;
+
+    #[test]
+    fn rows_are_exact_below_and_eighths_above() {
+        assert_eq!(row_bytes(0), 1);
+        assert_eq!(row_bytes(24), 24);
+        assert_eq!(row_bytes(32 << 10), 32 << 10);
+        assert_eq!(row_bytes((32 << 10) + 1), 36 << 10);
+        assert_eq!(row_bytes(36 << 10), 36 << 10);
+        assert_eq!(row_bytes(1 << 20), 1 << 20);
+        assert_eq!(row_bytes((1 << 20) + 1), 9 << 17);
+        assert_eq!(row_bytes(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn each_size_finds_its_row_again() {
+        let classes = Classes::new();
+        let sizes = || (1..=100_usize).map(|n| n * 8).chain((16..40).map(|n| 1 << n));
+        for size in sizes().chain(sizes()) {
+            let sums = Sums::of(Weight::new(size, 1), size as u64 - 1, size as u64);
+            classes.update(size, |row| row.alloc.add(&sums));
+        }
+        let mut seen = 0;
+        classes.for_each(|row| {
+            seen += 1;
+            assert_eq!(row.alloc.objects(), 2);
+            assert_eq!(row.alloc.requested_bytes(), 2 * (row.block_bytes - 1));
+        });
+        assert_eq!(seen, sizes().count());
+    }
+}

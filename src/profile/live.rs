@@ -1,0 +1,217 @@
+//! The live table: from the address of a sampled block to its sample.
+//!
+//! Cut into shards by address, each an open-addressing table behind a lock held
+//! for one probe.
+//!
+//! Invariants, per shard
+//! 1. A power of two of slots, at most three quarters of them used; a slot is
+//!    empty if its address is 0.
+//! 2. An entry is reachable from its home slot without crossing an empty one:
+//!    removal shifts the followers back.
+
+use super::memory::{Table, Zeroed};
+use super::sites::SiteId;
+use super::sums::{Sums, Weight};
+use crate::sys::lock::Lock;
+
+const SHARDS: usize = 32;
+const SLOTS_MIN: usize = 128;
+
+/// A sampled block that is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) weight: Weight,
+    pub(super) requested_bytes: u64,
+    pub(super) block_bytes: u64,
+    pub(super) site: SiteId,
+}
+
+impl Sample {
+    pub(super) fn sums(&self) -> Sums {
+        Sums::of(self.weight, self.requested_bytes, self.block_bytes)
+    }
+}
+
+/// The table.
+pub(super) struct Live {
+    shards: [Lock<Shard>; SHARDS],
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    address: usize,
+    sample: Sample,
+}
+
+// SAFETY: integers and newtypes of integers.
+unsafe impl Zeroed for Entry {}
+
+struct Shard {
+    slots: Table<Entry>,
+    used: usize,
+}
+
+/// What [`Live::insert`] did.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Inserted {
+    New,
+    /// The address was there: its free went unnoticed, and this was its sample.
+    Replaced(Sample),
+    /// No memory for another entry.
+    Refused,
+}
+
+impl Live {
+    pub(super) const fn new() -> Self {
+        Self { shards: [const { Lock::new(Shard { slots: Table::new(), used: 0 }) }; SHARDS] }
+    }
+
+    fn shard(&self, address: usize) -> (&Lock<Shard>, usize) {
+        let hash = hash(address);
+        (&self.shards[hash >> 59], hash)
+    }
+
+    /// Remembers the sampled block at `address`.
+    pub(super) fn insert(&self, address: usize, sample: Sample) -> Inserted {
+        let (shard, hash) = self.shard(address);
+        let mut shard = shard.lock();
+        if (shard.used + 1) * 4 > shard.slots.len() * 3 && shard.grow().is_none() {
+            return Inserted::Refused;
+        }
+        let slot = shard.probe(hash, address);
+        let before = shard.slots[slot];
+        shard.slots[slot] = Entry { address, sample };
+        if before.address == 0 {
+            shard.used += 1;
+            Inserted::New
+        } else {
+            Inserted::Replaced(before.sample)
+        }
+    }
+
+    /// Forgets the block at `address`; `None` if it was not there.
+    pub(super) fn remove(&self, address: usize) -> Option<Sample> {
+        let (shard, hash) = self.shard(address);
+        shard.lock().remove(hash, address)
+    }
+
+    /// Sets the size asked for of the block at `address`; returns its sample as
+    /// it was.
+    pub(super) fn resize(&self, address: usize, requested_bytes: u64) -> Option<Sample> {
+        let (shard, hash) = self.shard(address);
+        let mut shard = shard.lock();
+        let slot = shard.find(hash, address)?;
+        let sample = &mut shard.slots[slot].sample;
+        let before = *sample;
+        sample.requested_bytes = requested_bytes;
+        Some(before)
+    }
+
+    pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {
+        self.shards.iter()
+    }
+}
+
+impl Shard {
+    /// The slot of `address`, or the empty one where it would go. There is one:
+    /// the caller has seen that the table has slots (invariant 1).
+    fn probe(&self, hash: usize, address: usize) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash & mask;
+        while self.slots[slot].address != 0 && self.slots[slot].address != address {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+
+    fn find(&self, hash: usize, address: usize) -> Option<usize> {
+        if self.used == 0 {
+            return None;
+        }
+        let slot = self.probe(hash, address);
+        (self.slots[slot].address == address).then_some(slot)
+    }
+
+    fn remove(&mut self, hash: usize, address: usize) -> Option<Sample> {
+        let mut hole = self.find(hash, address)?;
+        let sample = self.slots[hole].sample;
+        let mask = self.slots.len() - 1;
+        let mut next = (hole + 1) & mask;
+        while self.slots[next].address != 0 {
+            let home = self::hash(self.slots[next].address) & mask;
+            // May move back only if the hole is not before its home (invariant 2).
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
+                self.slots[hole] = self.slots[next];
+                hole = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.slots[hole].address = 0;
+        self.used -= 1;
+        Some(sample)
+    }
+
+    fn grow(&mut self) -> Option<()> {
+        let slots = Table::zeroed((self.slots.len() * 2).max(SLOTS_MIN))?;
+        let old = core::mem::replace(&mut self.slots, slots);
+        for entry in old.iter().filter(|entry| entry.address != 0) {
+            let slot = self.probe(hash(entry.address), entry.address);
+            self.slots[slot] = *entry;
+        }
+        Some(())
+    }
+}
+
+/// The top bits choose the shard, the low ones the slot.
+fn hash(address: usize) -> usize {
+    let mixed = (address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn sample(n: u64) -> Sample {
+        Sample {
+            weight: Weight::new(8, 1),
+            requested_bytes: n,
+            block_bytes: n + 1,
+            site: SiteId(n as u32),
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_map_under_random_insertions_and_removals() {
+        let live = Live::new();
+        let mut model = HashMap::new();
+        let mut state = 1_u64;
+        for step in 0..200_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let address = (state >> 33) as usize % 5000 * 16 + 16;
+            match state >> 61 {
+                0..=3 => {
+                    let inserted = live.insert(address, sample(step));
+                    let expected = match model.insert(address, sample(step)) {
+                        None => Inserted::New,
+                        Some(before) => Inserted::Replaced(before),
+                    };
+                    assert_eq!(inserted, expected);
+                }
+                4..=6 => assert_eq!(live.remove(address), model.remove(&address)),
+                _ => {
+                    let before = model.get(&address).copied();
+                    assert_eq!(live.resize(address, step), before);
+                    if let Some(sample) = model.get_mut(&address) {
+                        sample.requested_bytes = step;
+                    }
+                }
+            }
+        }
+        for (address, sample) in model {
+            assert_eq!(live.remove(address), Some(sample));
+        }
+        assert!(live.shards.iter().all(|shard| shard.lock().used == 0));
+    }
+}

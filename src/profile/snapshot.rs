@@ -1,0 +1,212 @@
+//! What a capture holds: plain data, with addresses not yet resolved to names.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::symbols::Symbols;
+
+/// A heap profile: what was sampled up to the moment it was captured.
+///
+/// Its figures are estimates unless the interval was 1 byte all along; how far
+/// to trust one follows from its number of samples
+/// ([`Amount::relative_error`]). Addresses are resolved to names only when a
+/// report is written.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::profile::start(64 * 1024)?;
+/// let held = vec![0_u8; 1 << 20];
+/// let profile = spanalloc::profile::capture();
+/// assert_eq!(profile.interval_bytes, 64 * 1024);
+/// # drop(held);
+/// # Ok::<(), spanalloc::profile::IntervalError>(())
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Profile {
+    /// Mean bytes between samples at the time of the capture; 0 if sampling was
+    /// off. Each sample was weighed with the interval of its own time.
+    pub interval_bytes: u64,
+    /// How the stacks were walked.
+    pub unwinding: Unwinding,
+    /// One entry per distinct stack, in no particular order.
+    pub sites: Vec<Site>,
+    /// One entry per block size seen, ascending.
+    pub sizes: Vec<BlockSize>,
+    /// Modules with code, as loaded at the time of the capture.
+    pub modules: Vec<Module>,
+    /// What is missing from the figures above, and why.
+    pub losses: Losses,
+    /// Bytes of memory that the profiler's own tables took.
+    pub profiler_bytes: u64,
+    /// Filled by the first report.
+    #[serde(skip)]
+    pub(super) symbols: OnceLock<Symbols>,
+}
+
+impl Profile {
+    /// The names of the addresses, resolved on the first call.
+    pub(crate) fn symbols(&self) -> &Symbols {
+        self.symbols.get_or_init(|| super::quietly(|| Symbols::resolve(self)))
+    }
+}
+
+/// How stacks were walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Unwinding {
+    /// Too few samples yet to choose; by both ways, the unwind tables' kept.
+    Undecided,
+    /// By the unwind tables (CFI) of the modules.
+    UnwindTables,
+    /// Along frame pointers, which were found to tell the same.
+    FramePointers,
+}
+
+/// A stack and what was allocated at it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Site {
+    /// Return addresses, leaf first.
+    pub frames: Vec<u64>,
+    /// Everything allocated here while sampling was on.
+    pub allocated: Amount,
+    /// What of it was not freed yet.
+    pub in_use: Amount,
+}
+
+/// An estimate from samples, already weighted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Amount {
+    /// Samples the estimate rests on.
+    pub samples: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Bytes that were asked for.
+    pub bytes: u64,
+    /// Bytes of the blocks handed out for them; the rest is waste.
+    pub block_bytes: u64,
+}
+
+impl Amount {
+    /// The standard error relative to the value, about `1/√samples`; 0 if every
+    /// object was sampled, infinite without a sample.
+    pub fn relative_error(&self) -> f64 {
+        match self.samples {
+            samples if samples == self.objects && samples != 0 => 0.0,
+            samples => 1.0 / (samples as f64).sqrt(),
+        }
+    }
+}
+
+/// What was sampled of one block size.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BlockSize {
+    /// Size of the blocks; above 32 KiB the largest of an eighth of a doubling.
+    pub block_bytes: u64,
+    /// Everything allocated in such blocks while sampling was on.
+    pub allocated: Amount,
+    /// What of it was not freed yet.
+    pub in_use: Amount,
+}
+
+/// An executable or shared object.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Module {
+    /// Where the file is, as the loader knows it.
+    pub path: PathBuf,
+    /// What to subtract from an address of the process to get one of the file.
+    pub bias: u64,
+    /// First executable address in the process.
+    pub start: u64,
+    /// End of the executable addresses.
+    pub end: u64,
+    /// Where `start` lies in the file.
+    pub file_offset: u64,
+    /// The build-id in hexadecimal; empty if the file has none.
+    pub build_id: String,
+    /// Whether this is the program itself.
+    pub main: bool,
+}
+
+/// What a profile misses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Losses {
+    /// Samples dropped because the thread was inside the profiler already, as a
+    /// signal handler that allocates may find it.
+    pub reentrant: u64,
+    /// Samples dropped because the profiler's memory was at its bound.
+    pub out_of_memory: u64,
+    /// Frees of sampled blocks that could not be noted at their time; the block
+    /// counts as in use until its address is handed out again.
+    pub frees: u64,
+    /// Samples kept with what frame pointers gave, because the unwinder was
+    /// busy or not loaded yet.
+    pub without_unwinder: u64,
+    /// Samples whose stack ends at a frame whose caller could not be found.
+    pub broken_stacks: u64,
+    /// Samples whose stack was deeper than is kept.
+    pub truncated_stacks: u64,
+    /// Modules whose unwind tables are missing or could not be used.
+    pub modules_without_unwind_table: u64,
+}
+
+#[cfg(test)]
+impl Profile {
+    /// A profile without modules, so that a frame is named by its address less
+    /// one: of each site its frames, objects allocated, and objects in use, of 10
+    /// bytes each; two samples stand for three objects.
+    pub(crate) fn of_sites(sites: &[(&[u64], u64, u64)]) -> Self {
+        let amount = |objects: u64| Amount {
+            samples: objects * 2 / 3,
+            objects,
+            bytes: objects * 10,
+            block_bytes: objects * 16,
+        };
+        let site = |(frames, allocated, in_use): &(&[u64], u64, u64)| Site {
+            frames: frames.to_vec(),
+            allocated: amount(*allocated),
+            in_use: amount(*in_use),
+        };
+        Self {
+            interval_bytes: 4096,
+            unwinding: Unwinding::UnwindTables,
+            sites: sites.iter().map(site).collect(),
+            sizes: Vec::new(),
+            modules: Vec::new(),
+            losses: Losses::default(),
+            profiler_bytes: 0,
+            symbols: OnceLock::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_falls_with_the_samples_and_is_none_for_exact_amounts() {
+        let amount = |samples, objects| Amount { samples, objects, ..Amount::default() };
+        assert_eq!(amount(100, 5000).relative_error(), 0.1);
+        assert_eq!(amount(7, 7).relative_error(), 0.0);
+        assert_eq!(amount(0, 0).relative_error(), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_profile_survives_json() {
+        let profile = Profile::of_sites(&[(&[3, 2], 30, 6)]);
+        let text = serde_json::to_string(&profile).unwrap();
+        let read: Profile = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.sites[0].frames, [3, 2]);
+        assert_eq!(read.sites[0].in_use, profile.sites[0].in_use);
+        assert_eq!(read.unwinding, Unwinding::UnwindTables);
+    }
+}

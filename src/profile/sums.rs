@@ -1,0 +1,126 @@
+//! Weights and the sums of weighted samples.
+//!
+//! A *weight* is how many objects one sample stands for: a block of `s` bytes is
+//! sampled with probability `p = 1 - exp(-s / interval)`, so it stands for
+//! `1 / p` objects. Rounding weights to integers would lose up to 30 %, so they
+//! are fixed point.
+
+use super::memory::Zeroed;
+
+/// Fractional bits of a weight.
+const FRACTION_BITS: u32 = 16;
+/// The weight of a block that is always sampled.
+const ONE: u64 = 1 << FRACTION_BITS;
+
+/// How many objects one sample stands for, in fixed point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weight(u64);
+
+impl Weight {
+    /// The weight of a block of `block_bytes` sampled at `interval` bytes. At an
+    /// interval of 1 every block is sampled and stands for itself.
+    pub(crate) fn new(block_bytes: usize, interval: u64) -> Self {
+        if interval <= 1 {
+            return Self(ONE);
+        }
+        let ratio = block_bytes.max(1) as f64 / interval as f64;
+        // `exp_m1` keeps its precision where the ratio is tiny.
+        let weight = -1.0 / (-ratio).exp_m1();
+        // A block of one byte at the largest interval still fits (`as` saturates).
+        Self((weight * ONE as f64).round() as u64)
+    }
+}
+
+/// Sums over samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    /// Samples, each counted once.
+    pub(crate) samples: u64,
+    /// Objects, in the fixed point of weights.
+    objects: u128,
+    /// Bytes asked for, in the fixed point of weights.
+    requested: u128,
+    /// Bytes of the blocks handed out, in the fixed point of weights.
+    block: u128,
+}
+
+// SAFETY: integers.
+unsafe impl Zeroed for Sums {}
+
+impl Sums {
+    pub(crate) const ZERO: Self = Self { samples: 0, objects: 0, requested: 0, block: 0 };
+
+    /// One sample's worth.
+    pub(crate) fn of(weight: Weight, requested_bytes: u64, block_bytes: u64) -> Self {
+        let objects = u128::from(weight.0);
+        Self {
+            samples: 1,
+            objects,
+            requested: objects * u128::from(requested_bytes),
+            block: objects * u128::from(block_bytes),
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.objects += other.objects;
+        self.requested += other.requested;
+        self.block += other.block;
+    }
+
+    /// Takes back what was added before.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        // Wrapping: subtraction and addition commute, so an intermediate result
+        // below zero is made good by the addition that follows it.
+        self.samples = self.samples.wrapping_sub(other.samples);
+        self.objects = self.objects.wrapping_sub(other.objects);
+        self.requested = self.requested.wrapping_sub(other.requested);
+        self.block = self.block.wrapping_sub(other.block);
+    }
+
+    pub(crate) fn objects(&self) -> u64 {
+        rounded(self.objects)
+    }
+
+    pub(crate) fn requested_bytes(&self) -> u64 {
+        rounded(self.requested)
+    }
+
+    pub(crate) fn block_bytes(&self) -> u64 {
+        rounded(self.block)
+    }
+}
+
+fn rounded(fixed: u128) -> u64 {
+    u64::try_from((fixed + u128::from(ONE / 2)) >> FRACTION_BITS).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_follow_the_sampling_probability() {
+        let weight = |bytes, interval| Weight::new(bytes, interval).0 as f64 / ONE as f64;
+        assert_eq!(Weight::new(8, 1).0, ONE);
+        assert!((weight(512 << 10, 512 << 10) - 1.581_976_7).abs() < 1e-4);
+        assert!((weight(8, 512 << 10) / 65_536.5 - 1.0).abs() < 1e-6);
+        assert!((weight(1 << 40, 512 << 10) - 1.0).abs() < 1e-9);
+        assert!(weight(0, u64::MAX) > 1e14);
+    }
+
+    #[test]
+    fn sums_round_once() {
+        let mut sums = Sums::default();
+        let sample = Sums::of(Weight(ONE + ONE / 3), 24, 32);
+        for _ in 0..3 {
+            sums.add(&sample);
+        }
+        assert_eq!((sums.samples, sums.objects()), (3, 4));
+        assert_eq!((sums.requested_bytes(), sums.block_bytes()), (96, 128));
+        for _ in 0..3 {
+            sums.subtract(&sample);
+        }
+        assert_eq!(sums, Sums::default());
+    }
+}

@@ -1,0 +1,181 @@
+//! From addresses to names: function, file and line, inlined frames included.
+//!
+//! Runs when a report is written, never while sampling. Each module's file is
+//! read once per profile, one after the other, so the memory held is that of one
+//! module's tables; names alone are kept. A module without debug information
+//! still has its symbol table; one without that yields `file+0xoffset`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use addr2line::Loader;
+
+use super::snapshot::{Module, Profile};
+
+/// A function on a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// Demangled, without the hash.
+    pub(crate) function: Arc<str>,
+    pub(crate) file: Option<Arc<str>>,
+    pub(crate) line: Option<u32>,
+}
+
+/// The names of a profile's addresses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Symbols {
+    /// By return address; inlined frames from the innermost outwards.
+    frames: HashMap<u64, Vec<Frame>>,
+}
+
+impl Symbols {
+    /// The frames at a return address, innermost first; empty for an address
+    /// that is not in the profile.
+    pub(crate) fn frames(&self, address: u64) -> &[Frame] {
+        self.frames.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn resolve(profile: &Profile) -> Self {
+        let mut addresses: Vec<u64> =
+            profile.sites.iter().flat_map(|site| site.frames.iter().copied()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let mut modules: Vec<&Module> = profile.modules.iter().collect();
+        modules.sort_unstable_by_key(|module| module.start);
+        let mut resolver = Resolver::default();
+        let mut rest = addresses.as_slice();
+        for module in modules {
+            let (outside, from_start) = rest.split_at(rest.partition_point(|a| *a <= module.start));
+            let (inside, after) =
+                from_start.split_at(from_start.partition_point(|a| *a <= module.end));
+            outside.iter().for_each(|address| resolver.unknown(*address, None));
+            if !inside.is_empty() {
+                resolver.module(module, inside);
+            }
+            rest = after;
+        }
+        rest.iter().for_each(|address| resolver.unknown(*address, None));
+        Self { frames: resolver.frames }
+    }
+}
+
+#[derive(Default)]
+struct Resolver {
+    frames: HashMap<u64, Vec<Frame>>,
+    /// Each distinct text once.
+    texts: HashMap<String, Arc<str>>,
+}
+
+impl Resolver {
+    /// Return addresses in `addresses` lie in `module`.
+    fn module(&mut self, module: &Module, addresses: &[u64]) {
+        let loader = Loader::new(file_of(module)).ok();
+        for &address in addresses {
+            // The call is the instruction before the one it returns to.
+            let probe = address - 1 - module.bias;
+            let named = loader.as_ref().map(|loader| self.look_up(loader, probe));
+            match named {
+                Some(frames) if !frames.is_empty() => {
+                    self.frames.insert(address, frames);
+                }
+                _ => self.unknown(address, Some(module)),
+            }
+        }
+    }
+
+    fn look_up(&mut self, loader: &Loader, probe: u64) -> Vec<Frame> {
+        let symbol = loader.find_symbol(probe);
+        let mut named = Vec::new();
+        if let Ok(mut frames) = loader.find_frames(probe) {
+            while let Ok(Some(frame)) = frames.next() {
+                let raw = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+                let Some(raw) = raw.as_deref().or(symbol) else { continue };
+                let place = frame.location;
+                named.push(Frame {
+                    function: self.text(demangled(raw)),
+                    file: place.as_ref().and_then(|place| place.file).map(|f| self.text(f.into())),
+                    line: place.and_then(|place| place.line),
+                });
+            }
+        }
+        if named.is_empty() {
+            let frame = |function| Frame { function, file: None, line: None };
+            named.extend(symbol.map(|symbol| frame(self.text(demangled(symbol)))));
+        }
+        named
+    }
+
+    fn unknown(&mut self, address: u64, module: Option<&Module>) {
+        let function = match module.and_then(|m| Some((m, m.path.file_name()?))) {
+            Some((module, name)) => {
+                format!("{}+{:#x}", name.to_string_lossy(), address - 1 - module.bias)
+            }
+            None => format!("{:#x}", address - 1),
+        };
+        let function = self.text(function);
+        self.frames.insert(address, vec![Frame { function, file: None, line: None }]);
+    }
+
+    fn text(&mut self, text: String) -> Arc<str> {
+        self.texts.entry(text).or_insert_with_key(|text| text.as_str().into()).clone()
+    }
+}
+
+fn demangled(symbol: &str) -> String {
+    // The alternate form leaves out the hash.
+    format!("{:#}", rustc_demangle::demangle(symbol))
+}
+
+/// The file to read for `module`. The program's own path may by now name another
+/// file, as after a new build; the kernel still has the one that runs.
+fn file_of(module: &Module) -> &Path {
+    const RUNNING: &str = "/proc/self/exe";
+    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    if module.main && identity(&module.path) != identity(Path::new(RUNNING)) {
+        return Path::new(RUNNING);
+    }
+    &module.path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn demangles_without_the_hash() {
+        assert_eq!(
+            demangled("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"),
+            "core::fmt::Write::write_fmt"
+        );
+        assert_eq!(demangled("_RNvCs1234_7mycrate3foo"), "mycrate::foo");
+        assert_eq!(demangled("malloc"), "malloc");
+    }
+
+    #[test]
+    fn an_address_in_no_module_keeps_its_number() {
+        let mut resolver = Resolver::default();
+        resolver.unknown(0x1001, None);
+        assert_eq!(&*resolver.frames[&0x1001][0].function, "0x1000");
+    }
+
+    #[test]
+    fn names_this_function_with_file_and_line() {
+        let walker = crate::profile::stack::Walker::new();
+        walker.unwinders.load();
+        let frames = walker.walk(0).frames().to_vec();
+        let mut profile = crate::profile::capture();
+        profile.sites = vec![crate::profile::Site {
+            frames: frames.clone(),
+            allocated: Default::default(),
+            in_use: Default::default(),
+        }];
+        let symbols = Symbols::resolve(&profile);
+        let leaf = &symbols.frames(frames[0])[0];
+        assert!(leaf.function.ends_with("names_this_function_with_file_and_line"), "{leaf:?}");
+        assert!(leaf.file.as_ref().is_some_and(|file| file.ends_with("symbols.rs")));
+        assert!(leaf.line.is_some());
+    }
+}

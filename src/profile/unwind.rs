@@ -1,0 +1,291 @@
+//! Unwinding by the call frame information (CFI) that every module carries for
+//! exceptions, so that stacks are whole without frame pointers.
+//!
+//! `framehop` does the work from rules it caches. Its memory is allocated in
+//! [`Unwinders::load`], before any sample is taken; unwinding allocates nothing,
+//! takes no lock of the loader and makes no system call. A *slot* is one
+//! unwinder with its cache; a thread takes whichever is free.
+//!
+//! Modules the program was linked with are never unloaded, so their tables are
+//! read in place. Others may go at any moment: their tables are copied, within
+//! [`COPIED_BYTES_MAX`].
+//!
+//! Invariants
+//! 1. `linked` names modules that stay loaded until the process ends. It is
+//!    written by [`Unwinders::note_linked`] alone, before `main`, when nothing
+//!    was opened with `dlopen` yet.
+
+use core::ops::{Deref, Range};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use framehop::{
+    CacheNative, ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind,
+    UnwindRegsNative, Unwinder, UnwinderNative,
+};
+
+use crate::sys::lock::Lock;
+use crate::sys::modules::{self, LoadedModule, Table};
+use crate::sys::stack::{self, Registers};
+
+/// Most threads that unwind at once.
+const SLOTS: usize = 8;
+/// Bound on the copies of tables of modules that may be unloaded.
+const COPIED_BYTES_MAX: usize = 16 << 20;
+/// Most modules known to stay; further ones are copied as if they could go.
+const LINKED_MAX: usize = 64;
+/// No module is loaded at the top of the address space.
+const UNUSED: u64 = u64::MAX;
+/// How often a thread looks for a free slot before it gives up.
+const ATTEMPTS: usize = 256;
+
+type Cfi = UnwinderNative<Bytes, MustNotAllocateDuringUnwind>;
+type Rules = CacheNative<MustNotAllocateDuringUnwind>;
+
+/// The unwinders of the process.
+pub(super) struct Unwinders {
+    slots: [Lock<Option<Slot>>; SLOTS],
+    /// Set once slots are filled.
+    ready: AtomicBool,
+    /// Sums over the modules found at the last load, to tell whether they changed.
+    fingerprint: AtomicU64,
+    modules_without_cfi: AtomicUsize,
+    /// Biases of the modules the program was linked with (invariant 1).
+    linked: [AtomicU64; LINKED_MAX],
+}
+
+struct Slot {
+    cfi: Cfi,
+    rules: Rules,
+}
+
+/// What an attempt to unwind came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwound {
+    /// To the end of the stack, or as deep as frames are kept.
+    Whole(usize),
+    /// Up to a frame whose caller could not be found.
+    Broken(usize),
+    /// Nothing: no slot was free, or none is loaded yet.
+    Unavailable,
+}
+
+impl Unwinders {
+    pub(super) const fn new() -> Self {
+        Self {
+            slots: [const { Lock::new(None) }; SLOTS],
+            ready: AtomicBool::new(false),
+            fingerprint: AtomicU64::new(0),
+            modules_without_cfi: AtomicUsize::new(0),
+            linked: [const { AtomicU64::new(UNUSED) }; LINKED_MAX],
+        }
+    }
+
+    /// Remembers the modules that are loaded now as ones that stay. Called
+    /// before `main`, while only the program's own modules are there.
+    pub(super) fn note_linked(&self) {
+        let mut places = self.linked.iter();
+        modules::for_each(|module| {
+            if let Some(place) = places.next() {
+                place.store(module.bias, Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn stays(&self, module: &LoadedModule<'_>) -> bool {
+        // The executable has no name and stays even if it was never noted.
+        module.name.is_empty()
+            || self.linked.iter().any(|bias| bias.load(Ordering::Relaxed) == module.bias)
+    }
+
+    pub(super) fn ready(&self) -> bool {
+        // Relaxed: the slots' locks publish their contents.
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Loaded modules whose unwind table is missing, unreadable or too large to
+    /// copy: frame pointers are tried there.
+    pub(super) fn modules_without_cfi(&self) -> usize {
+        self.modules_without_cfi.load(Ordering::Relaxed)
+    }
+
+    /// Reads the list of loaded modules, if it changed since the last time.
+    /// Allocates and takes the loader's lock: never called while sampling.
+    pub(super) fn load(&self) {
+        let fingerprint = fingerprint();
+        let first = !self.ready();
+        if !first && self.fingerprint.load(Ordering::Relaxed) == fingerprint {
+            return;
+        }
+        let mut cfi = Cfi::new();
+        let (mut copied, mut without) = (0, 0);
+        modules::for_each(|module| {
+            let tables = module.eh_frame_hdr.zip(module.eh_frame).and_then(|(index, table)| {
+                if self.stays(&module) {
+                    // SAFETY: `stays` says so, by invariant 1.
+                    let index = unsafe { Placed::in_place(index) };
+                    // SAFETY: as above.
+                    let table = unsafe { Placed::in_place(table) };
+                    return Some((index, table));
+                }
+                copied += index.bytes.len() + table.bytes.len();
+                (copied <= COPIED_BYTES_MAX).then(|| (Placed::copy(index), Placed::copy(table)))
+            });
+            match tables {
+                Some(tables) => cfi.add_module(describe(&module, tables)),
+                None => without += 1,
+            }
+        });
+        for slot in &self.slots {
+            let fresh = Slot { cfi: cfi.clone(), rules: Rules::new_in() };
+            // What was there is dropped, and so freed, after the lock is left.
+            let _old = slot.lock().replace(fresh);
+        }
+        self.modules_without_cfi.store(without, Ordering::Relaxed);
+        self.fingerprint.store(fingerprint, Ordering::Relaxed);
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// The return addresses from `from` outwards, leaf first, without the
+    /// function that took the registers.
+    pub(super) fn unwind(&self, from: Registers, hint: usize, frames: &mut [u64]) -> Unwound {
+        if !self.ready() {
+            return Unwound::Unavailable;
+        }
+        for attempt in 0..ATTEMPTS {
+            if let Some(mut slot) = self.slots[(hint + attempt) % SLOTS].try_lock() {
+                return slot
+                    .as_mut()
+                    .map_or(Unwound::Unavailable, |slot| slot.unwind(from, frames));
+            }
+            core::hint::spin_loop();
+        }
+        Unwound::Unavailable
+    }
+
+    pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {
+        self.slots.iter()
+    }
+}
+
+impl Slot {
+    fn unwind(&mut self, from: Registers, frames: &mut [u64]) -> Unwound {
+        let top = stack::top(from.sp);
+        let readable = from.sp..top.saturating_sub(7);
+        let mut read = |address: u64| {
+            if !address.is_multiple_of(8) || !readable.contains(&address) {
+                return Err(());
+            }
+            // SAFETY: between the stack pointer of a caller of this function and
+            // the top of its stack (invariant 1 of `sys::stack`).
+            Ok(unsafe { stack::load_word(address) })
+        };
+        let mut registers = native(from);
+        let mut at = FrameAddress::from_instruction_pointer(from.pc);
+        for (depth, frame) in frames.iter_mut().enumerate() {
+            let caller = self.cfi.unwind_frame(at, &mut registers, &mut self.rules, &mut read);
+            let caller = match caller {
+                Ok(Some(caller)) => caller,
+                Ok(None) => return Unwound::Whole(depth),
+                Err(_) => return Unwound::Broken(depth),
+            };
+            let Some(next) = FrameAddress::from_return_address(caller) else {
+                return Unwound::Whole(depth);
+            };
+            *frame = caller;
+            at = next;
+        }
+        Unwound::Whole(frames.len())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn native(from: Registers) -> UnwindRegsNative {
+    UnwindRegsNative::new(from.pc, from.sp, from.fp)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn native(from: Registers) -> UnwindRegsNative {
+    let mask = framehop::aarch64::PtrAuthMask(stack::ADDRESS_MASK);
+    UnwindRegsNative::new_with_ptr_auth_mask(mask, from.lr, from.sp, from.fp)
+}
+
+/// A table, read in place or copied.
+#[derive(Clone)]
+enum Bytes {
+    InPlace(&'static [u8]),
+    Copied(Arc<[u8]>),
+}
+
+/// A table with the addresses it is loaded at.
+struct Placed {
+    range: Range<u64>,
+    bytes: Bytes,
+}
+
+impl Placed {
+    fn new(table: Table<'_>, bytes: Bytes) -> Self {
+        Self { range: table.address..table.address + table.bytes.len() as u64, bytes }
+    }
+
+    fn copy(table: Table<'_>) -> Self {
+        Self::new(table, Bytes::Copied(table.bytes.into()))
+    }
+
+    /// # Safety
+    /// The table's module is never unloaded.
+    unsafe fn in_place(table: Table<'_>) -> Self {
+        let (start, len) = (table.bytes.as_ptr(), table.bytes.len());
+        // SAFETY: the caller's contract makes the bytes last for ever, and
+        // loaded tables are never written.
+        Self::new(table, Bytes::InPlace(unsafe { core::slice::from_raw_parts(start, len) }))
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::InPlace(bytes) => bytes,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// The module as framehop wants it: addresses of the file, that is without bias.
+fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Module<Bytes> {
+    let bias = module.bias;
+    let in_file = |range: &Range<u64>| range.start - bias..range.end - bias;
+    let sections = ExplicitModuleSectionInfo {
+        base_svma: 0,
+        text_svma: Some(in_file(&module.code)),
+        eh_frame_hdr_svma: Some(in_file(&index.range)),
+        eh_frame_hdr: Some(index.bytes),
+        eh_frame_svma: Some(in_file(&table.range)),
+        eh_frame: Some(table.bytes),
+        text: None,
+        stubs_svma: None,
+        stub_helper_svma: None,
+        got_svma: None,
+        unwind_info: None,
+        debug_frame: None,
+        text_segment_svma: None,
+        text_segment: None,
+    };
+    Module::new(String::new(), module.code.clone(), bias, sections)
+}
+
+/// A number that changes when modules come or go.
+fn fingerprint() -> u64 {
+    let mut sum = 1_u64;
+    modules::for_each(|module| {
+        let one = module.bias ^ module.code.end.rotate_left(32);
+        sum = sum.wrapping_mul(31).wrapping_add(one);
+        sum = module
+            .build_id
+            .iter()
+            .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    });
+    sum
+}

@@ -1,0 +1,208 @@
+//! What the heap counts exactly, as plain data.
+//!
+//! Words: a *class* is the set of blocks of one size; a *span* is a run of
+//! memory cut into blocks of one class; a *refill* is a thread's fetching of a
+//! list of blocks from its spans.
+
+/// One consistent snapshot of the allocator's counters.
+///
+/// Displays as a table of at most 100 columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "profile", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Stats {
+    /// One row per size class, ascending.
+    pub classes: Vec<ClassStats>,
+    /// Blocks too large for a class, which have a span each, by size, ascending.
+    pub large: Vec<ClassStats>,
+    /// Where the process's memory is.
+    pub memory: Memory,
+}
+
+/// What was counted for one size class, or for large blocks of a range of sizes.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "profile", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Size of a block; the largest of the row for large blocks, 0 for a sum.
+    pub block_bytes: u64,
+    /// Size of a span; as `block_bytes` for large blocks.
+    pub span_bytes: u64,
+    /// Blocks in a span; 1 for large blocks.
+    pub blocks_per_span: u64,
+    /// Allocations so far. Exact.
+    pub allocs: u64,
+    /// Frees so far. Exact.
+    pub frees: u64,
+    /// Blocks that are allocated now. Exact.
+    pub live_blocks: u64,
+    /// Bytes of these blocks, by the size of the block rather than by what was
+    /// asked for. Exact.
+    pub live_bytes: u64,
+    /// Times that a thread's list of blocks ran out and was filled again; every
+    /// allocation of a large block is one.
+    pub refills: u64,
+    /// Spans in use.
+    pub spans: u64,
+    /// Frees by another thread than the one that owns the span.
+    pub remote_frees: u64,
+    /// What the sampler saw of the sizes asked for; none without samples.
+    pub requested: Option<Requested>,
+}
+
+/// Sizes asked for, estimated from samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "profile", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Requested {
+    /// Samples this rests on.
+    pub samples: u64,
+    /// Mean bytes asked for per allocation.
+    pub mean_bytes: f64,
+    /// Share of the blocks' bytes that nobody asked for, `0.0..1.0`.
+    pub waste: f64,
+    /// Whether every allocation was sampled, so that nothing is estimated.
+    pub exact: bool,
+}
+
+/// Where memory is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "profile", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Memory {
+    /// Resident memory of the process, as the system reports it.
+    pub resident: u64,
+    /// In blocks that the program holds, by the size of the block.
+    pub live: u64,
+    /// In free blocks on threads' lists.
+    pub cached: u64,
+    /// In other blocks of spans that were used and are free.
+    pub spare: u64,
+    /// In free pages that still are resident.
+    pub free_pages: u64,
+    /// In the allocator's own tables.
+    pub metadata: u64,
+    /// In the profiler's own tables.
+    pub profiler: u64,
+}
+
+impl Stats {
+    /// The sum over all classes and large blocks. `block_bytes`, `span_bytes` and
+    /// `blocks_per_span` are 0, since they differ, and nothing is estimated.
+    pub fn total(&self) -> ClassStats {
+        let mut total = ClassStats::default();
+        for row in self.classes.iter().chain(&self.large) {
+            total.allocs += row.allocs;
+            total.frees += row.frees;
+            total.live_blocks += row.live_blocks;
+            total.live_bytes += row.live_bytes;
+            total.refills += row.refills;
+            total.spans += row.spans;
+            total.remote_frees += row.remote_frees;
+        }
+        total
+    }
+
+    /// Adds what the profiler sampled of each block size, which come ascending.
+    #[cfg(feature = "profile")]
+    pub(crate) fn set_requested(&mut self, sizes: &[crate::profile::BlockSize]) {
+        let mut rest = sizes;
+        for row in self.classes.iter_mut().chain(&mut self.large) {
+            let fits = rest.partition_point(|size| size.block_bytes <= row.block_bytes);
+            let (inside, larger) = rest.split_at(fits);
+            row.requested = Requested::of(inside);
+            rest = larger;
+        }
+    }
+}
+
+impl ClassStats {
+    /// Share of allocations served without a refill, `0.0..=1.0`; none before
+    /// the first allocation.
+    pub fn hit_rate(&self) -> Option<f64> {
+        let hits = self.allocs.saturating_sub(self.refills);
+        (self.allocs != 0).then(|| hits as f64 / self.allocs as f64)
+    }
+}
+
+#[cfg(feature = "profile")]
+impl Requested {
+    fn of(sizes: &[crate::profile::BlockSize]) -> Option<Self> {
+        let (mut samples, mut objects, mut bytes, mut block_bytes) = (0, 0, 0, 0);
+        for size in sizes {
+            samples += size.allocated.samples;
+            objects += size.allocated.objects;
+            bytes += size.allocated.bytes;
+            block_bytes += size.allocated.block_bytes;
+        }
+        (objects != 0 && block_bytes != 0).then(|| Self {
+            samples,
+            mean_bytes: bytes as f64 / objects as f64,
+            waste: 1.0 - bytes as f64 / block_bytes as f64,
+            exact: samples == objects,
+        })
+    }
+}
+
+impl Memory {
+    /// Resident bytes that are not the allocator's: the program's text and data,
+    /// stacks, mappings of its own.
+    pub fn elsewhere(&self) -> u64 {
+        let ours =
+            [self.live, self.cached, self.spare, self.free_pages, self.metadata, self.profiler];
+        self.resident.saturating_sub(ours.iter().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_are_the_sum_of_the_rows() {
+        let row = |allocs, frees| ClassStats {
+            allocs,
+            frees,
+            live_blocks: allocs - frees,
+            ..ClassStats::default()
+        };
+        let stats = Stats {
+            classes: vec![row(5, 1), row(7, 7)],
+            large: vec![row(2, 1)],
+            ..Stats::default()
+        };
+        let total = stats.total();
+        assert_eq!((total.allocs, total.frees, total.live_blocks), (14, 9, 5));
+    }
+
+    #[test]
+    fn hits_are_what_needed_no_refill() {
+        let row = ClassStats { allocs: 200, refills: 10, ..ClassStats::default() };
+        assert_eq!(row.hit_rate(), Some(0.95));
+        assert_eq!(ClassStats::default().hit_rate(), None);
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn samples_of_a_size_meet_its_class() {
+        use crate::profile::{Amount, BlockSize};
+        let size = |block_bytes, objects, bytes| {
+            let mut allocated = Amount::default();
+            (allocated.samples, allocated.objects) = (objects, objects);
+            (allocated.bytes, allocated.block_bytes) = (bytes, block_bytes * objects);
+            BlockSize { block_bytes, allocated, in_use: Amount::default() }
+        };
+        let class = |block_bytes| ClassStats { block_bytes, ..ClassStats::default() };
+        let mut stats = Stats {
+            classes: vec![class(16), class(32)],
+            large: vec![class(65_536), class(131_072)],
+            ..Stats::default()
+        };
+        stats.set_requested(&[size(32, 10, 240), size(40_960, 1, 40_000), size(65_536, 1, 60_000)]);
+        assert_eq!(stats.classes[0].requested, None);
+        let requested = stats.classes[1].requested.unwrap();
+        assert_eq!((requested.mean_bytes, requested.waste, requested.exact), (24.0, 0.25, true));
+        assert_eq!(stats.large[0].requested.unwrap().mean_bytes, 50_000.0);
+        assert_eq!(stats.large[1].requested, None);
+    }
+}

@@ -1,0 +1,199 @@
+//! [`Stats`] as text in at most 100 columns.
+
+use std::fmt;
+
+use super::stats::{ClassStats, Memory, Stats};
+use super::units::{Bytes, count, percent};
+
+/// Headings with the width of their columns; two blanks separate columns.
+const COLUMNS: [(&str, usize); 11] = [
+    ("block", 9),
+    ("allocs", 11),
+    ("frees", 11),
+    ("live", 8),
+    ("live bytes", 10),
+    ("refills", 8),
+    ("hits", 6),
+    ("spans", 6),
+    ("remote", 7),
+    ("asked", 6),
+    ("waste", 6),
+];
+/// One blank between two columns.
+const WIDTH: usize = {
+    let (mut width, mut at) = (COLUMNS.len() - 1, 0);
+    while at < COLUMNS.len() {
+        width += COLUMNS[at].1;
+        at += 1;
+    }
+    width
+};
+const _: () = assert!(WIDTH <= 100);
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        line(f, COLUMNS.map(|(heading, _)| heading.to_owned()))?;
+        for class in self.classes.iter().filter(|class| class.allocs != 0) {
+            row(f, Bytes(class.block_bytes).to_string(), class)?;
+        }
+        for large in self.large.iter().filter(|large| large.allocs != 0) {
+            row(f, format!("≤{}", Bytes(large.block_bytes)), large)?;
+        }
+        writeln!(f, "{}", "-".repeat(WIDTH))?;
+        row(f, "total".to_owned(), &self.total())?;
+        sampled(f, self)?;
+        percentiles(f, self)?;
+        memory(f, &self.memory)
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, cells: [String; COLUMNS.len()]) -> fmt::Result {
+    for (at, (cell, (_, width))) in cells.iter().zip(COLUMNS).enumerate() {
+        let gap = if at == 0 { "" } else { " " };
+        write!(f, "{gap}{cell:>width$}")?;
+    }
+    writeln!(f)
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: String, class: &ClassStats) -> fmt::Result {
+    let requested = class.requested;
+    let estimate = |text: String, exact| if exact { text } else { format!("~{text}") };
+    line(
+        f,
+        [
+            name,
+            count(class.allocs, COLUMNS[1].1),
+            count(class.frees, COLUMNS[2].1),
+            count(class.live_blocks, COLUMNS[3].1),
+            Bytes(class.live_bytes).to_string(),
+            count(class.refills, COLUMNS[5].1),
+            percent(class.hit_rate()),
+            count(class.spans, COLUMNS[7].1),
+            count(class.remote_frees, COLUMNS[8].1),
+            requested.map_or_else(
+                || "-".into(),
+                |r| estimate(count(r.mean_bytes.round() as u64, 5), r.exact),
+            ),
+            requested.map_or_else(
+                || "-".into(),
+                |r| estimate(format!("{:.0}%", r.waste * 100.0), r.exact),
+            ),
+        ],
+    )
+}
+
+fn sampled(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
+    let rows = || stats.classes.iter().chain(&stats.large).filter_map(|class| class.requested);
+    if rows().next().is_none() {
+        return writeln!(f, "asked, waste: not sampled; everything else is exact");
+    }
+    let mark = if rows().all(|requested| requested.exact) {
+        "exact (every allocation was sampled)"
+    } else {
+        "estimated from samples (~)"
+    };
+    writeln!(f, "asked (mean bytes requested), waste: {mark}; everything else is exact")
+}
+
+#[cfg(feature = "profile")]
+fn percentiles(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
+    /// Sizes above this count as this.
+    const LARGEST_BYTES: u64 = 1 << 47;
+    let Ok(mut sizes) = hdrhistogram::Histogram::<u64>::new_with_max(LARGEST_BYTES, 3) else {
+        return Ok(());
+    };
+    for class in stats.classes.iter().chain(&stats.large).filter(|class| class.allocs != 0) {
+        sizes.saturating_record_n(class.block_bytes, class.allocs);
+    }
+    if sizes.is_empty() {
+        return Ok(());
+    }
+    let at = |quantile| Bytes(sizes.value_at_quantile(quantile));
+    write!(f, "block size by allocations: p50 {}, p90 {}", at(0.5), at(0.9))?;
+    writeln!(f, ", p99 {}, max {}", at(0.99), Bytes(sizes.max()))
+}
+
+#[cfg(not(feature = "profile"))]
+fn percentiles(_f: &mut fmt::Formatter<'_>, _stats: &Stats) -> fmt::Result {
+    Ok(())
+}
+
+fn memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
+    writeln!(f, "resident {}:", Bytes(memory.resident))?;
+    let parts = [
+        ("live blocks", memory.live),
+        ("on threads' lists", memory.cached),
+        ("free in spans", memory.spare),
+        ("free pages", memory.free_pages),
+        ("metadata", memory.metadata),
+        ("profiler", memory.profiler),
+        ("elsewhere", memory.elsewhere()),
+    ];
+    for (name, bytes) in parts {
+        let share = (memory.resident != 0).then(|| bytes as f64 / memory.resident as f64);
+        writeln!(f, "  {name:<18} {:>10} {:>7}", Bytes(bytes).to_string(), percent(share))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Requested;
+
+    fn stats(scale: u64) -> Stats {
+        let class = |block_bytes, allocs: u64| ClassStats {
+            block_bytes,
+            span_bytes: 65_536,
+            blocks_per_span: 65_536 / block_bytes.max(1),
+            allocs,
+            frees: allocs / 2,
+            live_blocks: allocs - allocs / 2,
+            live_bytes: (allocs - allocs / 2).saturating_mul(block_bytes),
+            refills: allocs / 9,
+            spans: allocs / 1000,
+            remote_frees: allocs / 3,
+            requested: Some(Requested { samples: 9, mean_bytes: 20.4, waste: 0.36, exact: false }),
+        };
+        let memory = Memory { resident: 1 << 30, live: 1 << 29, ..Memory::default() };
+        Stats {
+            classes: vec![class(32, 1000 * scale), class(48, 0), class(32_768, 7 * scale)],
+            large: vec![class(1 << 20, 3)],
+            memory,
+        }
+    }
+
+    #[test]
+    fn every_line_fits_100_columns() {
+        for scale in [1, 1_000_000, 10_000_000_000_000] {
+            let text = stats(scale).to_string();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+            }
+        }
+    }
+
+    #[test]
+    fn unused_classes_are_left_out_and_estimates_marked() {
+        let text = stats(1).to_string();
+        assert!(!text.contains("48 B"), "{text}");
+        let row = text.lines().find(|line| line.trim_start().starts_with("32 B")).unwrap();
+        let cells: Vec<_> = row.split_whitespace().collect();
+        assert_eq!(cells[2..5], ["1000", "500", "500"], "{row}");
+        assert_eq!(cells[cells.len() - 2..], ["~20", "~36%"]);
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn percentiles_are_by_count_of_allocations() {
+        let text = stats(1).to_string();
+        assert!(text.contains("p50 32 B, p90 32 B, p99 32 B, max 1.00 MiB"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_ours_is_elsewhere() {
+        let text = stats(1).to_string();
+        let line = text.lines().find(|line| line.contains("elsewhere")).unwrap();
+        assert!(line.contains("512 MiB") && line.contains("50.0%"), "{line}");
+    }
+}

@@ -1,0 +1,112 @@
+//! The largest sites as text.
+
+use std::fmt;
+
+use super::calls::{Call, Weight, calls};
+use super::units::{count, percent};
+use crate::profile::{self, Profile};
+
+/// The largest sites of a profile; displays as text.
+///
+/// Each row gives its value with the relative standard error, about `1/√samples`,
+/// its share of the total, the number of samples it rests on, and its stack from
+/// the allocating function outwards.
+#[derive(Clone, Debug)]
+pub struct Top {
+    weight: Weight,
+    total: u64,
+    calls: Vec<Call>,
+    sites: usize,
+}
+
+impl Profile {
+    /// The `n` sites with the largest value, to be displayed.
+    ///
+    /// Resolves names on the first report of a profile: that reads the files of
+    /// the modules.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use spanalloc::report::Weight;
+    ///
+    /// println!("{}", spanalloc::profile::capture().top(10, Weight::InUseBytes));
+    /// ```
+    pub fn top(&self, n: usize, weight: Weight) -> Top {
+        profile::quietly(|| {
+            let mut calls = calls(self, weight);
+            let total = calls.iter().map(|call| call.value(weight)).sum();
+            let sites = calls.len();
+            calls.truncate(n);
+            Top { weight, total, calls, sites }
+        })
+    }
+}
+
+/// Frames shown of a stack; the rest is counted.
+const FRAMES_SHOWN: usize = 8;
+
+impl fmt::Display for Top {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.calls.len();
+        let total = self.weight.figure(self.total);
+        let title = self.weight.title();
+        writeln!(f, "{title}: {total} in {} sites, the largest {shown}:", self.sites)?;
+        for call in self.calls.iter().filter(|call| call.value(self.weight) != 0) {
+            self.row(f, call)?;
+        }
+        Ok(())
+    }
+}
+
+impl Top {
+    fn row(&self, f: &mut fmt::Formatter<'_>, call: &Call) -> fmt::Result {
+        let (value, amount) = (call.value(self.weight), call.amount(self.weight));
+        let share = (self.total != 0).then(|| value as f64 / self.total as f64);
+        let error = amount.relative_error() * 100.0;
+        let (value, share) = (self.weight.figure(value), percent(share));
+        writeln!(f, "{value:>12} ±{error:.0}% {share:>7}  {} samples", count(amount.samples, 9))?;
+        for frame in call.frames.iter().take(FRAMES_SHOWN) {
+            write!(f, "{:15}{}", "", frame.function)?;
+            if let (Some(file), Some(line)) = (&frame.file, frame.line) {
+                write!(f, " ({file}:{line})")?;
+            }
+            writeln!(f)?;
+        }
+        match call.frames.len().saturating_sub(FRAMES_SHOWN) {
+            0 => Ok(()),
+            more => writeln!(f, "{:15}… {more} more", ""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_carry_value_error_share_samples_and_stack() {
+        let profile = Profile::of_sites(&[(&[0x11, 2], 150, 0), (&[0x21, 2], 450, 6)]);
+        let text = profile.top(1, Weight::AllocatedBytes).to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "Bytes allocated: 5.86 KiB in 2 sites, the largest 1:");
+        let row: Vec<_> = lines[1].split_whitespace().collect();
+        assert_eq!(row, ["4.39", "KiB", "±6%", "75.0%", "300", "samples"]);
+        assert_eq!(lines[2].trim(), "0x20");
+        assert_eq!(lines[3].trim(), "0x1");
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn deep_stacks_are_cut_and_say_so() {
+        let frames: Vec<u64> = (1..=20).collect();
+        let text = Profile::of_sites(&[(&frames, 3, 3)]).top(5, Weight::InUseObjects).to_string();
+        assert!(text.contains("… 12 more"), "{text}");
+    }
+
+    #[test]
+    fn sites_without_a_value_are_left_out() {
+        let text = Profile::of_sites(&[(&[2], 3, 0)]).top(5, Weight::InUseBytes).to_string();
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}

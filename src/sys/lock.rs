@@ -1,0 +1,152 @@
+//! A mutex over one futex word that allocates nothing, is `const` to make, and
+//! can be held across `fork`.
+//!
+//! The word is the classic one (Drepper, *Futexes Are Tricky*, mutex 3): 0 free,
+//! 1 held, 2 held and somebody may sleep. `std::sync::Mutex` would do on Linux
+//! but for two things: it poisons, and it cannot be taken in `pthread_atfork`'s
+//! *prepare* handler and released in *parent* and *child*.
+//!
+//! # Invariants
+//!
+//! 1. The value is reached only by who holds the lock: through a [`Guard`], or
+//!    between `acquire` and `release`.
+//! 2. Whoever sets the word from 2 to 0 wakes one sleeper.
+
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering::*};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const CONTENDED: u32 = 2;
+const SPINS: u32 = 60;
+
+/// A mutual-exclusion lock around a `T`.
+#[derive(Debug)]
+pub(crate) struct Lock<T> {
+    word: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: by invariant 1 one thread at a time reaches the value.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    /// Waits for the lock.
+    #[inline]
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        self.acquire();
+        Guard { lock: self }
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    #[allow(dead_code, reason = "the bare allocator always waits")]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let taken = self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok();
+        taken.then_some(Guard { lock: self })
+    }
+
+    /// Takes the lock without a guard: for fork handlers, where it is taken in
+    /// one function and released in another.
+    #[inline]
+    pub(crate) fn acquire(&self) {
+        if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+            self.acquire_contended();
+        }
+    }
+
+    /// Releases a lock that [`acquire`](Self::acquire) took.
+    #[inline]
+    pub(crate) fn release(&self) {
+        if self.word.swap(FREE, Release) == CONTENDED {
+            // By invariant 2.
+            futex(&self.word, libc::FUTEX_WAKE, 1);
+        }
+    }
+
+    #[cold]
+    fn acquire_contended(&self) {
+        for _ in 0..SPINS {
+            if self.word.load(Relaxed) == FREE
+                && self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
+            {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        while self.word.swap(CONTENDED, Acquire) != FREE {
+            futex(&self.word, libc::FUTEX_WAIT, CONTENDED);
+        }
+    }
+}
+
+fn futex(word: &AtomicU32, operation: i32, value: u32) {
+    // SAFETY: the word is live for the call; a spurious return is allowed for by
+    // every caller's loop. `errno` is the caller's business and is kept.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            operation | libc::FUTEX_PRIVATE_FLAG,
+            value,
+            core::ptr::null::<libc::timespec>(),
+        );
+        *libc::__errno_location() = errno;
+    }
+}
+
+/// The right to the value; gives the lock back when dropped.
+#[derive(Debug)]
+pub(crate) struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: by invariant 1; a guard exists only while the lock is held.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: by invariant 1, and `self` is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lock;
+
+    #[test]
+    fn increments_under_contention_are_not_lost() {
+        let lock = Lock::new(0u64);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..50_000).for_each(|_| *lock.lock() += 1));
+            }
+        });
+        assert_eq!(*lock.lock(), 400_000);
+        assert!(lock.try_lock().is_some());
+        let _held = lock.lock();
+        assert!(lock.try_lock().is_none());
+    }
+}

@@ -1,0 +1,180 @@
+//! The modules (executable and shared objects) that are loaded in this process,
+//! as the loader tells.
+//!
+//! Takes the loader's lock, so it is never called while sampling.
+//!
+//! Invariants
+//! 1. While the callback of [`for_each`] runs the loader unloads nothing, so
+//!    the slices it is given are readable.
+
+use core::ffi::{CStr, c_int, c_void};
+use core::ops::Range;
+use core::ptr::with_exposed_provenance;
+use core::slice;
+
+/// A module, borrowed from the loader.
+pub(crate) struct LoadedModule<'a> {
+    /// Path as the loader knows it; empty for the executable.
+    pub(crate) name: &'a CStr,
+    /// What is added to an address of the file to get one of the process.
+    pub(crate) bias: u64,
+    /// Executable addresses.
+    pub(crate) code: Range<u64>,
+    /// Where `code.start` lies in the file.
+    pub(crate) code_offset: u64,
+    /// The index of the unwind table, with its address.
+    pub(crate) eh_frame_hdr: Option<Table<'a>>,
+    /// The unwind table, up to the end of the segment that holds it.
+    pub(crate) eh_frame: Option<Table<'a>>,
+    pub(crate) build_id: &'a [u8],
+}
+
+/// A table of a module and the address it is loaded at.
+#[derive(Clone, Copy)]
+pub(crate) struct Table<'a> {
+    pub(crate) address: u64,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// Calls `visit` with each loaded module that has code.
+pub(crate) fn for_each<F: FnMut(LoadedModule<'_>)>(mut visit: F) {
+    // SAFETY: `one::<F>` expects the pointer to `visit` that it is given here,
+    // and the call returns before `visit` ends.
+    unsafe { libc::dl_iterate_phdr(Some(one::<F>), (&raw mut visit).cast()) };
+}
+
+/// # Safety
+/// Called by `dl_iterate_phdr`, with `data` from [`for_each`] of the same `F`.
+unsafe extern "C" fn one<F: FnMut(LoadedModule<'_>)>(
+    info: *mut libc::dl_phdr_info,
+    _bytes: usize,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: the loader passes a valid record.
+    let info = unsafe { &*info };
+    // SAFETY: `data` is the `visit` of `for_each`, which nobody else uses now.
+    let visit = unsafe { &mut *data.cast::<F>() };
+    if !info.dlpi_phdr.is_null() {
+        // SAFETY: the loader's record names its own table of headers.
+        let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        // SAFETY: by invariant 1, and both come from the loader's record.
+        if let Some(module) = unsafe { describe(info, headers) } {
+            visit(module);
+        }
+    }
+    0
+}
+
+/// # Safety
+/// `info` and `headers` describe a module that stays loaded for `'a`.
+unsafe fn describe<'a>(
+    info: &libc::dl_phdr_info,
+    headers: &'a [libc::Elf64_Phdr],
+) -> Option<LoadedModule<'a>> {
+    let bias = info.dlpi_addr;
+    let loads = || headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+    let start = |header: &libc::Elf64_Phdr| bias.wrapping_add(header.p_vaddr);
+    let executable = || loads().filter(|header| header.p_flags & libc::PF_X != 0);
+    let first = executable().min_by_key(|header| header.p_vaddr)?;
+    let code_end = executable().map(|header| start(header) + header.p_memsz).max()?;
+    let eh_frame_hdr = headers
+        .iter()
+        .find(|header| header.p_type == libc::PT_GNU_EH_FRAME)
+        // SAFETY: the header names a loaded range of the module.
+        .map(|header| unsafe { table(start(header), header.p_memsz) });
+    let eh_frame = eh_frame_hdr.and_then(eh_frame_address).and_then(|address| {
+        let segment = loads().find(|h| (start(h)..start(h) + h.p_memsz).contains(&address))?;
+        // SAFETY: the range ends with the loaded segment that holds its start.
+        Some(unsafe { table(address, start(segment) + segment.p_memsz - address) })
+    });
+    let build_id = headers
+        .iter()
+        .filter(|header| header.p_type == libc::PT_NOTE)
+        // SAFETY: the header names a loaded range of the module.
+        .find_map(|header| build_id(unsafe { table(start(header), header.p_memsz) }.bytes));
+    let name = if info.dlpi_name.is_null() {
+        c""
+    } else {
+        // SAFETY: the loader's names are terminated and live as long as the module.
+        unsafe { CStr::from_ptr(info.dlpi_name) }
+    };
+    Some(LoadedModule {
+        name,
+        bias,
+        code: start(first)..code_end,
+        code_offset: first.p_offset,
+        eh_frame_hdr,
+        eh_frame,
+        build_id: build_id.unwrap_or_default(),
+    })
+}
+
+/// # Safety
+/// The range is loaded and stays so for `'a`.
+unsafe fn table<'a>(address: u64, bytes: u64) -> Table<'a> {
+    let start = with_exposed_provenance(address as usize);
+    // SAFETY: the caller's contract.
+    Table { address, bytes: unsafe { slice::from_raw_parts(start, bytes as usize) } }
+}
+
+/// Where the table that the index belongs to begins. Every linker in use writes
+/// the pointer relative to itself in four bytes; another form yields `None`.
+fn eh_frame_address(index: Table<'_>) -> Option<u64> {
+    const PC_RELATIVE_I32: u8 = 0x1b;
+    let &[1, PC_RELATIVE_I32, _, _, a, b, c, d, ..] = index.bytes else { return None };
+    let distance = i32::from_le_bytes([a, b, c, d]);
+    (index.address + 4).checked_add_signed(distance.into())
+}
+
+/// The build-id among ELF notes: header of name size, value size and type, then
+/// name and value, each padded to four bytes.
+fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
+    const BUILD_ID: u32 = 3;
+    loop {
+        let (header, rest) = notes.split_at_checked(12)?;
+        let word = |at: usize| header[at..at + 4].try_into().map(u32::from_le_bytes).ok();
+        let (name_bytes, value_bytes) = (word(0)? as usize, word(4)? as usize);
+        let (name, rest) = rest.split_at_checked(name_bytes.next_multiple_of(4))?;
+        if word(8)? == BUILD_ID && name == b"GNU\0" {
+            return rest.get(..value_bytes);
+        }
+        notes = rest.get(value_bytes.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_this_executable_with_its_unwind_table() {
+        let here = (finds_this_executable_with_its_unwind_table as *const ()).addr() as u64;
+        let mut found = 0;
+        for_each(|module| {
+            if module.code.contains(&here) {
+                found += 1;
+                assert!(module.name.is_empty());
+                assert!(module.eh_frame_hdr.is_some());
+                assert!(module.eh_frame.is_some_and(|table| table.bytes.len() > 1000));
+            }
+        });
+        assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn reads_a_build_id_behind_another_note() {
+        let mut notes = Vec::new();
+        for (kind, name, value) in
+            [(5_u32, b"GNU\0", &b"other"[..]), (3, b"GNU\0", &b"\x01\x02\x03"[..])]
+        {
+            notes.extend(4_u32.to_le_bytes());
+            notes.extend((value.len() as u32).to_le_bytes());
+            notes.extend(kind.to_le_bytes());
+            notes.extend(name);
+            notes.extend(value);
+            notes.resize(notes.len().next_multiple_of(4), 0);
+        }
+        assert_eq!(build_id(&notes), Some(&b"\x01\x02\x03"[..]));
+        assert_eq!(build_id(&notes[..20]), None);
+    }
+}

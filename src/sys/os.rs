@@ -1,0 +1,178 @@
+//! Pages from the kernel.
+//!
+//! [`Os`] is what a heap needs of an operating system, so that the same heap runs
+//! on the kernel and, in tests, on one with a budget that can be told to fail.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Where a heap's pages come from. All sizes are multiples of the page size.
+///
+/// # Safety
+///
+/// A mapping returned is zeroed, readable, writable and nobody else's until it is
+/// unmapped; `purge` leaves the range mapped and zeroed.
+pub(crate) unsafe trait Os: Sync {
+    /// Maps `bytes` anywhere. `None` when the kernel refuses.
+    fn map(&self, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Maps `bytes` exactly at the address of `at`, if nothing lies there.
+    fn map_at(&self, at: *mut u8, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Unmaps a range of a mapping made here.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the range any more.
+    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize);
+
+    /// Gives the pages of a range back; they read as zeroes afterwards. `false`
+    /// when the kernel refuses and the contents are as before.
+    ///
+    /// # Safety
+    ///
+    /// Nobody relies on the contents.
+    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Resizes a mapping, moving it if need be.
+    ///
+    /// # Safety
+    ///
+    /// `start` and `old_bytes` are a whole mapping made here; after success only
+    /// the returned pointer is used.
+    unsafe fn remap(
+        &self,
+        start: NonNull<u8>,
+        old_bytes: usize,
+        new_bytes: usize,
+    ) -> Option<NonNull<u8>>;
+
+    /// Asks for huge pages in a range. A hint.
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize);
+
+    /// A number to seed a thread's sampler with, so that no two runs sample alike.
+    fn entropy(&self) -> u64;
+}
+
+/// Linux itself.
+#[derive(Debug)]
+pub(crate) struct Linux;
+
+// SAFETY: `mmap` of anonymous memory and `MADV_DONTNEED` on it promise just that.
+unsafe impl Os for Linux {
+    fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
+        map(bytes)
+    }
+
+    fn map_at(&self, at: *mut u8, bytes: usize) -> Option<NonNull<u8>> {
+        let got = mmap(at, bytes, libc::MAP_FIXED_NOREPLACE)?;
+        if got.as_ptr().addr() == at.addr() {
+            return Some(got);
+        }
+        // A kernel older than 4.17 takes the flag for a hint.
+        // SAFETY: just mapped, and handed to nobody.
+        unsafe { unmap(got, bytes) };
+        None
+    }
+
+    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller's contract.
+        unsafe { unmap(start, bytes) }
+    }
+
+    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: the caller gives up the contents of a range mapped here.
+        keep_errno(|| unsafe {
+            libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0
+        })
+    }
+
+    unsafe fn remap(
+        &self,
+        start: NonNull<u8>,
+        old_bytes: usize,
+        new_bytes: usize,
+    ) -> Option<NonNull<u8>> {
+        // SAFETY: the caller names a whole mapping that it will not use again.
+        let got = keep_errno(|| unsafe {
+            libc::mremap(start.as_ptr().cast(), old_bytes, new_bytes, libc::MREMAP_MAYMOVE)
+        });
+        (got != libc::MAP_FAILED).then(|| NonNull::new(got.cast())).flatten()
+    }
+
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: advice changes no contents; a wrong range is an error, ignored.
+        keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) });
+    }
+
+    fn entropy(&self) -> u64 {
+        clock_bits()
+    }
+}
+
+/// A coarse hash of the time: enough to tell runs and threads apart.
+fn clock_bits() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a live out-parameter.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    let nanoseconds =
+        (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64);
+    nanoseconds.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Maps `bytes` of zeroed private memory anywhere. `None` when the kernel refuses.
+pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
+    mmap(core::ptr::null_mut(), bytes, 0)
+}
+
+/// Unmaps what [`map`] returned, or a part of it.
+///
+/// # Safety
+///
+/// Nobody uses the range any more.
+pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's contract.
+    keep_errno(|| unsafe { libc::munmap(start.as_ptr().cast(), bytes) });
+}
+
+fn mmap(at: *mut u8, bytes: usize, flags: i32) -> Option<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags;
+    // SAFETY: without `MAP_FIXED` no existing mapping is touched.
+    let got = keep_errno(|| unsafe {
+        libc::mmap(at.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+    });
+    (got != libc::MAP_FAILED).then(|| NonNull::new(got.cast())).flatten()
+}
+
+/// The allocator must not be seen in `errno`: callers read it after a `drop`.
+pub(super) fn keep_errno<R>(call: impl FnOnce() -> R) -> R {
+    // SAFETY: the location is this thread's own, live for its lifetime.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let before = unsafe { *errno };
+    let result = call();
+    // SAFETY: as above.
+    unsafe { *errno = before };
+    result
+}
+
+/// The page size, read once from the kernel: 4 to 64 KiB.
+pub(crate) fn page_bytes() -> usize {
+    static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
+    match PAGE_BYTES.load(Relaxed) {
+        0 => {
+            // SAFETY: `sysconf` has no preconditions.
+            let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as usize;
+            PAGE_BYTES.store(bytes, Relaxed);
+            bytes
+        }
+        bytes => bytes,
+    }
+}
+
+/// Resident bytes of the process, from `/proc/self/statm`; 0 where there is none.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|field| field.parse::<u64>().ok());
+    pages.unwrap_or(0) * page_bytes() as u64
+}

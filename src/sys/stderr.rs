@@ -1,0 +1,84 @@
+//! One line on standard error, composed in a fixed buffer and written by one
+//! system call: usable inside the allocator, before `main` and after it.
+//!
+//! What does not fit is cut, and the line then ends in `…`.
+
+/// Longest line, in bytes, without its newline.
+const LINE_BYTES_MAX: usize = 480;
+const ELLIPSIS: &str = "…";
+
+/// A line under composition.
+pub(crate) struct Line {
+    /// The last bytes are reserved for [`ELLIPSIS`] and the newline.
+    bytes: [u8; LINE_BYTES_MAX + ELLIPSIS.len() + 1],
+    length: usize,
+    cut: bool,
+}
+
+impl Line {
+    /// A line that begins with the name of the library.
+    pub(crate) const fn new() -> Self {
+        let line = Self { bytes: [0; LINE_BYTES_MAX + ELLIPSIS.len() + 1], length: 0, cut: false };
+        line.text("spanalloc: ")
+    }
+
+    /// Appends `text`.
+    pub(crate) const fn text(self, text: &str) -> Self {
+        self.raw(text.as_bytes())
+    }
+
+    /// Appends bytes that need not be UTF-8; control bytes become `?`.
+    pub(crate) const fn raw(mut self, bytes: &[u8]) -> Self {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.length == LINE_BYTES_MAX {
+                self.cut = true;
+                break;
+            }
+            self.bytes[self.length] = if bytes[at] < b' ' { b'?' } else { bytes[at] };
+            self.length += 1;
+            at += 1;
+        }
+        self
+    }
+
+    /// The line as it would be written, newline included.
+    fn finish(&mut self) -> &[u8] {
+        let mut end = self.length;
+        if self.cut {
+            for &byte in ELLIPSIS.as_bytes() {
+                self.bytes[end] = byte;
+                end += 1;
+            }
+        }
+        self.bytes[end] = b'\n';
+        &self.bytes[..=end]
+    }
+
+    /// Writes the line. A standard error that is closed or full is not an error.
+    pub(crate) fn write(mut self) {
+        let bytes = self.finish();
+        // SAFETY: the pointer and length are those of a live slice.
+        unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn composes_and_replaces_control_bytes() {
+        let mut line = Line::new().text("key ").raw(b"a\nb\xff");
+        assert_eq!(line.finish(), b"spanalloc: key a?b\xff\n");
+    }
+
+    #[test]
+    fn cuts_what_does_not_fit() {
+        let long = [b'x'; 1000];
+        let mut line = Line::new().raw(&long).text("more");
+        let bytes = line.finish();
+        assert_eq!(bytes.len(), LINE_BYTES_MAX + ELLIPSIS.len() + 1);
+        assert!(bytes.ends_with("x…\n".as_bytes()));
+    }
+}

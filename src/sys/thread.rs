@@ -1,0 +1,87 @@
+//! Thread exit, fork and background threads, through pthreads.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A function to run when a thread ends, keyed by a non-null value of that thread.
+///
+/// `0` is not yet made; a key is stored plus one.
+#[derive(Debug)]
+pub(crate) struct ExitKey(AtomicU32);
+
+impl ExitKey {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Makes the key. `false` when the process has no key left: threads then keep
+    /// their heap when they end. Call once, before [`arm`](Self::arm).
+    pub(crate) fn create(&self, at_exit: unsafe extern "C" fn(*mut c_void)) -> bool {
+        let mut key: libc::pthread_key_t = 0;
+        // SAFETY: `key` is a live out-parameter.
+        let made = unsafe { libc::pthread_key_create(&mut key, Some(at_exit)) } == 0;
+        if made {
+            self.0.store(key + 1, Relaxed);
+        }
+        made
+    }
+
+    /// Has the function called with `value` when this thread ends.
+    pub(crate) fn arm(&self, value: *mut c_void) {
+        let key = self.0.load(Relaxed);
+        if key != 0 {
+            // SAFETY: a key of 1 or more was made by `create`.
+            unsafe { libc::pthread_setspecific(key - 1, value) };
+        }
+    }
+}
+
+/// Registers handlers around `fork`: before it, then in the parent, in the child.
+pub(crate) fn at_fork(
+    before: unsafe extern "C" fn(),
+    parent: unsafe extern "C" fn(),
+    child: unsafe extern "C" fn(),
+) {
+    // SAFETY: the handlers are functions that live as long as the program.
+    unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
+}
+
+/// Starts a detached thread with a small stack and all signals blocked, so that
+/// no handler of the program ever runs on it. `false` when the system refuses.
+pub(crate) fn spawn(run: extern "C" fn(*mut c_void) -> *mut c_void, argument: *mut c_void) -> bool {
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: out-parameters are live and initialized by the calls in this order;
+    // the mask is put back before returning.
+    unsafe {
+        if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
+            return false;
+        }
+        libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
+        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        let made =
+            libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, argument) == 0;
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        made
+    }
+}
+
+/// Room for large static TLS, which glibc takes from the stack.
+const STACK_BYTES: usize = 128 * 1024;
+
+/// Sleeps for `milliseconds`, or less when interrupted.
+pub(crate) fn sleep_ms(milliseconds: u32) {
+    let time = libc::timespec {
+        tv_sec: (milliseconds / 1000) as libc::time_t,
+        tv_nsec: (milliseconds % 1000) as libc::c_long * 1_000_000,
+    };
+    // SAFETY: `time` is live; the remaining time is not asked for.
+    unsafe { libc::nanosleep(&time, ptr::null_mut()) };
+}

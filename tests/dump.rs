@@ -1,0 +1,267 @@
+//! The dump at exit, in child processes: this program runs itself again with a
+//! scenario's name in its environment.
+#![cfg(feature = "profile")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use spanalloc::SpanAlloc;
+
+#[global_allocator]
+static GLOBAL: SpanAlloc = SpanAlloc::new();
+
+const SCENARIO: &str = "DUMP_TEST_SCENARIO";
+const OTHER_PREFIX: &str = "DUMP_TEST_OTHER_PREFIX";
+const OBJECTS: usize = 1000;
+const OBJECT_BYTES: usize = 24;
+
+/// What the child does; a test that passes at once where there is no scenario.
+#[test]
+fn child() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    let held = hold_objects();
+    match scenario.as_str() {
+        "return" => std::mem::forget(held),
+        "exit" => std::process::exit(7),
+        "code" => {
+            spanalloc::dump_at_exit(std::env::var_os(OTHER_PREFIX).unwrap());
+            std::process::exit(0);
+        }
+        "fork" => fork_and_exit(),
+        _ => panic!("unknown scenario {scenario}"),
+    }
+}
+
+#[inline(never)]
+fn hold_objects() -> Vec<Box<[u8; OBJECT_BYTES]>> {
+    let mut held = Vec::with_capacity(OBJECTS);
+    for _ in 0..OBJECTS {
+        held.push(one_object());
+    }
+    held
+}
+
+#[inline(never)]
+fn one_object() -> Box<[u8; OBJECT_BYTES]> {
+    std::hint::black_box(Box::new([1; OBJECT_BYTES]))
+}
+
+fn fork_and_exit() -> ! {
+    // SAFETY: the child calls nothing but `exit`.
+    let process = unsafe { libc::fork() };
+    if process == 0 {
+        // SAFETY: runs the exit handlers, which is what the test is about.
+        unsafe { libc::exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    unsafe { libc::waitpid(process, &raw mut status, 0) };
+    assert_eq!(status, 0);
+    let written = PathBuf::from(std::env::var_os(OTHER_PREFIX).unwrap()).with_extension("json");
+    std::process::exit(if written.exists() { 9 } else { 0 });
+}
+
+fn run(scenario: &str, variable: &str, other_prefix: &Path) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(SCENARIO, scenario)
+        .env("SPANALLOC", variable)
+        .env(OTHER_PREFIX, other_prefix)
+        .output()
+        .unwrap()
+}
+
+/// A directory of one test, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn prefix(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn read(prefix: &Path, suffix: &str) -> String {
+    let path = format!("{}{suffix}", prefix.display());
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn errors(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter(|line| line.contains("spanalloc:")).map(str::to_owned).collect()
+}
+
+/// The stacks of a folded file that pass through `function`, with their values.
+fn stacks_through<'a>(folded: &'a str, function: &str) -> Vec<(Vec<&'a str>, u64)> {
+    folded
+        .lines()
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(stack, value)| (stack.split(';').collect::<Vec<_>>(), value.parse().unwrap()))
+        .filter(|(frames, _)| frames.iter().any(|frame| frame.ends_with(function)))
+        .collect()
+}
+
+#[test]
+fn every_allocation_is_found_at_its_site_when_main_returns() {
+    let scratch = Scratch::new("return");
+    let prefix = scratch.prefix("a/b/app");
+    let output = run("return", &format!("sample=1,dump={}", prefix.display()), &prefix);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(errors(&output), [""; 0]);
+
+    let folded = read(&prefix, ".inuse.folded");
+    let stacks = stacks_through(&folded, "dump::one_object");
+    let bytes: u64 = stacks.iter().map(|(_, value)| value).sum();
+    assert_eq!(bytes, (OBJECTS * OBJECT_BYTES) as u64, "{folded}");
+    let (frames, _) = &stacks[0];
+    let at = frames.iter().position(|frame| frame.ends_with("dump::one_object")).unwrap();
+    assert!(frames[at - 1].ends_with("dump::hold_objects"), "{frames:?}");
+    assert!(frames.len() > 5, "{frames:?}");
+    assert!(!folded.contains("spanalloc::"), "{folded}");
+
+    assert!(read(&prefix, ".classes.txt").contains("total"));
+    let json: serde_json::Value = serde_json::from_str(&read(&prefix, ".json")).unwrap();
+    assert_eq!(json["version"], 1);
+    assert_eq!(json["profile"]["interval_bytes"], 1);
+    assert!(!stacks_through(&read(&prefix, ".alloc.folded"), "dump::one_object").is_empty());
+}
+
+#[cfg(feature = "flamegraph")]
+#[test]
+fn flamegraphs_are_pictures_with_title_interval_and_total() {
+    let scratch = Scratch::new("svg");
+    let prefix = scratch.prefix("app");
+    run("return", &format!("sample=64,dump={}", prefix.display()), &prefix);
+    for (suffix, title) in [(".alloc.svg", "Bytes allocated"), (".inuse.svg", "Bytes in use")] {
+        let svg = read(&prefix, suffix);
+        check_tags(&svg);
+        assert!(svg.contains(title));
+        assert!(svg.contains("one per 64 B"), "{suffix}");
+        assert!(svg.contains("dump::hold_objects"), "{suffix}");
+        assert!(svg.contains(" bytes, "), "{suffix}");
+    }
+}
+
+#[cfg(feature = "flamegraph")]
+#[test]
+fn without_samples_the_picture_says_so() {
+    let scratch = Scratch::new("empty");
+    let prefix = scratch.prefix("app");
+    let output = run("return", &format!("sample=0,dump={}", prefix.display()), &prefix);
+    assert!(output.status.success(), "{output:?}");
+    let svg = read(&prefix, ".alloc.svg");
+    check_tags(&svg);
+    assert!(svg.contains("There were no samples"));
+    assert_eq!(read(&prefix, ".alloc.folded"), "");
+}
+
+/// Panics unless every tag that opens closes in turn.
+fn check_tags(svg: &str) {
+    let mut open = Vec::new();
+    let mut rest = svg;
+    while let Some(start) = rest.find('<') {
+        rest = &rest[start..];
+        let skipped = [("<![CDATA[", "]]>"), ("<!--", "-->"), ("<?", "?>"), ("<!", ">")];
+        let end = match skipped.iter().find(|(begin, _)| rest.starts_with(begin)) {
+            Some((_, end)) => rest.find(end).expect("an end") + end.len(),
+            None => {
+                let end = rest.find('>').expect("an end of the tag") + 1;
+                let tag = &rest[1..end - 1];
+                if let Some(name) = tag.strip_prefix('/') {
+                    assert_eq!(open.pop(), Some(name), "closes what is not open");
+                } else if !tag.ends_with('/') {
+                    open.push(tag.split_whitespace().next().expect("a name"));
+                }
+                end
+            }
+        };
+        rest = &rest[end..];
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+    assert!(svg.trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn an_exit_dumps_and_keeps_its_code() {
+    let scratch = Scratch::new("exit");
+    let prefix = scratch.prefix("app");
+    let output = run("exit", &format!("dump={}", prefix.display()), &prefix);
+    assert_eq!(output.status.code(), Some(7));
+    assert!(read(&prefix, ".classes.txt").contains("not sampled"));
+}
+
+#[test]
+fn the_environment_wins_over_code() {
+    let scratch = Scratch::new("wins");
+    let (by_environment, by_code) = (scratch.prefix("environment"), scratch.prefix("code"));
+    run("code", &format!("dump={}", by_environment.display()), &by_code);
+    read(&by_environment, ".json");
+    assert!(!by_code.with_extension("json").exists());
+    run("code", "", &by_code);
+    read(&by_code, ".json");
+}
+
+#[test]
+fn a_wrong_part_is_named_and_the_rest_applies() {
+    let scratch = Scratch::new("wrong");
+    let prefix = scratch.prefix("app");
+    let variable = format!("sample=lots,colour=red,dump={}", prefix.display());
+    let output = run("return", &variable, &prefix);
+    assert!(output.status.success());
+    let errors = errors(&output);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("\"sample=lots\"") && errors[0].contains("KiB"), "{errors:?}");
+    assert!(errors[1].contains("\"colour=red\"") && errors[1].contains("dump=PREFIX"));
+    read(&prefix, ".json");
+}
+
+#[test]
+fn a_dump_that_cannot_be_written_says_so_in_one_line_and_keeps_the_code() {
+    let scratch = Scratch::new("unwritable");
+    let file = scratch.prefix("file");
+    fs::write(&file, "old").unwrap();
+    let prefix = file.join("app");
+    let output = run("exit", &format!("dump={}", prefix.display()), &prefix);
+    assert_eq!(output.status.code(), Some(7));
+    let errors = errors(&output);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains(&file.display().to_string()), "{errors:?}");
+    assert!(errors[0].contains("os error"), "{errors:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+}
+
+#[test]
+fn what_was_there_stays_when_it_cannot_be_replaced() {
+    let scratch = Scratch::new("stays");
+    let prefix = scratch.prefix("app");
+    fs::create_dir_all(scratch.prefix("app.classes.txt")).unwrap();
+    let output = run("exit", &format!("dump={}", prefix.display()), &prefix);
+    assert_eq!(output.status.code(), Some(7));
+    let errors = errors(&output);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("app.classes.txt"), "{errors:?}");
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
+}
+
+#[test]
+fn a_forked_child_leaves_the_files_to_its_parent() {
+    let scratch = Scratch::new("fork");
+    let prefix = scratch.prefix("app");
+    let output = run("fork", &format!("sample=1,dump={}", prefix.display()), &prefix);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(errors(&output), [""; 0]);
+    read(&prefix, ".json");
+}
