@@ -43,15 +43,18 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
     CACHE.with(|cache| {
         open_thread(options.interval, cache);
         let interval = sampling::interval();
-        let block = match HEAP.allocate_slow(cache, class, interval) {
-            Refill::Block(block) => Some(block),
-            Refill::OutOfMemory => None,
-            Refill::Sample => HEAP.allocate_sampled(class).inspect(|block| {
-                sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
-            }),
-        };
-        block.map_or(ptr::null_mut(), <*mut Block>::cast)
+        match HEAP.allocate_slow(cache, class, interval) {
+            Refill::Block(block) => block.cast(),
+            Refill::Sample => allocate_sampled(class, bytes, interval),
+            Refill::OutOfMemory => ptr::null_mut(),
+        }
     })
+}
+
+fn allocate_sampled(class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
+    let Some(block) = HEAP.allocate_sampled(class) else { return ptr::null_mut() };
+    sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
+    block.cast()
 }
 
 /// Allocates a block that no class serves; null when there is no memory.
@@ -201,13 +204,14 @@ fn open_thread(interval: u64, cache: &Cache) {
 
 #[cold]
 fn open_new_thread(interval: u64, cache: &Cache) {
+    // Who sets the flag registers the handlers; another first thread that comes
+    // meanwhile goes on without, and hands its heap over one exit later.
     static READY: OnceBool = OnceBool::new();
-    READY.get_or_init(|| {
+    if READY.set(true).is_ok() {
         EXIT.create(thread_exit);
         at_fork(before_fork, after_fork_in_parent, after_fork_in_child);
         sampling::init(interval);
-        true
-    });
+    }
     if HEAP.open_thread(cache) {
         EXIT.arm(ptr::from_ref(cache).cast_mut().cast());
     }

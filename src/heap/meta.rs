@@ -8,6 +8,8 @@ use core::ptr::NonNull;
 use crate::sys::os::Os;
 
 const PIECE_BYTES: usize = 64 * 1024;
+/// Records share no pair of cache lines.
+const ALIGN: usize = 128;
 
 /// A bump allocator. Lives under a lock of the heap's.
 #[derive(Debug)]
@@ -32,7 +34,8 @@ impl Meta {
 
     /// Moves `value` to memory that lasts as long as the heap.
     pub(crate) fn place<T>(&mut self, os: &impl Os, value: T) -> Option<NonNull<T>> {
-        let bytes = size_of::<T>().next_multiple_of(64);
+        const { assert!(align_of::<T>() <= ALIGN) };
+        let bytes = size_of::<T>().next_multiple_of(ALIGN);
         if bytes > self.left {
             let piece = PIECE_BYTES.max(bytes.next_multiple_of(PIECE_BYTES));
             self.next = Some(os.map(piece)?);
@@ -44,7 +47,7 @@ impl Meta {
         self.next = Some(unsafe { place.add(bytes) });
         self.left -= bytes;
         let place = place.cast::<T>();
-        // SAFETY: fresh memory, aligned to 64, of the size of a `T` at least.
+        // SAFETY: fresh memory, aligned to ALIGN, of the size of a `T` at least.
         unsafe { place.write(value) };
         Some(place)
     }
