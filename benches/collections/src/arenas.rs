@@ -10,6 +10,7 @@ const OPERATIONS: u64 = 100_000;
 
 /// A bump arena.
 trait Peer {
+    #[expect(clippy::mut_from_ref, reason = "the shape of an arena's alloc")]
     fn alloc<T: Copy>(&self, value: T) -> &mut T;
     fn text(&self, text: &str) -> &str;
     fn slice(&self, values: &[u32]) -> &[u32];

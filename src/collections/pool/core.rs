@@ -73,7 +73,7 @@ impl<T: Send + 'static> Core<T> {
         let Some(mine) = self.cached() else { return self.take_slow() };
         match mine.take_private() {
             Some(value) => {
-                mine.counts().private.add_one();
+                mine.counts().private.add(1);
                 Some(value)
             }
             None => self.take_local(&mine),
@@ -85,7 +85,7 @@ impl<T: Send + 'static> Core<T> {
     pub(super) fn put(&self, value: T) {
         let Some(mine) = self.cached() else { return self.put_slow(value) };
         match mine.put_private(value) {
-            Ok(()) => mine.counts().puts.add_one(),
+            Ok(()) => mine.counts().puts.add(1),
             Err(value) => Self::put_local(&mine, value),
         }
     }
@@ -156,7 +156,7 @@ impl<T: Send + 'static> Core<T> {
         let outdated = mine.rotate(self.epoch.load(Acquire));
         thread::cache(key, NonNull::from(shard).cast());
         for value in outdated.into_iter().flatten() {
-            mine.counts().drops.add_one();
+            mine.counts().drops.add(1);
             drop(value);
         }
         Some((mine, me.index))
@@ -166,7 +166,7 @@ impl<T: Send + 'static> Core<T> {
     fn take_local(&self, mine: &Owned<'_, T>) -> Option<T> {
         match mine.pop_head() {
             Some(value) => {
-                mine.counts().local.add_one();
+                mine.counts().local.add(1);
                 Some(value)
             }
             None => self.take_slow(),
@@ -176,7 +176,7 @@ impl<T: Send + 'static> Core<T> {
     #[inline(never)]
     fn put_local(mine: &Owned<'_, T>, value: T) {
         mine.push(value);
-        mine.counts().puts.add_one();
+        mine.counts().puts.add(1);
     }
 
     #[cold]
@@ -187,26 +187,26 @@ impl<T: Send + 'static> Core<T> {
         };
         let counts = mine.counts();
         if let Some(value) = mine.take_private() {
-            counts.private.add_one();
+            counts.private.add(1);
             return Some(value);
         }
         if let Some(value) = mine.pop(&self.readers) {
-            counts.local.add_one();
+            counts.local.add(1);
             return Some(value);
         }
         let pin = self.readers.pin();
         let epoch = mine.epoch();
         if let Some((value, _)) = steal(&self.shards, epoch, index, &pin) {
-            counts.steal.add_one();
+            counts.steal.add(1);
             return Some(value);
         }
         if let Some(value) = mine.take_victim() {
-            counts.victim.add_one();
+            counts.victim.add(1);
             return Some(value);
         }
         let (value, from) = self.take_victim(epoch, index, &pin)?;
         let count = if from == index { &counts.victim } else { &counts.victim_steal };
-        count.add_one();
+        count.add(1);
         Some(value)
     }
 
@@ -245,7 +245,7 @@ impl<T: Send + 'static> Core<T> {
                 if let Err(value) = mine.put_private(value) {
                     return Self::put_local(&mine, value);
                 }
-                mine.counts().puts.add_one();
+                mine.counts().puts.add(1);
             }
             None => {
                 self.cold.puts.fetch_add(1, Relaxed);

@@ -14,11 +14,12 @@
 
 use super::chain::Chain;
 use super::readers::{Pin, Readers};
+use crate::base::own::OwnU64;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
 /// See the module's documentation. Padded so that two owners never share a cache line, nor the
 /// pair of lines that the prefetcher fetches together.
@@ -160,34 +161,16 @@ pub(super) fn steal<T>(
         .find_map(|index| shards.get(index)?.chain(epoch).pop_tail(pin).map(|value| (value, index)))
 }
 
-/// What the owner of a shard has counted. Written by the owner with plain loads and stores; read by
-/// anyone.
+/// What the owner of a shard has counted; read by anyone.
 #[derive(Default)]
 pub(super) struct Counts {
-    pub(super) private: Count,
-    pub(super) local: Count,
-    pub(super) steal: Count,
-    pub(super) victim: Count,
-    pub(super) victim_steal: Count,
-    pub(super) puts: Count,
-    pub(super) drops: Count,
-}
-
-/// A counter with one writer.
-#[derive(Default)]
-pub(super) struct Count(AtomicU64);
-
-impl Count {
-    /// Adds one; only the owner of the shard may call this. A second writer would lose counts, not
-    /// memory safety.
-    #[inline]
-    pub(super) fn add_one(&self) {
-        self.0.store(self.0.load(Relaxed) + 1, Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
+    pub(super) private: OwnU64,
+    pub(super) local: OwnU64,
+    pub(super) steal: OwnU64,
+    pub(super) victim: OwnU64,
+    pub(super) victim_steal: OwnU64,
+    pub(super) puts: OwnU64,
+    pub(super) drops: OwnU64,
 }
 
 /// All shards of a pool, by index, in buckets of 1, 2, 4, … shards, so that no shard ever moves.
