@@ -18,6 +18,6 @@ pub mod report;
 mod sys;
 
 #[cfg(feature = "collections")]
-pub use collections::map;
+pub use collections::{arena, map, observe, pool};
 pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
 pub use report::Stats;

@@ -1,3 +1,8 @@
-//! Collections that show what allocation and reuse do; see `src/README.md`.
+//! Floor 3: instrumented collections, ordinary clients of the allocator that count
+//! what they do.
 
+pub mod arena;
 pub mod map;
+pub mod observe;
+pub mod pool;
+mod quantile;
