@@ -31,6 +31,7 @@ use super::Heap;
 use super::bin::{Bin, FLUSHES_MAX, TRICKLE_BLOCKS, grant_max, list_max};
 use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
+use super::geometry::SLOT_BYTES;
 use super::list::SpanList;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
@@ -263,6 +264,7 @@ impl ThreadHeap {
     /// Gives free blocks of `class` back to their spans, a run of blocks of the
     /// same span at a time. Returns the number of runs.
     fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) -> u32 {
+        let span_bytes = class.slots() * SLOT_BYTES;
         let (mut first, mut left, mut runs) = (chain.head, chain.blocks, 0);
         while left > 0 {
             // SAFETY: by the cache's invariant 1, blocks of spans of this class.
@@ -270,8 +272,8 @@ impl ThreadHeap {
             let (mut last, mut run) = (first, 1);
             // SAFETY: the chain's blocks are linked.
             let mut next = unsafe { (*last).next };
-            // SAFETY: as for the first one.
-            while run < left && unsafe { Span::of_class(class, next) } == span {
+            // Spans start on a multiple of their size.
+            while run < left && (next.addr() ^ first.addr()) < span_bytes {
                 run += 1;
                 last = next;
                 // SAFETY: the chain's blocks are linked.
