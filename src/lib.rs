@@ -17,5 +17,7 @@ pub mod profile;
 pub mod report;
 mod sys;
 
+#[cfg(feature = "collections")]
+pub use collections::{arena, map, observe, pool};
 pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
 pub use report::Stats;

@@ -101,13 +101,13 @@ impl Bin {
     }
 
     /// What is true now, without changing anything; for snapshots, from any thread.
-    pub(crate) fn tally(&self, list: Option<&List>) -> Tally {
+    pub(crate) fn tally(&self, list: Option<List<'_>>) -> Tally {
         let (granted, roomed) = (self.granted.get(), self.roomed.get());
         let (mut popped, mut pushed) = (0, 0);
         if let Some(list) = list {
             // Saturating: the owner may be between two of its stores.
-            popped = granted.saturating_sub(list.left.get());
-            pushed = roomed.saturating_sub(list.room.get());
+            popped = granted.saturating_sub(list.allowance.left.get());
+            pushed = roomed.saturating_sub(list.allowance.room.get());
         }
         Tally {
             allocs: self.allocs.get() + u64::from(popped),
@@ -120,8 +120,8 @@ impl Bin {
 
     /// Enters what was popped and pushed into the books; the list's length.
     #[inline]
-    pub(crate) fn settle(&self, list: &List) -> u32 {
-        let (left, room) = (list.left.get(), list.room.get());
+    pub(crate) fn settle(&self, list: List<'_>) -> u32 {
+        let (left, room) = (list.allowance.left.get(), list.allowance.room.get());
         let popped = self.granted.get().wrapping_sub(left);
         let pushed = self.roomed.get().wrapping_sub(room);
         self.granted.set(left);
@@ -135,22 +135,22 @@ impl Bin {
 
     /// Grants `left` pops. The books are settled.
     #[inline]
-    pub(crate) fn grant(&self, list: &List, left: u32) {
+    pub(crate) fn grant(&self, list: List<'_>, left: u32) {
         self.granted.set(left);
-        list.left.set(left);
+        list.allowance.left.set(left);
     }
 
     /// Grants `room` pushes. The books are settled.
     #[inline]
-    pub(crate) fn make_room(&self, list: &List, room: u32) {
+    pub(crate) fn make_room(&self, list: List<'_>, room: u32) {
         self.roomed.set(room);
-        list.room.set(room);
+        list.allowance.room.set(room);
     }
 
     /// Makes `chain` the loaded list. The books are settled and the list is empty
     /// or has been taken.
     #[inline]
-    pub(crate) fn load(&self, list: &List, chain: Chain) {
+    pub(crate) fn load(&self, list: List<'_>, chain: Chain) {
         list.head.set(chain.head);
         self.length.set(chain.blocks);
     }
@@ -159,7 +159,7 @@ impl Bin {
     ///
     /// What was granted and not used is dropped with the mark that may lie behind
     /// it: dropping one without the other would favour sampled blocks.
-    pub(crate) fn unload(&self, list: &List) -> Chain {
+    pub(crate) fn unload(&self, list: List<'_>) -> Chain {
         let chain = Chain { head: list.head.get(), blocks: self.length.get() };
         self.grant(list, 0);
         self.due.set(0);

@@ -39,20 +39,30 @@ pub(crate) enum Phase {
     Dead = 2,
 }
 
-/// The list of one class with its allowances.
+/// How much may be done to the list of one class without asking.
 #[derive(Debug)]
-#[repr(C, align(16))]
-pub(crate) struct List {
-    pub(crate) head: OwnPtr<Block>,
+#[repr(C, align(8))]
+pub(crate) struct Allowance {
+    /// Pops.
     pub(crate) left: OwnU32,
+    /// Pushes.
     pub(crate) room: OwnU32,
 }
 
-/// What a thread reaches without a call.
+/// One class's list with its allowances.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List<'a> {
+    pub(crate) head: &'a OwnPtr<Block>,
+    pub(crate) allowance: &'a Allowance,
+}
+
+/// What a thread reaches without a call. Two arrays of 8-byte elements rather than
+/// one of pairs: a scaled index addresses either in one instruction.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Cache {
-    lists: [List; CLASSES],
+    heads: [OwnPtr<Block>; CLASSES],
+    allowances: [Allowance; CLASSES],
     owner: OwnPtr<ThreadHeap>,
     phase: OwnU8,
 }
@@ -60,13 +70,9 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) const fn new() -> Self {
         Self {
-            lists: [const {
-                List {
-                    head: OwnPtr::new(ptr::null_mut()),
-                    left: OwnU32::new(0),
-                    room: OwnU32::new(0),
-                }
-            }; CLASSES],
+            heads: [const { OwnPtr::new(ptr::null_mut()) }; CLASSES],
+            allowances: [const { Allowance { left: OwnU32::new(0), room: OwnU32::new(0) } };
+                CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
         }
@@ -75,14 +81,14 @@ impl Cache {
     /// Takes a block of `class`; null when there is none or the allowance is used up.
     #[inline(always)]
     pub(crate) fn pop(&self, class: ClassId) -> *mut Block {
-        let list = self.list(class);
-        let (block, left) = (list.head.get(), list.left.get());
+        let List { head, allowance } = self.list(class);
+        let (block, left) = (head.get(), allowance.left.get());
         if block.is_null() || left == 0 {
             return ptr::null_mut();
         }
-        list.left.set(left - 1);
+        allowance.left.set(left - 1);
         // SAFETY: by invariant 1 a block on the list is free and linked.
-        list.head.set(unsafe { (*block).next });
+        head.set(unsafe { (*block).next });
         block
     }
 
@@ -95,19 +101,26 @@ impl Cache {
     /// uses it any more.
     #[inline(always)]
     pub(crate) unsafe fn push(&self, class: ClassId, block: *mut Block) -> bool {
-        let list = self.list(class);
-        let Some(room) = list.room.get().checked_sub(1) else { return false };
-        list.room.set(room);
+        let List { head, allowance } = self.list(class);
+        let room = allowance.room.get();
+        if room == 0 {
+            return false;
+        }
+        allowance.room.set(room - 1);
         // SAFETY: the block is the caller's, at least 8 bytes, aligned to 8.
-        unsafe { (*block).next = list.head.get() };
-        list.head.set(block);
+        unsafe { (*block).next = head.get() };
+        head.set(block);
         true
     }
 
     #[inline(always)]
-    pub(crate) fn list(&self, class: ClassId) -> &List {
-        // SAFETY: a class is below CLASSES.
-        unsafe { self.lists.get_unchecked(class.index()) }
+    pub(crate) fn list(&self, class: ClassId) -> List<'_> {
+        List {
+            // SAFETY: a class is below CLASSES.
+            head: unsafe { self.heads.get_unchecked(class.index()) },
+            // SAFETY: as above.
+            allowance: unsafe { self.allowances.get_unchecked(class.index()) },
+        }
     }
 
     #[inline]

@@ -139,7 +139,7 @@ impl ThreadHeap {
     ) -> Refill {
         let (bin, list) = (self.bin(class), cache.list(class));
         let length = bin.settle(list);
-        if bin.due.get() != 0 && list.left.get() == 0 {
+        if bin.due.get() != 0 && list.allowance.left.get() == 0 {
             bin.due.set(0);
             return Refill::Sample;
         }
@@ -152,7 +152,7 @@ impl ThreadHeap {
             bin.load(list, chain);
             bin.make_room(list, list_max(class));
         }
-        if list.left.get() == 0 {
+        if list.allowance.left.get() == 0 {
             let granted = grant_max(class);
             match self.marks().charge(class.block_bytes() as u64, granted.into(), interval) {
                 None => bin.grant(list, granted),
