@@ -1,6 +1,8 @@
 //! Sources as tokens: the paths, macros and methods that a file names.
 
-use proc_macro2::{Delimiter, LexError, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, LexError, Spacing, TokenStream, TokenTree};
+
+use Word::{Group, Mark, Name, Other};
 
 /// A path or word with its line.
 #[derive(Debug)]
@@ -43,25 +45,28 @@ enum Word {
     Other,
 }
 
+fn is_colon(token: &TokenTree) -> bool {
+    matches!(token, TokenTree::Punct(mark) if mark.as_char() == ':')
+}
+
 fn words(tokens: TokenStream) -> Vec<Word> {
     let mut read = Vec::new();
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
         read.push(match token {
-            TokenTree::Ident(name) => Word::Name(name.to_string(), name.span().start().line),
-            TokenTree::Group(group) => Word::Group(group.delimiter(), words(group.stream())),
+            TokenTree::Ident(name) => Name(name.to_string(), name.span().start().line),
+            TokenTree::Group(group) => Group(group.delimiter(), words(group.stream())),
             TokenTree::Punct(mark) => match mark.as_char() {
-                ':' if matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == ':') => {
-                    tokens.next();
-                    Word::Mark("::")
+                ':' if mark.spacing() == Spacing::Joint && tokens.next_if(is_colon).is_some() => {
+                    Mark("::")
                 }
-                '.' => Word::Mark("."),
-                '!' => Word::Mark("!"),
-                ';' => Word::Mark(";"),
-                '#' => Word::Mark("#"),
-                _ => Word::Other,
+                '.' => Mark("."),
+                '!' => Mark("!"),
+                ';' => Mark(";"),
+                '#' => Mark("#"),
+                _ => Other,
             },
-            TokenTree::Literal(_) => Word::Other,
+            TokenTree::Literal(_) => Other,
         });
     }
     read
@@ -80,38 +85,31 @@ impl Reading {
         // Of the item or statement that `at` is in.
         let mut place = outer;
         while at < words.len() {
-            match (&words[at..], at.checked_sub(1).map(|before| &words[before])) {
-                ([Word::Mark("#"), Word::Group(Delimiter::Bracket, attribute), ..], _) => {
+            let after_dot = at > 0 && matches!(words[at - 1], Mark("."));
+            match &words[at..] {
+                [Mark("#"), Group(Delimiter::Bracket, attribute), ..] => {
                     place.test |= is_test(attribute);
                     at += 1;
                 }
-                ([Word::Mark(";"), ..], _) => place = outer,
-                (
-                    [
-                        Word::Name(mod_, _),
-                        Word::Name(name, _),
-                        Word::Group(Delimiter::Brace, inner),
-                        ..,
-                    ],
-                    _,
-                ) if mod_ == "mod" => {
+                [Mark(";"), ..] => place = outer,
+                [Name(word, _), Name(name, _), Group(_, inner), ..] if word == "mod" => {
                     let module = [module, std::slice::from_ref(name)].concat();
                     self.walk(inner, &module, place);
                     place = outer;
                     at += 2;
                 }
-                ([Word::Name(const_, _), next, ..], _) if const_ == "const" => {
-                    place.constant |= !matches!(next, Word::Name(next, _) if is_function(next));
+                [Name(word, _), next, ..] if word == "const" => {
+                    place.constant |= !matches!(next, Name(next, _) if is_function(next));
                 }
-                ([Word::Name(name, line), Word::Mark("!"), ..], _) => {
+                [Name(name, line), Mark("!"), ..] => {
                     if !(place.constant && name.starts_with("assert")) {
                         self.word(format!("{name}!"), *line, place);
                     }
                 }
-                ([Word::Name(name, line), ..], Some(Word::Mark("."))) => {
+                [Name(name, line), ..] if after_dot => {
                     self.word(format!(".{name}"), *line, place);
                 }
-                ([Word::Name(..), ..], _) => {
+                [Name(..), ..] => {
                     let (names, rest) = path(&words[at..], &[]);
                     for (names, line) in names {
                         self.path(names, line, module, place);
@@ -119,7 +117,7 @@ impl Reading {
                     at = words.len() - rest.len();
                     continue;
                 }
-                ([Word::Group(delimiter, inner), ..], _) => {
+                [Group(delimiter, inner), ..] => {
                     self.walk(inner, module, place);
                     if *delimiter == Delimiter::Brace {
                         place = outer;
@@ -162,16 +160,17 @@ fn is_function(word: &str) -> bool {
 fn is_test(attribute: &[Word]) -> bool {
     fn names_test(words: &[Word]) -> bool {
         words.iter().enumerate().any(|(at, word)| match word {
-            Word::Name(name, _) => name == "test",
-            Word::Group(_, inner) => {
-                let negated = matches!(at.checked_sub(1).map(|before| &words[before]),
-                    Some(Word::Name(name, _)) if name == "not");
+            Name(name, _) => name == "test",
+            Group(_, inner) => {
+                let before = at.checked_sub(1).map(|before| &words[before]);
+                let negated = matches!(before, Some(Name(name, _)) if name == "not");
                 !negated && names_test(inner)
             }
             _ => false,
         })
     }
-    matches!(attribute.first(), Some(Word::Name(name, _)) if name == "cfg") && names_test(attribute)
+    let is_cfg = matches!(attribute.first(), Some(Name(name, _)) if name == "cfg");
+    is_cfg && names_test(attribute)
 }
 
 type Named = (Vec<String>, usize);
@@ -181,17 +180,17 @@ fn path<'a>(words: &'a [Word], prefix: &[String]) -> (Vec<Named>, &'a [Word]) {
     let (mut names, mut line, mut rest) = (prefix.to_vec(), 0, words);
     loop {
         match rest {
-            [Word::Name(name, at), after @ ..] => {
+            [Name(name, at), after @ ..] => {
                 names.push(name.clone());
                 (line, rest) = (*at, after);
             }
-            [Word::Group(Delimiter::Brace, group), after @ ..] if !names.is_empty() => {
+            [Group(Delimiter::Brace, group), after @ ..] if !names.is_empty() => {
                 return (group_paths(group, &names), after);
             }
             _ => return (vec![(names, line)], rest),
         }
         match rest {
-            [Word::Mark("::"), after @ ..] => rest = after,
+            [Mark("::"), after @ ..] => rest = after,
             _ => return (vec![(names, line)], rest),
         }
     }
@@ -200,7 +199,7 @@ fn path<'a>(words: &'a [Word], prefix: &[String]) -> (Vec<Named>, &'a [Word]) {
 fn group_paths(group: &[Word], prefix: &[String]) -> Vec<Named> {
     let (mut paths, mut rest) = (Vec::new(), group);
     while let [first, after @ ..] = rest {
-        if matches!(first, Word::Name(..)) {
+        if matches!(first, Name(..)) {
             let (named, after) = path(rest, prefix);
             paths.extend(named);
             rest = after;
