@@ -169,11 +169,8 @@ fn record_large(start: NonNull<u8>, layout: Layout, interval: u64) {
 /// not sampled, and nobody uses it any more.
 #[inline(never)]
 pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block) {
-    let done = CACHE.with(|cache| match cache.owner() {
-        // SAFETY: passed on.
-        Some(thread_heap) => unsafe { thread_heap.free_draining::<SLOTS>(class, block) },
-        None => false,
-    });
+    // SAFETY: passed on.
+    let done = CACHE.with(|cache| unsafe { cache.drain::<SLOTS>(class, block) });
     if !done {
         // SAFETY: passed on.
         unsafe { free_slower(class, block) };

@@ -8,14 +8,15 @@
 //!
 //! A thread that only frees gains nothing from lists, and whatever it leaves on
 //! them when it goes idle keeps spans from being empty. So after two full lists
-//! without a refill the bin *drains*: both lists go home, and so does every further
-//! block, one by one, until the class is allocated again.
+//! without a refill both go home, and from then on, until the class is allocated
+//! again, blocks go home in small lists as long as they come in runs of the same
+//! span, and one by one where they do not: then the bin *drains*.
 //!
 //! # Invariants
 //!
 //! 1. The loaded list has `length − (granted − left) + (roomed − room)` blocks.
-//! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room`
-//!    freed by this thread: exact whenever the thread is between two calls.
+//! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room +
+//!    drained` freed by this thread: exact whenever it is between two calls.
 //! 3. While draining both lists are empty and both allowances 0.
 //! 4. All words are written by the thread that owns the heap.
 
@@ -41,6 +42,8 @@ pub(crate) struct Bin {
     roomed: OwnU32,
     /// Full lists sent home since the last refill.
     flushes: OwnU8,
+    /// What was sent home lately was of many spans.
+    scattered: OwnU8,
     /// When the allowance is used up, the next block is sampled.
     pub(crate) due: OwnU8,
     allocs: OwnU64,
@@ -60,7 +63,12 @@ pub(crate) struct Tally {
     pub(crate) listed: u64,
 }
 
-const FLUSHES_MAX: u8 = 2;
+/// So many full lists sent home in a row: the thread only frees.
+pub(crate) const FLUSHES_MAX: u8 = 2;
+/// How many blocks a thread that only frees gathers before it sends them home.
+pub(crate) const TRICKLE_BLOCKS: u32 = 32;
+/// Blocks of a run, on average, that make gathering worth it.
+const RUN_BLOCKS: u32 = 8;
 const LIST_BYTES: usize = 32 * 1024;
 const LIST_BLOCKS_MAX: usize = 256;
 const LIST_BLOCKS_MIN: usize = 8;
@@ -92,6 +100,7 @@ impl Bin {
             granted: OwnU32::new(0),
             roomed: OwnU32::new(0),
             flushes: OwnU8::new(0),
+            scattered: OwnU8::new(0),
             due: OwnU8::new(0),
             allocs: OwnU64::new(0),
             frees: OwnU64::new(0),
@@ -103,15 +112,16 @@ impl Bin {
     /// What is true now, without changing anything; for snapshots, from any thread.
     pub(crate) fn tally(&self, list: Option<List<'_>>) -> Tally {
         let (granted, roomed) = (self.granted.get(), self.roomed.get());
-        let (mut popped, mut pushed) = (0, 0);
+        let (mut popped, mut pushed, mut drained) = (0, 0, 0);
         if let Some(list) = list {
             // Saturating: the owner may be between two of its stores.
             popped = granted.saturating_sub(list.allowance.left.get());
             pushed = roomed.saturating_sub(list.allowance.room.get());
+            drained = list.drained.get();
         }
         Tally {
             allocs: self.allocs.get() + u64::from(popped),
-            frees: self.frees.get() + u64::from(pushed),
+            frees: self.frees.get() + u64::from(pushed) + u64::from(drained),
             listed: u64::from(
                 (self.length.get() + pushed).saturating_sub(popped) + self.previous_blocks.get(),
             ),
@@ -127,7 +137,8 @@ impl Bin {
         self.granted.set(left);
         self.roomed.set(room);
         self.allocs.add(popped.into());
-        self.frees.add(pushed.into());
+        self.frees.add(u64::from(pushed) + u64::from(list.drained.get()));
+        list.drained.set(0);
         let length = self.length.get().wrapping_add(pushed).wrapping_sub(popped);
         self.length.set(length);
         length
@@ -184,9 +195,19 @@ impl Bin {
         self.frees.add(1);
     }
 
+    /// Full lists sent home since the last refill.
     #[inline]
-    pub(crate) fn drains(&self) -> bool {
-        self.flushes.get() >= FLUSHES_MAX
+    pub(crate) fn flushes(&self) -> u8 {
+        self.flushes.get()
+    }
+
+    /// Whether blocks come back in runs: `runs` of them in `blocks`, with no doubt
+    /// before. Where they do not, each pins a span of its own.
+    pub(crate) fn note_runs(&self, runs: u32, blocks: u32) -> bool {
+        if runs * RUN_BLOCKS > blocks + RUN_BLOCKS {
+            self.scattered.set(1);
+        }
+        self.scattered.get() == 0
     }
 
     /// A full list was sent home.
@@ -199,5 +220,6 @@ impl Bin {
     pub(crate) fn count_refill(&self) {
         self.refills.add(1);
         self.flushes.set(0);
+        self.scattered.set(0);
     }
 }

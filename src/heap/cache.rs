@@ -23,9 +23,12 @@
 use core::ptr;
 
 use super::class::{CLASSES, ClassId};
-use super::span::Block;
+use super::span::{Block, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
+
+/// An owner that no span has.
+const NOBODY: *mut ThreadHeap = ptr::without_provenance_mut(1);
 
 /// Whether a thread has a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +57,8 @@ pub(crate) struct Allowance {
 pub(crate) struct List<'a> {
     pub(crate) head: &'a OwnPtr<Block>,
     pub(crate) allowance: &'a Allowance,
+    /// Frees that went home while draining and are not in the books yet.
+    pub(crate) drained: &'a OwnU32,
 }
 
 /// What a thread reaches without a call. Two arrays of 8-byte elements rather than
@@ -63,6 +68,10 @@ pub(crate) struct List<'a> {
 pub(crate) struct Cache {
     heads: [OwnPtr<Block>; CLASSES],
     allowances: [Allowance; CLASSES],
+    /// The owner while its bin of the class drains, else [`NOBODY`].
+    draining: [OwnPtr<ThreadHeap>; CLASSES],
+    /// Frees while draining that are not in the bin's books yet.
+    drained: [OwnU32; CLASSES],
     owner: OwnPtr<ThreadHeap>,
     phase: OwnU8,
 }
@@ -73,6 +82,8 @@ impl Cache {
             heads: [const { OwnPtr::new(ptr::null_mut()) }; CLASSES],
             allowances: [const { Allowance { left: OwnU32::new(0), room: OwnU32::new(0) } };
                 CLASSES],
+            draining: [const { OwnPtr::new(NOBODY) }; CLASSES],
+            drained: [const { OwnU32::new(0) }; CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
         }
@@ -81,12 +92,12 @@ impl Cache {
     /// Takes a block of `class`; null when there is none or the allowance is used up.
     #[inline(always)]
     pub(crate) fn pop(&self, class: ClassId) -> *mut Block {
-        let List { head, allowance } = self.list(class);
-        let (block, left) = (head.get(), allowance.left.get());
-        if block.is_null() || left == 0 {
+        let List { head, allowance, .. } = self.list(class);
+        let (block, left) = (head.get(), allowance.left.get().wrapping_sub(1));
+        if block.is_null() || is_negative(left) {
             return ptr::null_mut();
         }
-        allowance.left.set(left - 1);
+        allowance.left.set(left);
         // SAFETY: by invariant 1 a block on the list is free and linked.
         head.set(unsafe { (*block).next });
         block
@@ -101,16 +112,67 @@ impl Cache {
     /// uses it any more.
     #[inline(always)]
     pub(crate) unsafe fn push(&self, class: ClassId, block: *mut Block) -> bool {
-        let List { head, allowance } = self.list(class);
-        let room = allowance.room.get();
-        if room == 0 {
+        let List { head, allowance, .. } = self.list(class);
+        let room = allowance.room.get().wrapping_sub(1);
+        if is_negative(room) {
             return false;
         }
-        allowance.room.set(room - 1);
+        allowance.room.set(room);
         // SAFETY: the block is the caller's, at least 8 bytes, aligned to 8.
         unsafe { (*block).next = head.get() };
         head.set(block);
         true
+    }
+
+    /// The short way home, for a thread that only frees: while the bin of `class`
+    /// drains, to its own span or to an open batch of another's. `false`, and
+    /// nothing done, for everything else.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push); spans of `class` have `SLOTS` slots.
+    #[inline(always)]
+    pub(crate) unsafe fn drain<const SLOTS: usize>(
+        &self,
+        class: ClassId,
+        block: *mut Block,
+    ) -> bool {
+        // SAFETY: by the contract a block of such a span.
+        let span = unsafe { Span::of::<SLOTS>(block.cast()) };
+        // SAFETY: a class is below CLASSES.
+        let draining = unsafe { self.draining.get_unchecked(class.index()) }.get();
+        let done = if span.hot().owner.get() == draining {
+            // SAFETY: a free block of a span that this thread owns.
+            unsafe { span.push_block(block) }
+        } else if draining != NOBODY {
+            // SAFETY: the owner, which lives as long as the heap; and the block is
+            // a free one of that span.
+            unsafe { (*draining).outbox.try_add(span, block) }
+        } else {
+            false
+        };
+        if done {
+            self.drained(class).add(1);
+        }
+        done
+    }
+
+    /// Starts or ends the draining of `class`.
+    pub(crate) fn set_draining(&self, class: ClassId, on: bool) {
+        let owner = if on { self.owner.get() } else { NOBODY };
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.draining.get_unchecked(class.index()) }.set(owner);
+    }
+
+    pub(crate) fn is_draining(&self, class: ClassId) -> bool {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.draining.get_unchecked(class.index()) }.get() != NOBODY
+    }
+
+    #[inline(always)]
+    fn drained(&self, class: ClassId) -> &OwnU32 {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.drained.get_unchecked(class.index()) }
     }
 
     #[inline(always)]
@@ -120,6 +182,7 @@ impl Cache {
             head: unsafe { self.heads.get_unchecked(class.index()) },
             // SAFETY: as above.
             allowance: unsafe { self.allowances.get_unchecked(class.index()) },
+            drained: self.drained(class),
         }
     }
 
@@ -146,7 +209,15 @@ impl Cache {
 
     /// The thread ends. Its lists are empty and its allowances 0, and stay so.
     pub(crate) fn detach(&self) {
+        ClassId::all().for_each(|class| self.set_draining(class, false));
         self.owner.set(ptr::null_mut());
         self.phase.set(Phase::Dead as u8);
     }
+}
+
+/// Whether an allowance was 0 before 1 was taken off. Allowances are far below
+/// 2^31; asking for the sign lets the subtraction answer.
+#[inline(always)]
+fn is_negative(allowance: u32) -> bool {
+    (allowance as i32) < 0
 }

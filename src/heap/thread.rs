@@ -28,9 +28,10 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::Heap;
-use super::bin::{Bin, grant_max, list_max};
+use super::bin::{Bin, FLUSHES_MAX, TRICKLE_BLOCKS, grant_max, list_max};
 use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
+use super::geometry::SLOT_BYTES;
 use super::list::SpanList;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
@@ -151,6 +152,7 @@ impl ThreadHeap {
             }
             bin.load(list, chain);
             bin.make_room(list, list_max(class));
+            cache.set_draining(class, false);
         }
         if list.allowance.left.get() == 0 {
             let granted = grant_max(class);
@@ -188,38 +190,6 @@ impl ThreadHeap {
         }
     }
 
-    /// The short way home, for a thread that only frees: while the bin drains, to
-    /// its own span or to an open batch of another's. `false`, and nothing done, for
-    /// everything else.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Cache::push`]; spans of `class` have `SLOTS` slots.
-    #[inline(always)]
-    pub(crate) unsafe fn free_draining<const SLOTS: usize>(
-        &self,
-        class: ClassId,
-        block: *mut Block,
-    ) -> bool {
-        let bin = self.bin(class);
-        if !bin.drains() {
-            return false;
-        }
-        // SAFETY: by the contract a block of a span of this class.
-        let span = unsafe { Span::of::<SLOTS>(block.cast()) };
-        let done = if ptr::eq(span.hot().owner.get(), self) {
-            // SAFETY: a free block of a span that this thread owns.
-            unsafe { span.push_block(block) }
-        } else {
-            // SAFETY: a free block of that span.
-            unsafe { self.outbox.try_add(span, block) }
-        };
-        if done {
-            bin.count_free();
-        }
-        done
-    }
-
     /// Frees a block of `class`, the cache's allowance for which is used up.
     ///
     /// # Safety
@@ -232,9 +202,10 @@ impl ThreadHeap {
         class: ClassId,
         block: *mut Block,
     ) {
-        let bin = self.bin(class);
-        if !bin.drains() {
-            self.make_room(heap, cache, class);
+        let (bin, list) = (self.bin(class), cache.list(class));
+        let length = bin.settle(list);
+        if !cache.is_draining(class) {
+            self.make_room(heap, cache, class, length);
             // SAFETY: passed on.
             if unsafe { cache.push(class, block) } {
                 return;
@@ -244,26 +215,37 @@ impl ThreadHeap {
         self.send_home(heap, class, Chain { head: block, blocks: 1 });
     }
 
-    /// Makes room on the list of `class`, unless the bin starts to drain.
-    #[inline(never)]
-    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId) {
+    /// Makes room on the list of `class`, which has `length` blocks, unless the bin
+    /// starts to drain.
+    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId, length: u32) {
         let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
-        let length = bin.settle(list);
-        if length <= max / 2 {
-            bin.make_room(list, max - length);
-            return;
-        }
-        let previous = bin.take_previous();
-        if previous.blocks > 0 {
+        if bin.flushes() < FLUSHES_MAX {
+            if length <= max / 2 {
+                bin.make_room(list, max - length);
+                return;
+            }
+            let previous = bin.take_previous();
+            if previous.blocks == 0 {
+                bin.set_previous(bin.unload(list));
+                bin.make_room(list, max);
+                return;
+            }
             bin.count_flush();
-            self.send_home(heap, class, previous);
+            let runs = self.send_home(heap, class, previous);
+            if bin.flushes() < FLUSHES_MAX {
+                bin.set_previous(bin.unload(list));
+                bin.make_room(list, max);
+                return;
+            }
+            bin.note_runs(runs, previous.blocks);
         }
+        // This thread only frees now: nothing is kept for its next allocation.
         let loaded = bin.unload(list);
-        if bin.drains() {
-            self.send_home(heap, class, loaded);
+        let runs = self.send_home(heap, class, loaded);
+        if bin.note_runs(runs, loaded.blocks) {
+            bin.make_room(list, max.min(TRICKLE_BLOCKS));
         } else {
-            bin.set_previous(loaded);
-            bin.make_room(list, max);
+            cache.set_draining(class, true);
         }
     }
 
@@ -280,23 +262,25 @@ impl ThreadHeap {
     }
 
     /// Gives free blocks of `class` back to their spans, a run of blocks of the
-    /// same span at a time.
-    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
-        let (mut first, mut left) = (chain.head, chain.blocks);
+    /// same span at a time. Returns the number of runs.
+    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) -> u32 {
+        let span_bytes = class.slots() * SLOT_BYTES;
+        let (mut first, mut left, mut runs) = (chain.head, chain.blocks, 0);
         while left > 0 {
             // SAFETY: by the cache's invariant 1, blocks of spans of this class.
             let span = unsafe { Span::of_class(class, first) };
             let (mut last, mut run) = (first, 1);
             // SAFETY: the chain's blocks are linked.
             let mut next = unsafe { (*last).next };
-            // SAFETY: as for the first one.
-            while run < left && unsafe { Span::of_class(class, next) } == span {
+            // Spans start on a multiple of their size.
+            while run < left && (next.addr() ^ first.addr()) < span_bytes {
                 run += 1;
                 last = next;
                 // SAFETY: the chain's blocks are linked.
                 next = unsafe { (*last).next };
             }
             left -= run;
+            runs += 1;
             if ptr::eq(span.hot().owner.get(), self) {
                 // SAFETY: a run of free blocks of a span that this thread owns.
                 if unsafe { span.push_local(first, last, run) } {
@@ -309,6 +293,7 @@ impl ThreadHeap {
             }
             first = next;
         }
+        runs
     }
 
     /// Makes a span current that has blocks to hand out: one of this heap's, one
