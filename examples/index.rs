@@ -94,7 +94,8 @@ fn input(mut arguments: impl Iterator<Item = PathBuf>) -> Result<PathBuf, Box<dy
     }
 }
 
-/// The files below a directory, in the order of their paths.
+/// The files below a directory, in the order of their paths, without what is hidden
+/// and what is below a directory marked as a cache, such as cargo's `target`.
 struct Tree {
     files: Vec<(PathBuf, u64)>,
     /// Directories and files below the root that could not be read.
@@ -114,6 +115,10 @@ impl Tree {
         fs::read_dir(root).map_err(named)?;
         let mut directories = vec![root.to_owned()];
         while let Some(directory) = directories.pop() {
+            let is_cache = directory != root && directory.join("CACHEDIR.TAG").exists();
+            if is_cache {
+                continue;
+            }
             if tree.list(&directory, &mut directories).is_err() {
                 tree.unreadable += 1;
             }
@@ -126,6 +131,9 @@ impl Tree {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let kind = entry.file_type()?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             if kind.is_dir() {
                 directories.push(entry.path());
             } else if kind.is_file() {
