@@ -54,10 +54,7 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
 
 fn allocate_sampled(class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
     let Some(block) = HEAP.allocate_sampled(class) else { return ptr::null_mut() };
-    // The mark may be older than what suppresses sampling here, such as a report.
-    if interval != 0 {
-        sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
-    }
+    sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
     block.cast()
 }
 

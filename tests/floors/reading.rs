@@ -28,6 +28,8 @@ pub struct Reading {
     pub outer: Vec<Mention>,
     /// Macros called, as `name!`, and fields and methods, as `.name`.
     pub words: Vec<Mention>,
+    /// Modules in files of their own that are there for tests only.
+    pub test_modules: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -97,6 +99,10 @@ impl Reading {
                     self.walk(inner, &module, place);
                     place = outer;
                     at += 2;
+                }
+                [Name(word, _), Name(name, _), Mark(";"), ..] if word == "mod" && place.test => {
+                    self.test_modules.push([module, std::slice::from_ref(name)].concat());
+                    at += 1;
                 }
                 [Name(word, _), next, ..] if word == "const" => {
                     place.constant |= !matches!(next, Name(next, _) if is_function(next));
