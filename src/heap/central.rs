@@ -21,7 +21,7 @@ use super::list::SpanList;
 use super::remote::NEVER;
 use super::span::{Kind, Place, Span};
 use super::thread::ThreadHeap;
-use crate::base::own::OwnPtr;
+use crate::base::own::{OwnPtr, OwnU64};
 use crate::sys::os::Os;
 
 /// What threads share. Lives under a lock of the heap's.
@@ -33,6 +33,8 @@ pub(crate) struct Central {
     /// The chain of thread heaps without a thread.
     idle: OwnPtr<ThreadHeap>,
     threads: u64,
+    /// Per class, blocks freed by strangers in spans that were retired here.
+    pub(crate) remote: [OwnU64; CLASSES],
 }
 
 /// How many spans are on each central list: lets a refill pass by without the lock.
@@ -58,6 +60,7 @@ impl Central {
             all: OwnPtr::new(ptr::null_mut()),
             idle: OwnPtr::new(ptr::null_mut()),
             threads: 0,
+            remote: [const { OwnU64::new(0) }; CLASSES],
         }
     }
 
@@ -209,6 +212,9 @@ impl<O: Os> Heap<O> {
                 if span.place() == Place::Central {
                     central.list(class).remove(span);
                     self.hints.of(class).fetch_sub(1, Relaxed);
+                }
+                if let Some(count) = central.remote.get(class.index()) {
+                    count.add(remote.view().count().into());
                 }
                 self.retire(span);
                 return;

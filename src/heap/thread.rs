@@ -380,6 +380,7 @@ impl ThreadHeap {
                     span.arm(freed, FAR);
                     return;
                 }
+                bin.remote.add(remote.view().count().into());
                 self.list_of(bin, span).remove(span);
                 heap.retire(span);
                 return;
