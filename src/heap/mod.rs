@@ -127,7 +127,7 @@ impl<O: Os> Heap<O> {
     unsafe fn free_late(&self, class: ClassId, block: *mut Block) {
         // SAFETY: passed on.
         let span = unsafe { Span::of_class(class, block) };
-        self.late.lock().count_free(class);
+        self.count_late_free(class);
         self.send(span, block, block, 1);
     }
 
