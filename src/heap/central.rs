@@ -146,11 +146,13 @@ impl<O: Os> Heap<O> {
     /// others are settled; their caches, whose memory may be reused, are not looked
     /// at again, and what was on their lists is lost.
     pub(crate) fn forget_other_caches(&self, cache: &Cache) {
+        let late = self.late.lock();
         let central = self.central.lock();
         let mut next = central.all.get();
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
-            if thread_heap.kind() == Kind::Blocks && !ptr::eq(thread_heap.cache.get(), cache) {
+            let of_a_thread = thread_heap.kind() == Kind::Blocks && !late.is(thread_heap);
+            if of_a_thread && !ptr::eq(thread_heap.cache.get(), cache) {
                 thread_heap.forget_lists();
             }
             next = thread_heap.next_all.get();

@@ -33,6 +33,11 @@ impl Shared {
         Lock::new(Self { cache: Cache::new(), heap: ThreadHeap::new(kind) })
     }
 
+    /// Whether `thread_heap` is this one's.
+    pub(crate) fn is(&self, thread_heap: &ThreadHeap) -> bool {
+        core::ptr::eq(&self.heap, thread_heap)
+    }
+
     fn open<O: Os>(&self, heap: &Heap<O>) {
         if self.cache.phase() == Phase::New {
             heap.open_shared(&self.cache, &self.heap);
