@@ -133,8 +133,18 @@ impl<O: Os> Heap<O> {
         // Spans are abandoned before the mailbox closes: who finds it closed looks
         // again and sees that.
         thread_heap.mailbox.close(|item| {
-            if let Some(span) = Span::from_link(item) {
+            let Some(span) = Span::from_link(item) else { return };
+            if span.cold().remote.view().abandoned() {
                 self.review_central(&central, span, true);
+                return;
+            }
+            // Sent to the thread that had this heap before; its home's mailbox is
+            // open, since closing one takes the lock held here.
+            // SAFETY: thread heaps live as long as the heap.
+            let home = unsafe { &*span.cold().home.get() };
+            // SAFETY: the span's header stays valid while it is posted.
+            if unsafe { home.mailbox.push(item) }.is_err() {
+                crate::sys::fatal::die("a span's home is closed");
             }
         });
         thread_heap.cache.set(ptr::null_mut());
