@@ -164,9 +164,7 @@ impl<O: Os> Heap<O> {
     fn give_slots(&self, span: Span, count: usize) {
         let mut space = self.space.lock();
         space.of(span).give(span, count);
-        let free_dirty = space.counts().free_dirty;
-        drop(space);
-        self.note_free(free_dirty);
+        self.note_free(space.counts().free_dirty);
     }
 
     /// Gives an empty span of blocks back.
