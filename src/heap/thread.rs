@@ -141,7 +141,11 @@ impl ThreadHeap {
         let length = bin.settle(list);
         if bin.due.get() != 0 && list.left.get() == 0 {
             bin.due.set(0);
-            return Refill::Sample;
+            // A mark drawn for another interval, or met inside the profiler, is
+            // dropped with what was left of its gap: nothing remembers it.
+            if self.marks().in_force(interval) {
+                return Refill::Sample;
+            }
         }
         if length == 0 {
             let previous = bin.take_previous();
