@@ -55,6 +55,9 @@ pub(crate) mod space;
 pub(crate) mod span;
 pub(crate) mod thread;
 
+#[cfg(test)]
+mod tests;
+
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
 use cache::Cache;
