@@ -41,6 +41,11 @@ impl Marks {
         self.interval = 0;
     }
 
+    /// Whether the last charge was made at this interval, and it marks at all.
+    pub(crate) fn in_force(&self, interval: u64) -> bool {
+        interval != 0 && interval == self.interval
+    }
+
     /// Charges `blocks` blocks of `block_bytes` each and returns the index of the
     /// first marked one, if any.
     ///

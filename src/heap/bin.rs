@@ -120,6 +120,31 @@ impl Bin {
         }
     }
 
+    /// Dies if an invariant does not hold. The bin's thread does nothing meanwhile.
+    #[cfg(test)]
+    pub(crate) fn check(&self, list: &List) {
+        let count = |mut block: *mut Block, blocks_max| {
+            let mut blocks = 0;
+            while !block.is_null() && blocks <= blocks_max {
+                blocks += 1;
+                // SAFETY: a free block on a list is linked.
+                block = unsafe { (*block).next };
+            }
+            blocks
+        };
+        let popped = self.granted.get() - list.left.get();
+        let pushed = self.roomed.get() - list.room.get();
+        let length = self.length.get() + pushed - popped;
+        assert_eq!(count(list.head.get(), length), length, "invariant 1");
+        let previous = self.previous_blocks.get();
+        if previous > 0 {
+            assert!(count(self.previous.get(), previous) >= previous);
+        }
+        if self.drains() {
+            assert_eq!((length, previous, list.left.get(), list.room.get()), (0, 0, 0, 0));
+        }
+    }
+
     /// Enters what was popped and pushed into the books; the list's length.
     #[inline]
     pub(crate) fn settle(&self, list: &List, drain: &Drain) -> u32 {

@@ -71,6 +71,9 @@ impl<O: Os> Heap<O> {
             }
             next = thread_heap.next_all.get();
         }
+        for (count, remote) in counts.classes.iter_mut().zip(&central.remote) {
+            count.remote_frees += remote.get();
+        }
         let mut space = self.space.lock();
         for pages in space.each() {
             pages.each_header(|span| {

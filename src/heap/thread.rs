@@ -142,7 +142,11 @@ impl ThreadHeap {
         let length = bin.settle(list, cache.drain_of(class));
         if bin.due.get() != 0 && list.left.get() == 0 {
             bin.due.set(0);
-            return Refill::Sample;
+            // A mark drawn for another interval, or met inside the profiler, is
+            // dropped with what was left of its gap: nothing remembers it.
+            if self.marks().in_force(interval) {
+                return Refill::Sample;
+            }
         }
         if length == 0 {
             let previous = bin.take_previous();
@@ -358,6 +362,7 @@ impl ThreadHeap {
                     span.arm(freed, FAR);
                     return;
                 }
+                bin.remote.add(remote.view().count().into());
                 self.list_of(bin, span).remove(span);
                 heap.retire(span);
                 return;
