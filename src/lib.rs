@@ -7,15 +7,37 @@
 )))]
 compile_error!("spanalloc runs on Linux on x86-64 and aarch64 only");
 
+#[cfg(not(loom))]
 mod base;
-#[cfg(feature = "collections")]
+#[cfg(all(feature = "collections", not(loom)))]
 mod collections;
+#[cfg(not(loom))]
 mod global;
+#[cfg(not(loom))]
 mod heap;
-#[cfg(feature = "profile")]
+#[cfg(all(feature = "profile", not(loom)))]
 pub mod profile;
+#[cfg(not(loom))]
 pub mod report;
+#[cfg(not(loom))]
 mod sys;
 
+/// Under `--cfg loom` the crate is its lock-free structures and their models.
+#[cfg(loom)]
+#[allow(dead_code, reason = "a model needs less than the heap")]
+mod base {
+    pub(crate) mod sync;
+}
+#[cfg(loom)]
+#[allow(dead_code, reason = "a model needs less than the heap")]
+mod heap {
+    pub(crate) mod mailbox;
+    #[cfg(test)]
+    mod models;
+    pub(crate) mod remote;
+}
+
+#[cfg(not(loom))]
 pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
+#[cfg(not(loom))]
 pub use report::Stats;
