@@ -41,3 +41,10 @@ mod heap {
 pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
 #[cfg(not(loom))]
 pub use report::Stats;
+
+/// Runs bytes as a program for a heap with an oracle, for `fuzz/`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_heap(bytes: &[u8]) {
+    heap::tests::bytes::run(bytes);
+}
