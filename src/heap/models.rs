@@ -207,6 +207,14 @@ impl World {
     }
 }
 
+/// Two threads that free a block each.
+fn two_others(world: &Arc<World>) -> [thread::JoinHandle<()>; 2] {
+    [1, 2].map(|head| {
+        let world = world.clone();
+        thread::spawn(move || world.free(head))
+    })
+}
+
 /// Every schedule with that many preemptions at most.
 fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -218,10 +226,7 @@ fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
 fn loom_the_owner_learns_that_all_is_free() {
     model(3, || {
         let world = World::new();
-        let others = [1, 2].map(|head| {
-            let world = world.clone();
-            thread::spawn(move || world.free(head))
-        });
+        let others = two_others(&world);
         world.review(false);
         world.read_mail(0);
         others.into_iter().for_each(|other| other.join().unwrap());
@@ -237,10 +242,7 @@ fn loom_the_owner_learns_that_all_is_free() {
 fn loom_a_span_whose_owner_ends_is_retired_once() {
     model(3, || {
         let world = World::new();
-        let others = [1, 2].map(|head| {
-            let world = world.clone();
-            thread::spawn(move || world.free(head))
-        });
+        let others = two_others(&world);
         world.review(false);
         world.close(0, true);
         others.into_iter().for_each(|other| other.join().unwrap());
@@ -256,10 +258,7 @@ fn loom_a_span_that_is_adopted_is_retired_once() {
             let world = world.clone();
             thread::spawn(move || world.adopt())
         };
-        let others = [1, 2].map(|head| {
-            let world = world.clone();
-            thread::spawn(move || world.free(head))
-        });
+        let others = two_others(&world);
         world.review(false);
         world.close(0, true);
         others.into_iter().for_each(|other| other.join().unwrap());

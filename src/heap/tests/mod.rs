@@ -150,8 +150,10 @@ impl Worker {
 }
 
 /// Numbers that look random and are the same in every run.
+#[cfg(test)]
 struct Random(u64);
 
+#[cfg(test)]
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99_991);
