@@ -1,4 +1,42 @@
-//! A global allocator for Rust that is fast while its profiler is on.
+//! A global allocator for Rust whose heap profiler stays on.
+//!
+//! ```
+//! use spanalloc::SpanAlloc;
+//!
+//! #[global_allocator]
+//! static GLOBAL: SpanAlloc = SpanAlloc::new();
+//!
+//! fn main() {
+//!     # let directory = std::env::temp_dir().join(format!("lib-{}", std::process::id()));
+//!     # let prefix = directory.join("my-app");
+//!     # #[cfg(any())]
+//!     let prefix = "flamegraphs/my-app";
+//!     let words: Vec<String> = "to be or not".split(' ').map(str::to_owned).collect();
+//!     println!("{}", spanalloc::stats());
+//!     spanalloc::dump(prefix).unwrap();
+//!     # std::fs::remove_dir_all(directory).unwrap();
+//!     assert_eq!(words.len(), 4);
+//! }
+//! ```
+//!
+//! | to learn | ask |
+//! | --- | --- |
+//! | how many blocks of which size were allocated, freed, are live; where resident memory is | [`stats`]: exact, always on |
+//! | which code allocates, and what holds memory | [`SpanAlloc::sample_every`] or [`profile::start`], then [`profile::capture`]: sampled |
+//! | all of it, as tables, flamegraphs and JSON | [`dump`] now, [`dump_at_exit`] at the end |
+//!
+//! The environment variable `SPANALLOC` asks the same of a program that is built:
+//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over code.
+//!
+//! | key | accepted |
+//! | --- | --- |
+//! | `sample` | mean bytes between samples: a whole number with or without `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; 1 samples every allocation, 0 none |
+//! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name |
+//!
+//! Features, all on by default: `profile` (sampling and its reports), `flamegraph`
+//! (SVGs; `inferno`, which draws them, is licensed under the CDDL), `collections`
+//! (`map`, `pool`, `arena`, `observe`). Without them the allocator depends on `libc`
+//! and `once_cell` alone.
 
 #[cfg(not(all(
     target_os = "linux",
@@ -7,10 +45,10 @@
 )))]
 compile_error!("spanalloc runs on Linux on x86-64 and aarch64 only");
 
-#[cfg(not(loom))]
 mod base;
-#[cfg(all(feature = "collections", not(loom)))]
+#[cfg(feature = "collections")]
 mod collections;
+// Loom's types are not made in constants, as the parts of a static heap are.
 #[cfg(not(loom))]
 mod global;
 #[cfg(not(loom))]
@@ -22,12 +60,7 @@ pub mod report;
 #[cfg(not(loom))]
 mod sys;
 
-/// Under `--cfg loom` the crate is its lock-free structures and their models.
-#[cfg(loom)]
-#[allow(dead_code, reason = "a model needs less than the heap")]
-mod base {
-    pub(crate) mod sync;
-}
+/// Under `--cfg loom` the heap is its lock-free structures and their models.
 #[cfg(loom)]
 #[allow(dead_code, reason = "a model needs less than the heap")]
 mod heap {
@@ -37,6 +70,8 @@ mod heap {
     pub(crate) mod remote;
 }
 
+#[cfg(feature = "collections")]
+pub use collections::{arena, map, observe, pool};
 #[cfg(not(loom))]
 pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
 #[cfg(not(loom))]
@@ -48,3 +83,8 @@ pub use report::Stats;
 pub fn fuzz_heap(bytes: &[u8]) {
     heap::tests::bytes::run(bytes);
 }
+
+/// The examples in `README.md` compile.
+#[cfg(all(doctest, feature = "flamegraph"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -27,7 +27,7 @@ const KEPT: usize = 2000;
 
 /// Sizes that nothing else in this process asks for, all with their block's size,
 /// and how many blocks of each a thread allocates.
-const SMALL: Sizes = (416, 40_000);
+const SMALL: Sizes = (384, 40_000);
 const MIDDLE: Sizes = (3072, 8000);
 const WIDE: Sizes = (14 << 10, 3000);
 const LARGE: Sizes = (64 << 10, 400);

@@ -61,7 +61,8 @@ impl<O: Os> Heap<O> {
             let cache = unsafe { thread_heap.cache.get().as_ref() };
             for (class, count) in ClassId::all().zip(&mut counts.classes) {
                 let bin = thread_heap.bin(class);
-                let tally = bin.tally(cache.map(|cache| cache.list(class)));
+                let tally =
+                    bin.tally(cache.map(|cache| (cache.list(class), cache.drain_of(class))));
                 count.allocs += tally.allocs;
                 count.frees += tally.frees;
                 count.listed += tally.listed;
