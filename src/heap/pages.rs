@@ -234,7 +234,7 @@ impl PageHeap {
     }
 
     /// Dies if an invariant does not hold.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&mut self) {
         let (mut in_use, mut free_dirty) = (0, 0);
         for index in 0..self.len {
