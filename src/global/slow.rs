@@ -46,16 +46,22 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
         let interval = sampling::interval();
         match HEAP.allocate_slow(cache, class, interval) {
             Refill::Block(block) => block.cast(),
-            Refill::Sample => allocate_sampled(class, bytes, interval),
+            Refill::Sample => allocate_sampled(cache, class, bytes, interval),
             Refill::OutOfMemory => ptr::null_mut(),
         }
     })
 }
 
-fn allocate_sampled(class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
-    let Some(block) = HEAP.allocate_sampled(class) else { return ptr::null_mut() };
-    sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
-    block.cast()
+/// Where there is no memory for a sampled block, any block will do.
+fn allocate_sampled(cache: &Cache, class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
+    if let Some(block) = HEAP.allocate_sampled(class) {
+        sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
+        return block.cast();
+    }
+    match HEAP.allocate_slow(cache, class, 0) {
+        Refill::Block(block) => block.cast(),
+        Refill::Sample | Refill::OutOfMemory => ptr::null_mut(),
+    }
 }
 
 /// Allocates above the narrow classes; null when there is no memory.

@@ -8,9 +8,8 @@
 //!
 //! A thread that only frees gains nothing from lists, and whatever it leaves on
 //! them when it goes idle keeps spans from being empty. So after two full lists
-//! without a refill both go home, and from then on, until the class is allocated
-//! again, blocks go home in small lists as long as they come in runs of the same
-//! span, and one by one where they do not: then the bin *drains*.
+//! without a refill the bin *drains*: both lists go home, and so does every further
+//! block, one by one, until the class is allocated again.
 //!
 //! # Invariants
 //!
@@ -22,7 +21,7 @@
 
 use core::ptr;
 
-use super::cache::List;
+use super::cache::{Drain, List};
 use super::class::ClassId;
 use super::list::SpanList;
 use super::span::{Block, Chain, Hot};
@@ -42,8 +41,6 @@ pub(crate) struct Bin {
     roomed: OwnU32,
     /// Full lists sent home since the last refill.
     flushes: OwnU8,
-    /// What was sent home lately was of many spans.
-    scattered: OwnU8,
     /// When the allowance is used up, the next block is sampled.
     pub(crate) due: OwnU8,
     allocs: OwnU64,
@@ -65,10 +62,6 @@ pub(crate) struct Tally {
 
 /// So many full lists sent home in a row: the thread only frees.
 pub(crate) const FLUSHES_MAX: u8 = 2;
-/// How many blocks a thread that only frees gathers before it sends them home.
-pub(crate) const TRICKLE_BLOCKS: u32 = 32;
-/// Blocks of a run, on average, that make gathering worth it.
-const RUN_BLOCKS: u32 = 8;
 const LIST_BYTES: usize = 32 * 1024;
 const LIST_BLOCKS_MAX: usize = 256;
 const LIST_BLOCKS_MIN: usize = 8;
@@ -100,7 +93,6 @@ impl Bin {
             granted: OwnU32::new(0),
             roomed: OwnU32::new(0),
             flushes: OwnU8::new(0),
-            scattered: OwnU8::new(0),
             due: OwnU8::new(0),
             allocs: OwnU64::new(0),
             frees: OwnU64::new(0),
@@ -110,14 +102,14 @@ impl Bin {
     }
 
     /// What is true now, without changing anything; for snapshots, from any thread.
-    pub(crate) fn tally(&self, list: Option<List<'_>>) -> Tally {
+    pub(crate) fn tally(&self, words: Option<(&List, &Drain)>) -> Tally {
         let (granted, roomed) = (self.granted.get(), self.roomed.get());
         let (mut popped, mut pushed, mut drained) = (0, 0, 0);
-        if let Some(list) = list {
+        if let Some((list, drain)) = words {
             // Saturating: the owner may be between two of its stores.
-            popped = granted.saturating_sub(list.allowance.left.get());
-            pushed = roomed.saturating_sub(list.allowance.room.get());
-            drained = list.drained.get();
+            popped = granted.saturating_sub(list.left.get());
+            pushed = roomed.saturating_sub(list.room.get());
+            drained = drain.frees.get();
         }
         Tally {
             allocs: self.allocs.get() + u64::from(popped),
@@ -128,17 +120,42 @@ impl Bin {
         }
     }
 
+    /// Dies if an invariant does not hold. The bin's thread does nothing meanwhile.
+    #[cfg(test)]
+    pub(crate) fn check(&self, list: &List) {
+        let count = |mut block: *mut Block, blocks_max| {
+            let mut blocks = 0;
+            while !block.is_null() && blocks <= blocks_max {
+                blocks += 1;
+                // SAFETY: a free block on a list is linked.
+                block = unsafe { (*block).next };
+            }
+            blocks
+        };
+        let popped = self.granted.get() - list.left.get();
+        let pushed = self.roomed.get() - list.room.get();
+        let length = self.length.get() + pushed - popped;
+        assert_eq!(count(list.head.get(), length), length, "invariant 1");
+        let previous = self.previous_blocks.get();
+        if previous > 0 {
+            assert!(count(self.previous.get(), previous) >= previous);
+        }
+        if self.drains() {
+            assert_eq!((length, previous, list.left.get(), list.room.get()), (0, 0, 0, 0));
+        }
+    }
+
     /// Enters what was popped and pushed into the books; the list's length.
     #[inline]
-    pub(crate) fn settle(&self, list: List<'_>) -> u32 {
-        let (left, room) = (list.allowance.left.get(), list.allowance.room.get());
+    pub(crate) fn settle(&self, list: &List, drain: &Drain) -> u32 {
+        let (left, room) = (list.left.get(), list.room.get());
         let popped = self.granted.get().wrapping_sub(left);
         let pushed = self.roomed.get().wrapping_sub(room);
         self.granted.set(left);
         self.roomed.set(room);
         self.allocs.add(popped.into());
-        self.frees.add(u64::from(pushed) + u64::from(list.drained.get()));
-        list.drained.set(0);
+        self.frees.add(u64::from(pushed) + u64::from(drain.frees.get()));
+        drain.frees.set(0);
         let length = self.length.get().wrapping_add(pushed).wrapping_sub(popped);
         self.length.set(length);
         length
@@ -146,22 +163,22 @@ impl Bin {
 
     /// Grants `left` pops. The books are settled.
     #[inline]
-    pub(crate) fn grant(&self, list: List<'_>, left: u32) {
+    pub(crate) fn grant(&self, list: &List, left: u32) {
         self.granted.set(left);
-        list.allowance.left.set(left);
+        list.left.set(left);
     }
 
     /// Grants `room` pushes. The books are settled.
     #[inline]
-    pub(crate) fn make_room(&self, list: List<'_>, room: u32) {
+    pub(crate) fn make_room(&self, list: &List, room: u32) {
         self.roomed.set(room);
-        list.allowance.room.set(room);
+        list.room.set(room);
     }
 
     /// Makes `chain` the loaded list. The books are settled and the list is empty
     /// or has been taken.
     #[inline]
-    pub(crate) fn load(&self, list: List<'_>, chain: Chain) {
+    pub(crate) fn load(&self, list: &List, chain: Chain) {
         list.head.set(chain.head);
         self.length.set(chain.blocks);
     }
@@ -170,7 +187,7 @@ impl Bin {
     ///
     /// What was granted and not used is dropped with the mark that may lie behind
     /// it: dropping one without the other would favour sampled blocks.
-    pub(crate) fn unload(&self, list: List<'_>) -> Chain {
+    pub(crate) fn unload(&self, list: &List) -> Chain {
         let chain = Chain { head: list.head.get(), blocks: self.length.get() };
         self.grant(list, 0);
         self.due.set(0);
@@ -201,15 +218,6 @@ impl Bin {
         self.flushes.get()
     }
 
-    /// Whether blocks come back in runs: `runs` of them in `blocks`, with no doubt
-    /// before. Where they do not, each pins a span of its own.
-    pub(crate) fn note_runs(&self, runs: u32, blocks: u32) -> bool {
-        if runs * RUN_BLOCKS > blocks + RUN_BLOCKS {
-            self.scattered.set(1);
-        }
-        self.scattered.get() == 0
-    }
-
     /// A full list was sent home.
     pub(crate) fn count_flush(&self) {
         self.flushes.add(1);
@@ -220,6 +228,5 @@ impl Bin {
     pub(crate) fn count_refill(&self) {
         self.refills.add(1);
         self.flushes.set(0);
-        self.scattered.set(0);
     }
 }

@@ -42,36 +42,34 @@ pub(crate) enum Phase {
     Dead = 2,
 }
 
-/// How much may be done to the list of one class without asking.
+/// The list of one class with its allowances: four to a cache line, and one address
+/// serves all three.
 #[derive(Debug)]
-#[repr(C, align(8))]
-pub(crate) struct Allowance {
+#[repr(C, align(16))]
+pub(crate) struct List {
+    pub(crate) head: OwnPtr<Block>,
     /// Pops.
     pub(crate) left: OwnU32,
     /// Pushes.
     pub(crate) room: OwnU32,
 }
 
-/// One class's list with its allowances.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct List<'a> {
-    pub(crate) head: &'a OwnPtr<Block>,
-    pub(crate) allowance: &'a Allowance,
-    /// Frees that went home while draining and are not in the books yet.
-    pub(crate) drained: &'a OwnU32,
+/// What a thread that only frees looks at.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(crate) struct Drain {
+    /// The thread's heap while its bin of the class drains, else [`NOBODY`].
+    owner: OwnPtr<ThreadHeap>,
+    /// Frees while draining that are not in the bin's books yet.
+    pub(crate) frees: OwnU32,
 }
 
-/// What a thread reaches without a call. Two arrays of 8-byte elements rather than
-/// one of pairs: a scaled index addresses either in one instruction.
+/// What a thread reaches without a call.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Cache {
-    heads: [OwnPtr<Block>; CLASSES],
-    allowances: [Allowance; CLASSES],
-    /// The owner while its bin of the class drains, else [`NOBODY`].
-    draining: [OwnPtr<ThreadHeap>; CLASSES],
-    /// Frees while draining that are not in the bin's books yet.
-    drained: [OwnU32; CLASSES],
+    lists: [List; CLASSES],
+    drains: [Drain; CLASSES],
     owner: OwnPtr<ThreadHeap>,
     phase: OwnU8,
 }
@@ -79,11 +77,15 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) const fn new() -> Self {
         Self {
-            heads: [const { OwnPtr::new(ptr::null_mut()) }; CLASSES],
-            allowances: [const { Allowance { left: OwnU32::new(0), room: OwnU32::new(0) } };
+            lists: [const {
+                List {
+                    head: OwnPtr::new(ptr::null_mut()),
+                    left: OwnU32::new(0),
+                    room: OwnU32::new(0),
+                }
+            }; CLASSES],
+            drains: [const { Drain { owner: OwnPtr::new(NOBODY), frees: OwnU32::new(0) } };
                 CLASSES],
-            draining: [const { OwnPtr::new(NOBODY) }; CLASSES],
-            drained: [const { OwnU32::new(0) }; CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
         }
@@ -92,14 +94,14 @@ impl Cache {
     /// Takes a block of `class`; null when there is none or the allowance is used up.
     #[inline(always)]
     pub(crate) fn pop(&self, class: ClassId) -> *mut Block {
-        let List { head, allowance, .. } = self.list(class);
-        let (block, left) = (head.get(), allowance.left.get().wrapping_sub(1));
+        let list = self.list(class);
+        let (block, left) = (list.head.get(), list.left.get().wrapping_sub(1));
         if block.is_null() || is_negative(left) {
             return ptr::null_mut();
         }
-        allowance.left.set(left);
+        list.left.set(left);
         // SAFETY: by invariant 1 a block on the list is free and linked.
-        head.set(unsafe { (*block).next });
+        list.head.set(unsafe { (*block).next });
         block
     }
 
@@ -112,15 +114,15 @@ impl Cache {
     /// uses it any more.
     #[inline(always)]
     pub(crate) unsafe fn push(&self, class: ClassId, block: *mut Block) -> bool {
-        let List { head, allowance, .. } = self.list(class);
-        let room = allowance.room.get().wrapping_sub(1);
+        let list = self.list(class);
+        let room = list.room.get().wrapping_sub(1);
         if is_negative(room) {
             return false;
         }
-        allowance.room.set(room);
+        list.room.set(room);
         // SAFETY: the block is the caller's, at least 8 bytes, aligned to 8.
-        unsafe { (*block).next = head.get() };
-        head.set(block);
+        unsafe { (*block).next = list.head.get() };
+        list.head.set(block);
         true
     }
 
@@ -139,20 +141,20 @@ impl Cache {
     ) -> bool {
         // SAFETY: by the contract a block of such a span.
         let span = unsafe { Span::of::<SLOTS>(block.cast()) };
-        // SAFETY: a class is below CLASSES.
-        let draining = unsafe { self.draining.get_unchecked(class.index()) }.get();
-        let done = if span.hot().owner.get() == draining {
+        let drain = self.drain_of(class);
+        let owner = drain.owner.get();
+        let done = if span.hot().owner.get() == owner {
             // SAFETY: a free block of a span that this thread owns.
             unsafe { span.push_block(block) }
-        } else if draining != NOBODY {
+        } else if owner != NOBODY {
             // SAFETY: the owner, which lives as long as the heap; and the block is
             // a free one of that span.
-            unsafe { (*draining).outbox.try_add(span, block) }
+            unsafe { (*owner).outbox.try_add(span, block) }
         } else {
             false
         };
         if done {
-            self.drained(class).add(1);
+            drain.frees.add(1);
         }
         done
     }
@@ -160,30 +162,23 @@ impl Cache {
     /// Starts or ends the draining of `class`.
     pub(crate) fn set_draining(&self, class: ClassId, on: bool) {
         let owner = if on { self.owner.get() } else { NOBODY };
-        // SAFETY: a class is below CLASSES.
-        unsafe { self.draining.get_unchecked(class.index()) }.set(owner);
+        self.drain_of(class).owner.set(owner);
     }
 
     pub(crate) fn is_draining(&self, class: ClassId) -> bool {
-        // SAFETY: a class is below CLASSES.
-        unsafe { self.draining.get_unchecked(class.index()) }.get() != NOBODY
+        self.drain_of(class).owner.get() != NOBODY
     }
 
     #[inline(always)]
-    fn drained(&self, class: ClassId) -> &OwnU32 {
+    pub(crate) fn list(&self, class: ClassId) -> &List {
         // SAFETY: a class is below CLASSES.
-        unsafe { self.drained.get_unchecked(class.index()) }
+        unsafe { self.lists.get_unchecked(class.index()) }
     }
 
     #[inline(always)]
-    pub(crate) fn list(&self, class: ClassId) -> List<'_> {
-        List {
-            // SAFETY: a class is below CLASSES.
-            head: unsafe { self.heads.get_unchecked(class.index()) },
-            // SAFETY: as above.
-            allowance: unsafe { self.allowances.get_unchecked(class.index()) },
-            drained: self.drained(class),
-        }
+    pub(crate) fn drain_of(&self, class: ClassId) -> &Drain {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.drains.get_unchecked(class.index()) }
     }
 
     #[inline]

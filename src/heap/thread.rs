@@ -28,7 +28,7 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::Heap;
-use super::bin::{Bin, FLUSHES_MAX, TRICKLE_BLOCKS, grant_max, list_max};
+use super::bin::{Bin, FLUSHES_MAX, grant_max, list_max};
 use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
 use super::geometry::SLOT_BYTES;
@@ -103,7 +103,7 @@ impl ThreadHeap {
         // SAFETY: null, or the cache of a thread whose memory is still there.
         if let Some(cache) = unsafe { self.cache.get().as_ref() } {
             for class in ClassId::all() {
-                self.bin(class).settle(cache.list(class));
+                self.bin(class).settle(cache.list(class), cache.drain_of(class));
             }
         }
         self.cache.set(ptr::null_mut());
@@ -139,10 +139,14 @@ impl ThreadHeap {
         interval: u64,
     ) -> Refill {
         let (bin, list) = (self.bin(class), cache.list(class));
-        let length = bin.settle(list);
-        if bin.due.get() != 0 && list.allowance.left.get() == 0 {
+        let length = bin.settle(list, cache.drain_of(class));
+        if bin.due.get() != 0 && list.left.get() == 0 {
             bin.due.set(0);
-            return Refill::Sample;
+            // A mark drawn for another interval, or met inside the profiler, is
+            // dropped with what was left of its gap: nothing remembers it.
+            if self.marks().in_force(interval) {
+                return Refill::Sample;
+            }
         }
         if length == 0 {
             let previous = bin.take_previous();
@@ -154,7 +158,7 @@ impl ThreadHeap {
             bin.make_room(list, list_max(class));
             cache.set_draining(class, false);
         }
-        if list.allowance.left.get() == 0 {
+        if list.left.get() == 0 {
             let granted = grant_max(class);
             match self.marks().charge(class.block_bytes() as u64, granted.into(), interval) {
                 None => bin.grant(list, granted),
@@ -203,7 +207,7 @@ impl ThreadHeap {
         block: *mut Block,
     ) {
         let (bin, list) = (self.bin(class), cache.list(class));
-        let length = bin.settle(list);
+        let length = bin.settle(list, cache.drain_of(class));
         if !cache.is_draining(class) {
             self.make_room(heap, cache, class, length);
             // SAFETY: passed on.
@@ -231,29 +235,24 @@ impl ThreadHeap {
                 return;
             }
             bin.count_flush();
-            let runs = self.send_home(heap, class, previous);
+            self.send_home(heap, class, previous);
             if bin.flushes() < FLUSHES_MAX {
                 bin.set_previous(bin.unload(list));
                 bin.make_room(list, max);
                 return;
             }
-            bin.note_runs(runs, previous.blocks);
         }
         // This thread only frees now: nothing is kept for its next allocation.
         let loaded = bin.unload(list);
-        let runs = self.send_home(heap, class, loaded);
-        if bin.note_runs(runs, loaded.blocks) {
-            bin.make_room(list, max.min(TRICKLE_BLOCKS));
-        } else {
-            cache.set_draining(class, true);
-        }
+        self.send_home(heap, class, loaded);
+        cache.set_draining(class, true);
     }
 
     /// Sends every block on the lists home.
     pub(crate) fn empty_lists<O: Os>(&self, heap: &Heap<O>, cache: &Cache) {
         for class in ClassId::all() {
             let (bin, list) = (self.bin(class), cache.list(class));
-            bin.settle(list);
+            bin.settle(list, cache.drain_of(class));
             let loaded = bin.unload(list);
             self.send_home(heap, class, loaded);
             self.send_home(heap, class, bin.take_previous());
@@ -262,10 +261,10 @@ impl ThreadHeap {
     }
 
     /// Gives free blocks of `class` back to their spans, a run of blocks of the
-    /// same span at a time. Returns the number of runs.
-    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) -> u32 {
+    /// same span at a time.
+    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
         let span_bytes = class.slots() * SLOT_BYTES;
-        let (mut first, mut left, mut runs) = (chain.head, chain.blocks, 0);
+        let (mut first, mut left) = (chain.head, chain.blocks);
         while left > 0 {
             // SAFETY: by the cache's invariant 1, blocks of spans of this class.
             let span = unsafe { Span::of_class(class, first) };
@@ -280,7 +279,6 @@ impl ThreadHeap {
                 next = unsafe { (*last).next };
             }
             left -= run;
-            runs += 1;
             if ptr::eq(span.hot().owner.get(), self) {
                 // SAFETY: a run of free blocks of a span that this thread owns.
                 if unsafe { span.push_local(first, last, run) } {
@@ -293,7 +291,6 @@ impl ThreadHeap {
             }
             first = next;
         }
-        runs
     }
 
     /// Makes a span current that has blocks to hand out: one of this heap's, one
@@ -365,6 +362,7 @@ impl ThreadHeap {
                     span.arm(freed, FAR);
                     return;
                 }
+                bin.remote.add(remote.view().count().into());
                 self.list_of(bin, span).remove(span);
                 heap.retire(span);
                 return;
