@@ -140,7 +140,7 @@ impl Bin {
         if previous > 0 {
             assert!(count(self.previous.get(), previous) >= previous);
         }
-        if self.drains() {
+        if self.flushes() >= FLUSHES_MAX {
             assert_eq!((length, previous, list.left.get(), list.room.get()), (0, 0, 0, 0));
         }
     }

@@ -110,12 +110,12 @@ impl Worker {
         if self.cache.phase() == Phase::New {
             self.heap.open_thread(&self.cache);
         }
-        let done = self.cache.owner().is_some_and(|owner| match class.is_narrow() {
+        let done = match class.is_narrow() {
             // SAFETY: as above.
-            true => unsafe { owner.free_draining::<1>(class, block) },
+            true => unsafe { self.cache.drain::<1>(class, block) },
             // SAFETY: as above.
-            false => unsafe { owner.free_draining::<4>(class, block) },
-        });
+            false => unsafe { self.cache.drain::<4>(class, block) },
+        };
         if !done {
             // SAFETY: as above.
             unsafe { self.heap.free_slow(&self.cache, class, block) };
