@@ -127,7 +127,7 @@ const fn block_bytes(class: usize) -> usize {
         (class + 1) * 8
     } else {
         let (doubling, step) = ((class - 16) / 8, (class - 16) % 8);
-        (128 << doubling) + ((step + 1) * 16 << doubling)
+        (128 << doubling) + (((step + 1) * 16) << doubling)
     }
 }
 
