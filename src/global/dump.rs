@@ -15,8 +15,6 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::report::Stats;
-
 /// Writes all reports now, to files whose names begin with `prefix`; returns
 /// their paths. Directories that are missing are created.
 ///
@@ -55,7 +53,7 @@ fn write(prefix: &Path) -> io::Result<Vec<PathBuf>> {
     use crate::report::{Weight, json};
 
     crate::profile::quietly(|| {
-        let stats: Stats = super::stats();
+        let stats = super::stats();
         let profile = crate::profile::capture();
         let mut files = Files::new(prefix)?;
         files.write(".classes.txt", |out| write!(out, "{stats}"))?;

@@ -328,8 +328,10 @@ impl<O: Os> Heap<O> {
             unsafe { self.os.unmap(mapped, skip) };
         }
         if all - skip > bytes {
-            // SAFETY: the part behind the end, inside the mapping, used by nobody.
-            unsafe { self.os.unmap(start.add(bytes), all - skip - bytes) };
+            // SAFETY: the end of the block, inside the mapping.
+            let end = unsafe { start.add(bytes) };
+            // SAFETY: the part behind the end, used by nobody.
+            unsafe { self.os.unmap(end, all - skip - bytes) };
         }
         Some(start)
     }

@@ -37,6 +37,7 @@ impl Weight {
     }
 
     /// The unit of its values.
+    #[cfg(feature = "flamegraph")]
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::AllocatedBytes | Self::InUseBytes => "bytes",
