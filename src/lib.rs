@@ -45,6 +45,7 @@
 )))]
 compile_error!("spanalloc runs on Linux on x86-64 and aarch64 only");
 
+#[cfg_attr(loom, allow(dead_code, reason = "a model needs less than the heap"))]
 mod base;
 #[cfg(feature = "collections")]
 mod collections;
