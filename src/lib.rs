@@ -17,5 +17,9 @@ pub mod profile;
 pub mod report;
 mod sys;
 
-pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
+#[doc(hidden)]
+pub use global::{__assertion_failed, __meter};
+pub use global::{
+    Meter, SpanAlloc, Usage, dump, dump_at_exit, measure, release_free_memory, stats,
+};
 pub use report::Stats;

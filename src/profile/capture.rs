@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::recorder::Recorder;
+use super::sites::Sites;
 use super::snapshot::{Amount, BlockSize, Losses, Module, Profile, Site, Unwinding};
 use super::stack::Mode;
 use super::sums::Sums;
@@ -28,32 +29,38 @@ pub fn capture() -> Profile {
         if super::interval() != 0 {
             recorder.walker.unwinders.load();
         }
-        Profile {
-            interval_bytes: super::interval(),
-            unwinding: match recorder.walker.mode() {
-                Mode::Trial => Unwinding::Undecided,
-                Mode::Cfi => Unwinding::UnwindTables,
-                Mode::FramePointers => Unwinding::FramePointers,
-            },
-            sites: sites(recorder),
-            sizes: sizes(),
-            modules: loaded_modules(),
-            losses: losses(recorder),
-            profiler_bytes: super::memory_bytes() as u64,
-            symbols: OnceLock::new(),
-        }
+        Profile { sizes: sizes(), ..of_sites(&recorder.sites, super::interval()) }
+    })
+}
+
+/// The profile that these sites make.
+pub(super) fn of_sites(sites: &Sites, interval_bytes: u64) -> Profile {
+    let recorder = &super::PROFILER;
+    super::quietly(|| Profile {
+        interval_bytes,
+        unwinding: match recorder.walker.mode() {
+            Mode::Trial => Unwinding::Undecided,
+            Mode::Cfi => Unwinding::UnwindTables,
+            Mode::FramePointers => Unwinding::FramePointers,
+        },
+        sites: copied(sites),
+        sizes: Vec::new(),
+        modules: loaded_modules(),
+        losses: losses(recorder),
+        profiler_bytes: super::memory_bytes() as u64,
+        symbols: OnceLock::new(),
     })
 }
 
 /// Copies flat first: a site's lock is held while it is copied, and the copy
 /// must not allocate then.
-fn sites(recorder: &Recorder) -> Vec<Site> {
-    let (sites, frames) = recorder.sites.size();
+fn copied(table: &Sites) -> Vec<Site> {
+    let (sites, frames) = table.size();
     // What other threads add meanwhile fits the surplus, or is left out.
     let (sites, frames) = (sites + sites / 8 + 64, frames + frames / 8 + 4096);
     let mut all_frames = Vec::with_capacity(frames);
     let mut all_sites = Vec::with_capacity(sites);
-    recorder.sites.for_each(|frames, alloc, live| {
+    table.for_each(|frames, alloc, live| {
         let fits = all_frames.len() + frames.len() <= all_frames.capacity();
         if fits && all_sites.len() < all_sites.capacity() {
             all_frames.extend_from_slice(frames);

@@ -34,6 +34,7 @@ pub(crate) mod snapshot;
 mod stack;
 mod sums;
 pub(crate) mod symbols;
+mod trace;
 mod unwind;
 
 use core::cell::Cell;
@@ -46,6 +47,7 @@ use sums::Weight;
 pub use capture::capture;
 pub(crate) use capture::sizes;
 pub use snapshot::{Amount, BlockSize, Losses, Module, Profile, Site, Unwinding};
+pub(crate) use trace::Trace;
 
 static INTERVAL_BYTES: AtomicU64 = AtomicU64::new(0);
 static PROFILER: Recorder = Recorder::new();
