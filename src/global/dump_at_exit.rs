@@ -85,6 +85,10 @@ extern "C" fn start() {
     crate::profile::prepare();
     let Some(variable) = config::variable() else { return };
     let asked = config::parse(variable, config::Problem::report);
+    #[cfg(feature = "profile")]
+    if let Some(formats) = asked.formats {
+        formats.choose();
+    }
     if let Some(prefix) = asked.dump {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
     }

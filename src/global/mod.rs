@@ -6,6 +6,8 @@ mod assert;
 mod config;
 mod dump;
 mod dump_at_exit;
+#[cfg(feature = "profile")]
+mod formats;
 mod measure;
 mod sampling;
 mod slow;

@@ -171,6 +171,8 @@ mod tests {
             frames: frames.clone(),
             allocated: Default::default(),
             in_use: Default::default(),
+            peak: Default::default(),
+            lifetimes: Default::default(),
         }];
         let symbols = Symbols::resolve(&profile);
         let leaf = &symbols.frames(frames[0])[0];

@@ -6,6 +6,7 @@
 //! | `calls` | a profile as named stacks: trimmed, merged, sorted |
 //! | `top` | the largest sites as text |
 //! | `folded`, `flame` | folded stacks and flamegraphs |
+//! | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
 //! | `json` | everything, for machines |
 //! | `units` | how figures are written |
 
@@ -13,12 +14,18 @@
 
 #[cfg(feature = "profile")]
 mod calls;
+#[cfg(feature = "profile")]
+mod facts;
 #[cfg(feature = "flamegraph")]
 mod flame;
 #[cfg(feature = "profile")]
 mod folded;
 #[cfg(feature = "profile")]
 pub(crate) mod json;
+#[cfg(feature = "pprof")]
+mod pprof;
+#[cfg(feature = "pprof")]
+mod protobuf;
 mod stats;
 mod table;
 #[cfg(feature = "profile")]
