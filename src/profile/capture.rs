@@ -15,6 +15,7 @@ use super::snapshot::{
 use super::stack::Mode;
 use super::sums::Sums;
 use crate::sys::modules;
+use crate::sys::os::monotonic_ns;
 
 /// The profile as it stands. Sites are copied a sixteenth at a time, so with
 /// other threads running it is not of one instant.
@@ -33,7 +34,10 @@ pub fn capture() -> Profile {
         if super::interval() != 0 {
             recorder.walker.unwinders.load();
         }
+        let (duration_ns, peak_after_ns) = recorder.peak.times(monotonic_ns());
         Profile {
+            duration_ns,
+            peak_after_ns,
             sizes: sizes(),
             threads: groups(&recorder.threads),
             spans: groups(&recorder.spans),
@@ -48,6 +52,9 @@ pub(super) fn of_sites(sites: &Sites, moment: Moment, interval_bytes: u64) -> Pr
     super::quietly(|| Profile {
         interval_bytes,
         time_unix_ns: unix_ns(),
+        duration_ns: 0,
+        peak_after_ns: 0,
+        process: std::process::id(),
         unwinding: match recorder.walker.mode() {
             Mode::Trial => Unwinding::Undecided,
             Mode::Cfi => Unwinding::UnwindTables,

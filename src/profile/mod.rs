@@ -242,7 +242,7 @@ pub(crate) fn on_free(address: usize) {
 #[cold]
 pub(crate) fn on_resize(address: usize, requested_bytes: usize) {
     if let Some(_busy) = Busy::enter() {
-        PROFILER.resized(address, requested_bytes as u64);
+        PROFILER.resized(address, requested_bytes as u64, os::monotonic_ns());
     }
 }
 

@@ -22,7 +22,15 @@ pub(super) struct Peak(Lock<State>);
 struct State {
     in_use: Sums,
     highest: u128,
+    /// When the first change came; 0 before it.
+    first_ns: u64,
+    highest_ns: u64,
     moment: Moment,
+}
+
+impl State {
+    const NEW: Self =
+        Self { in_use: Sums::ZERO, highest: 0, first_ns: 0, highest_ns: 0, moment: Moment::FIRST };
 }
 
 /// Where the peak lies in time, seen from here.
@@ -40,12 +48,15 @@ impl Moment {
 
 impl Peak {
     pub(super) const fn new() -> Self {
-        Self(Lock::new(State { in_use: Sums::ZERO, highest: 0, moment: Moment::FIRST }))
+        Self(Lock::new(State::NEW))
     }
 
     /// What is in use is about to change by so much less and so much more.
-    pub(super) fn change(&self, less: &Sums, more: &Sums) -> Moment {
+    pub(super) fn change(&self, less: &Sums, more: &Sums, now_ns: u64) -> Moment {
         let mut state = self.0.lock();
+        if state.first_ns == 0 {
+            state.first_ns = now_ns;
+        }
         if state.moment.rising && more.weighted_bytes() < less.weighted_bytes() {
             state.moment.era += 1;
             state.moment.rising = false;
@@ -56,9 +67,19 @@ impl Peak {
         // What is below zero while changes overtake each other is above half.
         if in_use > state.highest && in_use < u128::MAX / 2 {
             state.highest = in_use;
+            state.highest_ns = now_ns;
             state.moment.rising = true;
         }
         state.moment
+    }
+
+    /// How long ago the first change was, and how long after it the peak.
+    pub(super) fn times(&self, now_ns: u64) -> (u64, u64) {
+        let state = self.0.lock();
+        match state.first_ns {
+            0 => (0, 0),
+            first => (now_ns.saturating_sub(first), state.highest_ns.saturating_sub(first)),
+        }
     }
 
     pub(super) fn moment(&self) -> Moment {
@@ -68,8 +89,7 @@ impl Peak {
     /// Begins afresh with nothing in use.
     pub(super) fn reset(&self) {
         let mut state = self.0.lock();
-        (state.in_use, state.highest) = (Sums::ZERO, 0);
-        state.moment = Moment::FIRST;
+        *state = State::NEW;
     }
 
     pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {

@@ -105,9 +105,9 @@ impl Recorder {
     pub(super) fn allocated(&self, address: usize, birth: &Birth, frames: &[u64]) {
         let Birth { weight, requested_bytes, block_bytes, thread, span, now_ns } = *birth;
         let sums = Sums::of(weight, requested_bytes, block_bytes);
-        let moment = self.peak.change(&Sums::ZERO, &sums);
+        let moment = self.peak.change(&Sums::ZERO, &sums, now_ns);
         let Some(site) = self.sites.allocated(frames, &sums, moment) else {
-            self.peak.change(&sums, &Sums::ZERO);
+            self.peak.change(&sums, &Sums::ZERO, now_ns);
             return self.lost.out_of_memory.raise();
         };
         self.each_row(block_bytes, thread, span, |alloc, live| {
@@ -118,10 +118,10 @@ impl Recorder {
         let sample = Sample { weight, requested_bytes, block_bytes, site, thread, span, born_ns };
         match self.live.insert(address, sample) {
             Inserted::New => {}
-            Inserted::Replaced(before) => self.forget(&before, None),
+            Inserted::Replaced(before) => self.forget(&before, now_ns, false),
             Inserted::Refused => {
                 // Its free would go unnoticed: better allocated and not live.
-                self.forget(&sample, None);
+                self.forget(&sample, now_ns, false);
                 self.lost.out_of_memory.raise();
             }
         }
@@ -131,16 +131,16 @@ impl Recorder {
     /// changes nothing.
     pub(super) fn freed(&self, address: usize, now_ns: u64) {
         if let Some(sample) = self.live.remove(address) {
-            self.forget(&sample, Some(now_ns.saturating_sub(sample.born_ns)));
+            self.forget(&sample, now_ns, true);
         }
     }
 
     /// Records that the block at `address` now holds `requested_bytes`.
-    pub(super) fn resized(&self, address: usize, requested_bytes: u64) {
+    pub(super) fn resized(&self, address: usize, requested_bytes: u64, now_ns: u64) {
         let Some(before) = self.live.resize(address, requested_bytes) else { return };
         let after = Sample { requested_bytes, ..before };
         let (less, more) = (before.sums(), after.sums());
-        let moment = self.peak.change(&less, &more);
+        let moment = self.peak.change(&less, &more, now_ns);
         self.sites.resized(before.site, &less, &more, moment);
         self.each_row(before.block_bytes, before.thread, before.span, |_, live| {
             live.subtract(&less);
@@ -148,11 +148,11 @@ impl Recorder {
         });
     }
 
-    /// Takes a sample off what is live.
-    fn forget(&self, sample: &Sample, lived_ns: Option<u64>) {
+    /// Takes a sample off what is live; `seen` says that this is when it was freed.
+    fn forget(&self, sample: &Sample, now_ns: u64, seen: bool) {
         let sums = sample.sums();
-        let moment = self.peak.change(&sums, &Sums::ZERO);
-        let lived = lived_ns.map(|lived_ns| (sample.weight, lived_ns));
+        let moment = self.peak.change(&sums, &Sums::ZERO, now_ns);
+        let lived = seen.then(|| (sample.weight, now_ns.saturating_sub(sample.born_ns)));
         self.sites.freed(sample.site, &sums, lived, moment);
         self.each_row(sample.block_bytes, sample.thread, sample.span, |_, live| {
             live.subtract(&sums);
@@ -255,7 +255,7 @@ mod tests {
         let weight = Weight::new(32, 4096);
         recorder.allocated(16, &birth(4096, 20, 32), &[1, 2]);
         recorder.allocated(48, &birth(4096, 30, 32), &[1, 3]);
-        recorder.resized(48, 32);
+        recorder.resized(48, 32, 1);
         recorder.freed(16, 1);
         recorder.freed(1024, 1);
         let (alloc, live) = totals(&recorder);

@@ -33,6 +33,16 @@ pub struct Profile {
     pub interval_bytes: u64,
     /// When it was captured, in nanoseconds since 1970.
     pub time_unix_ns: u64,
+    /// How long ago gathering began, in nanoseconds: at the first sample since the
+    /// process started or since [`reset`](super::reset).
+    #[serde(default)]
+    pub duration_ns: u64,
+    /// When the program held most, in nanoseconds since gathering began.
+    #[serde(default)]
+    pub peak_after_ns: u64,
+    /// The process.
+    #[serde(default)]
+    pub process: u32,
     /// How the stacks were walked.
     pub unwinding: Unwinding,
     /// One entry per distinct stack, in no particular order.
@@ -53,7 +63,7 @@ pub struct Profile {
     pub profiler_bytes: u64,
     /// Filled by the first report.
     #[serde(skip)]
-    pub(super) symbols: OnceLock<Symbols>,
+    pub(crate) symbols: OnceLock<Symbols>,
 }
 
 impl Profile {
@@ -229,6 +239,9 @@ impl Profile {
         Self {
             interval_bytes: 4096,
             time_unix_ns: 1,
+            duration_ns: 2_000_000_000,
+            peak_after_ns: 1_000_000_000,
+            process: 7,
             unwinding: Unwinding::UnwindTables,
             sites: sites.iter().map(site).collect(),
             sizes: Vec::new(),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::units::{Bytes, count};
 use crate::profile::symbols::{Frame, Symbols};
@@ -93,7 +94,8 @@ impl Weight {
 pub(crate) struct Call {
     /// Leaf first; never empty.
     pub(crate) frames: Vec<Frame>,
-    /// The figures of all sites with these names; the addresses are the first's.
+    /// The figures of all sites with these names. Its frames are the return
+    /// addresses of `frames`, one for one, in the first of these sites.
     pub(crate) site: Site,
 }
 
@@ -110,13 +112,13 @@ impl Call {
 /// The named stacks of a profile, those with the largest value first.
 pub(crate) fn calls(profile: &Profile, weight: Weight) -> Vec<Call> {
     let symbols = profile.symbols();
-    let mut merged = BTreeMap::<Vec<&str>, Call>::new();
-    let named: Vec<_> = profile.sites.iter().map(|site| named(&site.frames, symbols)).collect();
-    for (site, frames) in profile.sites.iter().zip(&named) {
-        let key = frames.iter().map(|frame| &*frame.function).collect();
-        match merged.entry(key) {
+    let mut merged = BTreeMap::<Vec<Arc<str>>, Call>::new();
+    for site in &profile.sites {
+        let (addresses, frames) = named(&site.frames, symbols);
+        match merged.entry(frames.iter().map(|frame| frame.function.clone()).collect()) {
             Entry::Vacant(place) => {
-                place.insert(Call { frames: frames.clone(), site: site.clone() });
+                let site = Site { frames: addresses, ..site.clone() };
+                place.insert(Call { frames, site });
             }
             Entry::Occupied(call) => call.into_mut().site.add(site),
         }
@@ -127,13 +129,18 @@ pub(crate) fn calls(profile: &Profile, weight: Weight) -> Vec<Call> {
     calls
 }
 
-/// The frames of a stack, leaf first, without those of the allocator and those
+/// The frames of a stack, leaf first, with their addresses, without those of the allocator and those
 /// in which the C library starts a thread or `main`.
-fn named(addresses: &[u64], symbols: &Symbols) -> Vec<Frame> {
-    let all: Vec<Frame> =
-        addresses.iter().flat_map(|address| symbols.frames(*address)).cloned().collect();
-    let kept = all[kept(&all)].to_vec();
-    if kept.is_empty() { vec![unknown()] } else { kept }
+fn named(addresses: &[u64], symbols: &Symbols) -> (Vec<u64>, Vec<Frame>) {
+    let frames = |address: &u64| symbols.frames(*address).iter().cloned();
+    let each = |address: &u64| frames(address).map(|_| *address).collect::<Vec<_>>();
+    let all: Vec<Frame> = addresses.iter().flat_map(frames).collect();
+    let kept = kept(&all);
+    if kept.is_empty() {
+        return (vec![0], vec![unknown()]);
+    }
+    let addresses: Vec<u64> = addresses.iter().flat_map(each).collect();
+    (addresses[kept.clone()].to_vec(), all[kept].to_vec())
 }
 
 /// Stands for a stack of which nothing is known.

@@ -6,7 +6,9 @@
 //! | `calls` | a profile as named stacks: trimmed, merged, sorted |
 //! | `top` | the largest sites as text |
 //! | `folded`, `flame` | folded stacks and flamegraphs |
+//! | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
 //! | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
+//! | `dhat`, `speedscope` | the formats of two viewers |
 //! | `json` | everything, for machines |
 //! | `units` | how figures are written |
 
@@ -14,6 +16,10 @@
 
 #[cfg(feature = "profile")]
 mod calls;
+#[cfg(feature = "profile")]
+mod dhat;
+#[cfg(feature = "profile")]
+mod diff;
 #[cfg(feature = "profile")]
 mod facts;
 #[cfg(feature = "flamegraph")]
@@ -26,6 +32,8 @@ pub(crate) mod json;
 mod pprof;
 #[cfg(feature = "pprof")]
 mod protobuf;
+#[cfg(feature = "profile")]
+mod speedscope;
 mod stats;
 mod table;
 #[cfg(feature = "profile")]
@@ -34,6 +42,10 @@ mod units;
 
 #[cfg(feature = "profile")]
 pub use calls::Weight;
+#[cfg(feature = "profile")]
+pub use diff::Diff;
+#[cfg(feature = "profile")]
+pub use json::{Dump, DumpError};
 pub use stats::{ClassStats, Memory, Requested, Stats};
 #[cfg(feature = "profile")]
 pub use top::Top;

@@ -73,11 +73,7 @@ impl Top {
         }
         writeln!(f)?;
         for frame in call.frames.iter().take(FRAMES_SHOWN) {
-            write!(f, "{:15}{}", "", frame.function)?;
-            if let (Some(file), Some(line)) = (&frame.file, frame.line) {
-                write!(f, " ({file}:{line})")?;
-            }
-            writeln!(f)?;
+            writeln!(f, "{:15}{frame}", "")?;
         }
         match call.frames.len().saturating_sub(FRAMES_SHOWN) {
             0 => Ok(()),
