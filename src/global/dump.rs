@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `PREFIX.classes.txt` | the table of size classes |
 //! | `PREFIX.json` | everything, for machines |
+//! | `PREFIX.html` | a page to look at |
 //! | `PREFIX.heap.pb.gz` | the profile for `go tool pprof` |
 //! | `PREFIX.alloc.folded`, `PREFIX.inuse.folded`, `PREFIX.peak.folded` | stacks with bytes allocated, in use, in use at the peak |
 //! | `PREFIX.alloc.svg` and so on | flamegraphs of the same |
+//! | `PREFIX.dhat.json`, `PREFIX.speedscope.json` | for these viewers; on request |
 //! | `PREFIX.alloc.icicle.svg` and so on | the same with the root on top; on request |
 //!
 //! A file is written beside its place and then renamed, so that a failure leaves
@@ -84,6 +86,15 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) ->
     #[cfg(feature = "pprof")]
     if formats.has(Formats::PPROF) {
         files.write(".heap.pb.gz", |out| profile.write_pprof(out))?;
+    }
+    if formats.has(Formats::DHAT) {
+        files.write(".dhat.json", |out| profile.write_dhat(out))?;
+    }
+    if formats.has(Formats::SPEEDSCOPE) {
+        files.write(".speedscope.json", |out| profile.write_speedscope(out))?;
+    }
+    if formats.has(Formats::HTML) {
+        files.write(".html", |out| profile.write_html(stats, out))?;
     }
     for (name, weight) in WEIGHTS {
         if formats.has(Formats::FOLDED) {

@@ -86,7 +86,7 @@ pub enum Unwinding {
 }
 
 /// A stack and what was allocated at it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Site {
     /// Return addresses, leaf first.

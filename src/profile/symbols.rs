@@ -183,13 +183,7 @@ mod tests {
         walker.unwinders.load();
         let frames = walker.walk(0).frames().to_vec();
         let mut profile = crate::profile::capture();
-        profile.sites = vec![crate::profile::Site {
-            frames: frames.clone(),
-            allocated: Default::default(),
-            in_use: Default::default(),
-            peak: Default::default(),
-            lifetimes: Default::default(),
-        }];
+        profile.sites = vec![crate::profile::Site { frames: frames.clone(), ..Default::default() }];
         let symbols = Symbols::resolve(&profile);
         let leaf = &symbols.frames(frames[0])[0];
         assert!(leaf.function.ends_with("names_this_function_with_file_and_line"), "{leaf:?}");

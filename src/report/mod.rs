@@ -9,6 +9,7 @@
 //! | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
 //! | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
 //! | `dhat`, `speedscope` | the formats of two viewers |
+//! | `html`, `page.*` | one page to look at |
 //! | `json` | everything, for machines |
 //! | `units` | how figures are written |
 
@@ -26,6 +27,8 @@ mod facts;
 mod flame;
 #[cfg(feature = "profile")]
 mod folded;
+#[cfg(feature = "profile")]
+mod html;
 #[cfg(feature = "profile")]
 pub(crate) mod json;
 #[cfg(feature = "pprof")]

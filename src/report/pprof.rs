@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use flate2::{Compression, GzBuilder};
 
 use super::calls::{kept, unknown};
-use super::facts::facts;
+use super::facts::{facts, losses};
 use super::protobuf::Message;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Profile, Site};
@@ -146,9 +146,10 @@ fn encoded(profile: &Profile, symbolized: bool) -> Message {
     encoder.out.number(TIME_NANOS, profile.time_unix_ns);
     let kind = encoder.string(DEFAULT_SAMPLE_TYPE);
     encoder.out.number(DEFAULT_KIND, kind);
-    let comment = format!("{}; {:?}", facts(profile), profile.losses);
-    let comment = encoder.string(&comment);
-    encoder.out.number(COMMENT, comment);
+    for comment in std::iter::once(facts(profile)).chain(losses(&profile.losses)) {
+        let comment = encoder.string(&comment);
+        encoder.out.number(COMMENT, comment);
+    }
     if !symbolized {
         let dropped = encoder.string(DROPPED);
         encoder.out.number(DROP_FRAMES, dropped);
