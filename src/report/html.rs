@@ -220,12 +220,19 @@ fn site(call: &Call) -> Value {
 
 /// The innermost frame that is not the standard library's: what a reader knows.
 fn first_of_the_program(call: &Call) -> usize {
-    const LIBRARY: [&str; 3] = ["alloc::", "core::", "std::"];
-    let is_library = |function: &str| {
-        let function = function.trim_start_matches(['<', '&', '[', '(']);
-        LIBRARY.iter().any(|library| function.starts_with(library))
-    };
     call.frames.iter().position(|frame| !is_library(&frame.function)).unwrap_or(0)
+}
+
+/// Whether a function is the standard library's: of a type of its own, or of a
+/// trait of its own for a type without a path.
+fn is_library(function: &str) -> bool {
+    const LIBRARY: [&str; 3] = ["alloc::", "core::", "std::"];
+    let begins = |path: &str| {
+        let path = path.trim_start_matches(['<', '&', '[', '(', '*']);
+        LIBRARY.iter().any(|library| path.starts_with(library))
+    };
+    let of_trait = |(of, name): (&str, &str)| !of.contains("::") && begins(name);
+    begins(function) || function.split_once(" as ").is_some_and(of_trait)
 }
 
 fn amount(amount: &Amount) -> Value {
@@ -287,6 +294,16 @@ mod tests {
         assert_eq!(nodes[0], json!([0, null, 70, 330, 70, 7, 33, 7]));
         assert_eq!(nodes[1], json!([1, 0, 70, 330, 70, 7, 33, 7]));
         assert_eq!(nodes[2], json!([2, 1, 60, 300, 60, 6, 30, 6]));
+    }
+
+    #[test]
+    fn a_site_is_called_by_the_programs_function() {
+        for library in ["alloc::vec::from_elem", "<u8 as alloc::vec::SpecFromElem>::from_elem"] {
+            assert!(is_library(library), "{library}");
+        }
+        for other in ["app::run", "<app::Text as core::fmt::Display>::fmt", "main"] {
+            assert!(!is_library(other), "{other}");
+        }
     }
 
     fn data_tree(profile: &Profile) -> (Vec<String>, Vec<Value>) {

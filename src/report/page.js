@@ -148,8 +148,7 @@ function page() {
   for (const [name, value, note] of D.tiles)
     $("tiles").append(el("div", { className: "tile" }, el("small", { textContent: name }), el("b", { textContent: value }), el("small", { textContent: note })));
   D.types.forEach((type, at) => $("types").append(
-    el("button", { role: "tab", id: `type-${type.key}`, textContent: type.title, onclick: () => choose(at) }), " "));
-  [...$("types").childNodes].filter((node) => node.nodeType === 3).forEach((space) => space.replaceWith(""));
+    el("button", { role: "tab", id: `type-${type.key}`, textContent: type.title, onclick: () => choose(at) })));
 
   const parts = D.memory.filter((part) => part.bytes > 0);
   const all = parts.reduce((sum, part) => sum + part.bytes, 0) || 1;
