@@ -1,4 +1,44 @@
-//! A global allocator for Rust that is fast while its profiler is on.
+//! A global allocator for Rust whose heap profiler stays on.
+//!
+//! ```
+//! use spanalloc::SpanAlloc;
+//!
+//! #[global_allocator]
+//! static GLOBAL: SpanAlloc = SpanAlloc::new();
+//!
+//! fn main() {
+//!     # let directory = std::env::temp_dir().join(format!("lib-{}", std::process::id()));
+//!     # let prefix = directory.join("my-app");
+//!     # #[cfg(any())]
+//!     let prefix = "flamegraphs/my-app";
+//!     let words: Vec<String> = "to be or not".split(' ').map(str::to_owned).collect();
+//!     println!("{}", spanalloc::stats());
+//!     spanalloc::dump(prefix).unwrap();
+//!     # std::fs::remove_dir_all(directory).unwrap();
+//!     assert_eq!(words.len(), 4);
+//! }
+//! ```
+//!
+//! | to learn | ask |
+//! | --- | --- |
+//! | how many blocks of which size were allocated, freed, are live; where resident memory is | [`stats`]: exact, always on |
+//! | which code allocates, and what holds memory | [`SpanAlloc::sample_every`] or [`profile::start`], then [`profile::capture`]: sampled |
+//! | all of it, as a page, tables, flamegraphs, pprof and JSON | [`dump`] now, [`dump_at_exit`] at the end |
+//! | what a piece of code allocates, in a test | [`measure`](fn@measure), [`assert_usage!`]: exact |
+//!
+//! The environment variable `SPANALLOC` asks the same of a program that is built:
+//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over code.
+//!
+//! | key | accepted |
+//! | --- | --- |
+//! | `sample` | mean bytes between samples: a whole number with or without `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; 1 samples every allocation, 0 none |
+//! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name |
+//! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `dhat`, `speedscope`, `html` |
+//!
+//! Features, all on by default: `profile` (sampling and its reports), `flamegraph`
+//! (SVGs; `inferno`, which draws them, is licensed under the CDDL), `pprof`, `collections`
+//! (`map`, `pool`, `arena`, `observe`). Without them the allocator depends on `libc`
+//! and `once_cell` alone.
 
 #[cfg(not(all(
     target_os = "linux",
@@ -10,16 +50,32 @@ compile_error!("spanalloc runs on Linux on x86-64 and aarch64 only");
 mod base;
 #[cfg(feature = "collections")]
 mod collections;
+// Loom's types are not made in constants, as the parts of a static heap are; its
+// models are of the collections.
+#[cfg(not(loom))]
 mod global;
+#[cfg(not(loom))]
 mod heap;
-#[cfg(feature = "profile")]
+#[cfg(all(feature = "profile", not(loom)))]
 pub mod profile;
+#[cfg(not(loom))]
 pub mod report;
+#[cfg(not(loom))]
 mod sys;
 
+#[cfg(feature = "collections")]
+pub use collections::{arena, map, observe, pool};
+#[cfg(not(loom))]
 #[doc(hidden)]
 pub use global::{__assertion_failed, __meter};
+#[cfg(not(loom))]
 pub use global::{
     Meter, SpanAlloc, Usage, dump, dump_at_exit, measure, release_free_memory, stats,
 };
+#[cfg(not(loom))]
 pub use report::Stats;
+
+/// The examples in `README.md` compile.
+#[cfg(all(doctest, feature = "flamegraph"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

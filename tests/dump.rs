@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use spanalloc::SpanAlloc;
+use support::Scratch;
+#[cfg(feature = "flamegraph")]
+use support::check_tags;
+
+mod support;
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();
@@ -70,28 +75,6 @@ fn run(scenario: &str, variable: &str, other_prefix: &Path) -> Output {
         .env(OTHER_PREFIX, other_prefix)
         .output()
         .unwrap()
-}
-
-/// A directory of one test, removed at its end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn prefix(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 fn read(prefix: &Path, suffix: &str) -> String {
@@ -166,32 +149,6 @@ fn without_samples_the_picture_says_so() {
     check_tags(&svg);
     assert!(svg.contains("There were no samples"));
     assert_eq!(read(&prefix, ".alloc.folded"), "");
-}
-
-/// Panics unless every tag that opens closes in turn.
-fn check_tags(svg: &str) {
-    let mut open = Vec::new();
-    let mut rest = svg;
-    while let Some(start) = rest.find('<') {
-        rest = &rest[start..];
-        let skipped = [("<![CDATA[", "]]>"), ("<!--", "-->"), ("<?", "?>"), ("<!", ">")];
-        let end = match skipped.iter().find(|(begin, _)| rest.starts_with(begin)) {
-            Some((_, end)) => rest.find(end).expect("an end") + end.len(),
-            None => {
-                let end = rest.find('>').expect("an end of the tag") + 1;
-                let tag = &rest[1..end - 1];
-                if let Some(name) = tag.strip_prefix('/') {
-                    assert_eq!(open.pop(), Some(name), "closes what is not open");
-                } else if !tag.ends_with('/') {
-                    open.push(tag.split_whitespace().next().expect("a name"));
-                }
-                end
-            }
-        };
-        rest = &rest[end..];
-    }
-    assert!(open.is_empty(), "left open: {open:?}");
-    assert!(svg.trim_end().ends_with("</svg>"));
 }
 
 #[test]

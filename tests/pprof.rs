@@ -2,13 +2,18 @@
 //! installed.
 #![cfg(feature = "pprof")]
 
-use std::fs::{self, File};
+#[allow(dead_code, reason = "each test uses a part")]
+mod support;
+
+use std::fs::File;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use spanalloc::SpanAlloc;
 use spanalloc::profile::{self, Profile};
+
+use support::Scratch;
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();
@@ -36,27 +41,10 @@ fn inlined(n: usize) -> Box<[u8; OBJECT_BYTES]> {
     black_box(Box::new([n as u8; OBJECT_BYTES]))
 }
 
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pprof");
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write(&self, name: &str, profile: &Profile) -> PathBuf {
-        let path = self.0.join(name);
-        profile.write_pprof(File::create(&path).unwrap()).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn write(scratch: &Scratch, name: &str, profile: &Profile) -> PathBuf {
+    let path = scratch.prefix(name);
+    profile.write_pprof(File::create(&path).unwrap()).unwrap();
+    path
 }
 
 /// What `go tool pprof` prints; none where it is missing.
@@ -91,7 +79,7 @@ fn row(top: &str, function: &str) -> (u64, u64) {
 
 #[test]
 fn go_reads_functions_totals_and_differences() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::new("pprof");
     profile::start(1).unwrap();
     let mut held = kept(OBJECTS);
     held.truncate(OBJECTS - FREED);
@@ -100,7 +88,7 @@ fn go_reads_functions_totals_and_differences() {
     let after = profile::capture();
     profile::stop();
     let (before, after) =
-        (scratch.write("before.pb.gz", &before), scratch.write("after.pb.gz", &after));
+        (write(&scratch, "before.pb.gz", &before), write(&scratch, "after.pb.gz", &after));
     let vector = OBJECTS * size_of::<usize>();
 
     // Each type of sample, in its unit; inlined frames have a row of their own.
@@ -133,7 +121,7 @@ fn go_reads_functions_totals_and_differences() {
     assert!(mapping.contains("[FN][FL][LN][IN]"), "{mapping}");
 
     // Without names, the tool is to find them by the mappings.
-    let path = scratch.0.join("raw.pb.gz");
+    let path = scratch.prefix("raw.pb.gz");
     let _ = profile::capture().write_pprof_raw(File::create(&path).unwrap());
     let listing = pprof(&["-raw", "-symbolize=none"], &path).unwrap();
     let mapping = listing.lines().skip_while(|line| *line != "Mappings").nth(1).unwrap();

@@ -1,14 +1,20 @@
 //! A headless Chromium opens our page and our pictures: the expected functions are
 //! there, search and zoom work. Skipped, with a message, where it is not installed.
-#![cfg(feature = "profile")]
+#![cfg(feature = "flamegraph")]
 
-use std::fs::{self, File};
+#[allow(dead_code, reason = "each test uses a part")]
+mod support;
+
+use std::fs::File;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use spanalloc::SpanAlloc;
 use spanalloc::profile;
+use spanalloc::report::Weight;
+
+use support::Scratch;
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();
@@ -23,14 +29,6 @@ fn few() -> Vec<Vec<u8>> {
 #[inline(never)]
 fn many() -> Vec<Vec<u8>> {
     (0..OBJECTS).map(|_| black_box(vec![1; 400])).collect()
-}
-
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The document after its scripts ran; none where there is no browser.
@@ -67,10 +65,7 @@ fn frames(dom: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn the_page_and_the_pictures_work_in_a_browser() {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("viewers");
-    let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).unwrap();
-    let scratch = Scratch(path);
+    let scratch = Scratch::new("viewers");
     let directory = &scratch.0;
 
     profile::start(1).unwrap();
@@ -108,13 +103,9 @@ fn the_page_and_the_pictures_work_in_a_browser() {
     assert!(frames(&zoomed).iter().any(|(_, text)| text.starts_with("viewers::many:")));
     assert!(!frames(&zoomed).iter().any(|(_, text)| text.starts_with("viewers::few:")));
 
-    #[cfg(feature = "flamegraph")]
-    {
-        use spanalloc::report::Weight;
-        let picture = File::create(directory.join("app.svg")).unwrap();
-        captured.write_flamegraph(Weight::InUseBytes, picture).unwrap();
-        let searched = dom(directory, "app.svg", "").unwrap();
-        assert!(searched.contains("viewers::many") && searched.contains("viewers::few"));
-    }
+    let picture = File::create(directory.join("app.svg")).unwrap();
+    captured.write_flamegraph(Weight::InUseBytes, picture).unwrap();
+    let picture = dom(directory, "app.svg", "").unwrap();
+    assert!(picture.contains("viewers::many") && picture.contains("viewers::few"));
     drop(held);
 }

@@ -19,6 +19,8 @@
 //! 2. A gap is `⌈X⌉` with `X` exponential of mean `interval`, so that
 //!    `P(gap > s) = e^(−s/interval)` for whole `s`: the weight formula is exact.
 
+use super::math::ln;
+
 /// A countdown to the next mark, with its own random numbers.
 #[derive(Debug)]
 pub(crate) struct Marks {
@@ -37,6 +39,11 @@ impl Marks {
     pub(crate) fn seed(&mut self, seed: u64) {
         self.random = seed;
         self.interval = 0;
+    }
+
+    /// Whether the last charge was made at this interval, and it marks at all.
+    pub(crate) fn in_force(&self, interval: u64) -> bool {
+        interval != 0 && interval == self.interval
     }
 
     /// Charges `blocks` blocks of `block_bytes` each and returns the index of the
@@ -75,7 +82,7 @@ impl Marks {
         }
         // 53 random bits in (0, 1]: the logarithm is finite.
         let unit = ((self.next() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
-        let gap = (-unit.ln() * self.interval as f64).ceil();
+        let gap = (-ln(unit) * self.interval as f64).ceil();
         // The cast saturates; a gap of 0 comes only from `unit == 1`.
         self.gap = (gap as u64).max(1);
     }

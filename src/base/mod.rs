@@ -1,5 +1,6 @@
 //! Floor 0: quantities, single-writer words, random gaps. Uses `core` only.
 
 pub(crate) mod marks;
+pub(crate) mod math;
 pub(crate) mod own;
 pub(crate) mod sync;

@@ -9,3 +9,8 @@ pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+#[cfg(feature = "collections")]
+mod cells;
+#[cfg(feature = "collections")]
+pub(crate) use cells::*;

@@ -4,7 +4,7 @@ use core::alloc::{GlobalAlloc, Layout};
 
 use super::sampling;
 use super::slow::{self, CACHE};
-use crate::heap::class::{ClassId, WIDE_SLOTS};
+use crate::heap::class::ClassId;
 use crate::heap::geometry::is_sampled;
 
 /// The global allocator.
@@ -67,8 +67,8 @@ impl SpanAlloc {
 unsafe impl GlobalAlloc for SpanAlloc {
     #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(class) = ClassId::of(layout) else {
-            return slow::allocate_large(self, layout, false);
+        let Some(class) = ClassId::narrow(layout) else {
+            return slow::allocate_wide(self, layout);
         };
         let block = CACHE.with(|cache| cache.pop(class));
         if block.is_null() { slow::allocate(self, class, layout.size()) } else { block.cast() }
@@ -76,9 +76,9 @@ unsafe impl GlobalAlloc for SpanAlloc {
 
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some(class) = ClassId::of(layout) else {
+        let Some(class) = ClassId::narrow(layout) else {
             // SAFETY: the caller's contract.
-            return unsafe { slow::free_large(block, layout) };
+            return unsafe { slow::free_wide(block, layout) };
         };
         let block = block.cast();
         if is_sampled(block) {
@@ -86,15 +86,9 @@ unsafe impl GlobalAlloc for SpanAlloc {
             return unsafe { slow::free_sampled(class, block) };
         }
         // SAFETY: the caller's contract; the block is not sampled.
-        if CACHE.with(|cache| unsafe { cache.push(class, block) }) {
-            return;
-        }
-        if class.is_narrow() {
+        if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
             // SAFETY: as above.
             unsafe { slow::free::<1>(class, block) };
-        } else {
-            // SAFETY: as above.
-            unsafe { slow::free::<WIDE_SLOTS>(class, block) };
         }
     }
 

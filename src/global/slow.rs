@@ -18,7 +18,8 @@ use super::alloc::SpanAlloc;
 use super::{measure, sampling};
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
-use crate::heap::class::ClassId;
+use crate::heap::class::{ClassId, WIDE_SLOTS};
+use crate::heap::geometry::is_sampled;
 use crate::heap::large::block_bytes;
 use crate::heap::span::Block;
 use crate::heap::thread::Refill;
@@ -45,7 +46,7 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
         let interval = sampling::interval();
         let block = match HEAP.allocate_slow(cache, class, interval) {
             Refill::Block(block) => block.cast(),
-            Refill::Sample => allocate_sampled(class, bytes, interval),
+            Refill::Sample => allocate_sampled(cache, class, bytes, interval),
             Refill::OutOfMemory => ptr::null_mut(),
         };
         if !block.is_null() {
@@ -55,10 +56,47 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
     })
 }
 
-fn allocate_sampled(class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
-    let Some(block) = HEAP.allocate_sampled(class) else { return ptr::null_mut() };
-    sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
-    block.cast()
+/// Where there is no memory for a sampled block, any block will do.
+fn allocate_sampled(cache: &Cache, class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
+    if let Some(block) = HEAP.allocate_sampled(class) {
+        sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
+        return block.cast();
+    }
+    match HEAP.allocate_slow(cache, class, 0) {
+        Refill::Block(block) => block.cast(),
+        Refill::Sample | Refill::OutOfMemory => ptr::null_mut(),
+    }
+}
+
+/// Allocates above the narrow classes; null when there is no memory.
+#[inline(never)]
+pub(super) fn allocate_wide(options: &SpanAlloc, layout: Layout) -> *mut u8 {
+    let Some(class) = ClassId::of(layout) else { return allocate_large(options, layout, false) };
+    let block = CACHE.with(|cache| cache.pop(class));
+    if block.is_null() { allocate(options, class, layout.size()) } else { block.cast() }
+}
+
+/// Frees above the narrow classes.
+///
+/// # Safety
+///
+/// `GlobalAlloc::dealloc`'s contract.
+#[inline(never)]
+pub(super) unsafe fn free_wide(block: *mut u8, layout: Layout) {
+    let Some(class) = ClassId::of(layout) else {
+        // SAFETY: passed on.
+        return unsafe { free_large(block, layout) };
+    };
+    let block = block.cast();
+    if is_sampled(block) {
+        // SAFETY: passed on.
+        return unsafe { free_sampled(class, block) };
+    }
+    // SAFETY: passed on; the block is not sampled.
+    if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
+        // SAFETY: as above.
+        unsafe { free::<WIDE_SLOTS>(class, block) };
+    }
 }
 
 /// Allocates a block that no class serves; null when there is no memory.
@@ -141,11 +179,8 @@ fn record_large(start: NonNull<u8>, layout: Layout, interval: u64) {
 /// not sampled, and nobody uses it any more.
 #[inline(never)]
 pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block) {
-    let done = CACHE.with(|cache| match cache.owner() {
-        // SAFETY: passed on.
-        Some(thread_heap) => unsafe { thread_heap.free_draining::<SLOTS>(class, block) },
-        None => false,
-    });
+    // SAFETY: passed on.
+    let done = CACHE.with(|cache| unsafe { cache.drain::<SLOTS>(class, block) });
     if !done {
         // SAFETY: passed on.
         unsafe { free_slower(class, block) };

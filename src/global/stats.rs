@@ -11,8 +11,9 @@ use crate::sys::os::resident_bytes;
 /// Takes a snapshot of every counter.
 ///
 /// Exact at a quiet point; while other threads allocate, each figure is one that
-/// was true moments ago. A `realloc` that changes a block's size class or its place
-/// counts as a free and an allocation, one that does not counts as nothing.
+/// was true moments ago. A `realloc` that changes the bytes of the block, as rounded
+/// up to its size class, to 64 KiB or to pages, counts as a free and an allocation
+/// wherever the contents end up; one that does not counts as nothing.
 ///
 /// Cost: microseconds; it looks at the header of every span and takes the central
 /// lock. The fast paths do not notice.

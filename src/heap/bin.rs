@@ -14,14 +14,14 @@
 //! # Invariants
 //!
 //! 1. The loaded list has `length − (granted − left) + (roomed − room)` blocks.
-//! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room`
-//!    freed by this thread: exact whenever the thread is between two calls.
+//! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room +
+//!    drained` freed by this thread: exact whenever it is between two calls.
 //! 3. While draining both lists are empty and both allowances 0.
 //! 4. All words are written by the thread that owns the heap.
 
 use core::ptr;
 
-use super::cache::List;
+use super::cache::{Drain, List};
 use super::class::ClassId;
 use super::list::SpanList;
 use super::span::{Block, Chain, Hot};
@@ -60,7 +60,8 @@ pub(crate) struct Tally {
     pub(crate) listed: u64,
 }
 
-const FLUSHES_MAX: u8 = 2;
+/// So many full lists sent home in a row: the thread only frees.
+pub(crate) const FLUSHES_MAX: u8 = 2;
 const LIST_BYTES: usize = 32 * 1024;
 const LIST_BLOCKS_MAX: usize = 256;
 const LIST_BLOCKS_MIN: usize = 8;
@@ -101,33 +102,60 @@ impl Bin {
     }
 
     /// What is true now, without changing anything; for snapshots, from any thread.
-    pub(crate) fn tally(&self, list: Option<&List>) -> Tally {
+    pub(crate) fn tally(&self, words: Option<(&List, &Drain)>) -> Tally {
         let (granted, roomed) = (self.granted.get(), self.roomed.get());
-        let (mut popped, mut pushed) = (0, 0);
-        if let Some(list) = list {
+        let (mut popped, mut pushed, mut drained) = (0, 0, 0);
+        if let Some((list, drain)) = words {
             // Saturating: the owner may be between two of its stores.
             popped = granted.saturating_sub(list.left.get());
             pushed = roomed.saturating_sub(list.room.get());
+            drained = drain.frees.get();
         }
         Tally {
             allocs: self.allocs.get() + u64::from(popped),
-            frees: self.frees.get() + u64::from(pushed),
+            frees: self.frees.get() + u64::from(pushed) + u64::from(drained),
             listed: u64::from(
                 (self.length.get() + pushed).saturating_sub(popped) + self.previous_blocks.get(),
             ),
         }
     }
 
+    /// Dies if an invariant does not hold. The bin's thread does nothing meanwhile.
+    #[cfg(test)]
+    pub(crate) fn check(&self, list: &List) {
+        let count = |mut block: *mut Block, blocks_max| {
+            let mut blocks = 0;
+            while !block.is_null() && blocks <= blocks_max {
+                blocks += 1;
+                // SAFETY: a free block on a list is linked.
+                block = unsafe { (*block).next };
+            }
+            blocks
+        };
+        let popped = self.granted.get() - list.left.get();
+        let pushed = self.roomed.get() - list.room.get();
+        let length = self.length.get() + pushed - popped;
+        assert_eq!(count(list.head.get(), length), length, "invariant 1");
+        let previous = self.previous_blocks.get();
+        if previous > 0 {
+            assert!(count(self.previous.get(), previous) >= previous);
+        }
+        if self.flushes() >= FLUSHES_MAX {
+            assert_eq!((length, previous, list.left.get(), list.room.get()), (0, 0, 0, 0));
+        }
+    }
+
     /// Enters what was popped and pushed into the books; the list's length.
     #[inline]
-    pub(crate) fn settle(&self, list: &List) -> u32 {
+    pub(crate) fn settle(&self, list: &List, drain: &Drain) -> u32 {
         let (left, room) = (list.left.get(), list.room.get());
         let popped = self.granted.get().wrapping_sub(left);
         let pushed = self.roomed.get().wrapping_sub(room);
         self.granted.set(left);
         self.roomed.set(room);
         self.allocs.add(popped.into());
-        self.frees.add(pushed.into());
+        self.frees.add(u64::from(pushed) + u64::from(drain.frees.get()));
+        drain.frees.set(0);
         let length = self.length.get().wrapping_add(pushed).wrapping_sub(popped);
         self.length.set(length);
         length
@@ -193,9 +221,10 @@ impl Bin {
         self.frees.add(1);
     }
 
+    /// Full lists sent home since the last refill.
     #[inline]
-    pub(crate) fn drains(&self) -> bool {
-        self.flushes.get() >= FLUSHES_MAX
+    pub(crate) fn flushes(&self) -> u8 {
+        self.flushes.get()
     }
 
     /// A full list was sent home.

@@ -23,9 +23,12 @@
 use core::ptr;
 
 use super::class::{CLASSES, ClassId};
-use super::span::Block;
+use super::span::{Block, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
+
+/// An owner that no span has.
+const NOBODY: *mut ThreadHeap = ptr::without_provenance_mut(1);
 
 /// Whether a thread has a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,13 +42,26 @@ pub(crate) enum Phase {
     Dead = 2,
 }
 
-/// The list of one class with its allowances.
+/// The list of one class with its allowances: four to a cache line, and one address
+/// serves all three.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(crate) struct List {
     pub(crate) head: OwnPtr<Block>,
+    /// Pops.
     pub(crate) left: OwnU32,
+    /// Pushes.
     pub(crate) room: OwnU32,
+}
+
+/// What a thread that only frees looks at.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(crate) struct Drain {
+    /// The thread's heap while its bin of the class drains, else [`NOBODY`].
+    owner: OwnPtr<ThreadHeap>,
+    /// Frees while draining that are not in the bin's books yet.
+    pub(crate) frees: OwnU32,
 }
 
 /// What a thread reaches without a call.
@@ -53,6 +69,7 @@ pub(crate) struct List {
 #[repr(C, align(64))]
 pub(crate) struct Cache {
     lists: [List; CLASSES],
+    drains: [Drain; CLASSES],
     owner: OwnPtr<ThreadHeap>,
     phase: OwnU8,
 }
@@ -67,6 +84,8 @@ impl Cache {
                     room: OwnU32::new(0),
                 }
             }; CLASSES],
+            drains: [const { Drain { owner: OwnPtr::new(NOBODY), frees: OwnU32::new(0) } };
+                CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
         }
@@ -76,11 +95,11 @@ impl Cache {
     #[inline(always)]
     pub(crate) fn pop(&self, class: ClassId) -> *mut Block {
         let list = self.list(class);
-        let (block, left) = (list.head.get(), list.left.get());
-        if block.is_null() || left == 0 {
+        let (block, left) = (list.head.get(), list.left.get().wrapping_sub(1));
+        if block.is_null() || is_negative(left) {
             return ptr::null_mut();
         }
-        list.left.set(left - 1);
+        list.left.set(left);
         // SAFETY: by invariant 1 a block on the list is free and linked.
         list.head.set(unsafe { (*block).next });
         block
@@ -96,7 +115,10 @@ impl Cache {
     #[inline(always)]
     pub(crate) unsafe fn push(&self, class: ClassId, block: *mut Block) -> bool {
         let list = self.list(class);
-        let Some(room) = list.room.get().checked_sub(1) else { return false };
+        let room = list.room.get().wrapping_sub(1);
+        if is_negative(room) {
+            return false;
+        }
         list.room.set(room);
         // SAFETY: the block is the caller's, at least 8 bytes, aligned to 8.
         unsafe { (*block).next = list.head.get() };
@@ -104,10 +126,59 @@ impl Cache {
         true
     }
 
+    /// The short way home, for a thread that only frees: while the bin of `class`
+    /// drains, to its own span or to an open batch of another's. `false`, and
+    /// nothing done, for everything else.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push); spans of `class` have `SLOTS` slots.
+    #[inline(always)]
+    pub(crate) unsafe fn drain<const SLOTS: usize>(
+        &self,
+        class: ClassId,
+        block: *mut Block,
+    ) -> bool {
+        // SAFETY: by the contract a block of such a span.
+        let span = unsafe { Span::of::<SLOTS>(block.cast()) };
+        let drain = self.drain_of(class);
+        let owner = drain.owner.get();
+        let done = if span.hot().owner.get() == owner {
+            // SAFETY: a free block of a span that this thread owns.
+            unsafe { span.push_block(block) }
+        } else if owner != NOBODY {
+            // SAFETY: the owner, which lives as long as the heap; and the block is
+            // a free one of that span.
+            unsafe { (*owner).outbox.try_add(span, block) }
+        } else {
+            false
+        };
+        if done {
+            drain.frees.add(1);
+        }
+        done
+    }
+
+    /// Starts or ends the draining of `class`.
+    pub(crate) fn set_draining(&self, class: ClassId, on: bool) {
+        let owner = if on { self.owner.get() } else { NOBODY };
+        self.drain_of(class).owner.set(owner);
+    }
+
+    pub(crate) fn is_draining(&self, class: ClassId) -> bool {
+        self.drain_of(class).owner.get() != NOBODY
+    }
+
     #[inline(always)]
     pub(crate) fn list(&self, class: ClassId) -> &List {
         // SAFETY: a class is below CLASSES.
         unsafe { self.lists.get_unchecked(class.index()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn drain_of(&self, class: ClassId) -> &Drain {
+        // SAFETY: a class is below CLASSES.
+        unsafe { self.drains.get_unchecked(class.index()) }
     }
 
     #[inline]
@@ -133,7 +204,15 @@ impl Cache {
 
     /// The thread ends. Its lists are empty and its allowances 0, and stay so.
     pub(crate) fn detach(&self) {
+        ClassId::all().for_each(|class| self.set_draining(class, false));
         self.owner.set(ptr::null_mut());
         self.phase.set(Phase::Dead as u8);
     }
+}
+
+/// Whether an allowance was 0 before 1 was taken off. Allowances are far below
+/// 2^31; asking for the sign lets the subtraction answer.
+#[inline(always)]
+fn is_negative(allowance: u32) -> bool {
+    (allowance as i32) < 0
 }

@@ -21,7 +21,7 @@ use super::list::SpanList;
 use super::remote::NEVER;
 use super::span::{Kind, Place, Span};
 use super::thread::ThreadHeap;
-use crate::base::own::OwnPtr;
+use crate::base::own::{OwnPtr, OwnU64};
 use crate::sys::os::Os;
 
 /// What threads share. Lives under a lock of the heap's.
@@ -33,6 +33,8 @@ pub(crate) struct Central {
     /// The chain of thread heaps without a thread.
     idle: OwnPtr<ThreadHeap>,
     threads: u64,
+    /// Per class, blocks freed by strangers in spans that were retired here.
+    pub(crate) remote: [OwnU64; CLASSES],
 }
 
 /// How many spans are on each central list: lets a refill pass by without the lock.
@@ -58,6 +60,7 @@ impl Central {
             all: OwnPtr::new(ptr::null_mut()),
             idle: OwnPtr::new(ptr::null_mut()),
             threads: 0,
+            remote: [const { OwnU64::new(0) }; CLASSES],
         }
     }
 
@@ -130,8 +133,18 @@ impl<O: Os> Heap<O> {
         // Spans are abandoned before the mailbox closes: who finds it closed looks
         // again and sees that.
         thread_heap.mailbox.close(|item| {
-            if let Some(span) = Span::from_link(item) {
+            let Some(span) = Span::from_link(item) else { return };
+            if span.cold().remote.view().abandoned() {
                 self.review_central(&central, span, true);
+                return;
+            }
+            // Sent to the thread that had this heap before; its home's mailbox is
+            // open, since closing one takes the lock held here.
+            // SAFETY: thread heaps live as long as the heap.
+            let home = unsafe { &*span.cold().home.get() };
+            // SAFETY: the span's header stays valid while it is posted.
+            if unsafe { home.mailbox.push(item) }.is_err() {
+                crate::sys::fatal::die("a span's home is closed");
             }
         });
         thread_heap.cache.set(ptr::null_mut());
@@ -143,11 +156,13 @@ impl<O: Os> Heap<O> {
     /// others are settled; their caches, whose memory may be reused, are not looked
     /// at again, and what was on their lists is lost.
     pub(crate) fn forget_other_caches(&self, cache: &Cache) {
+        let late = self.late.lock();
         let central = self.central.lock();
         let mut next = central.all.get();
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
-            if thread_heap.kind() == Kind::Blocks && !ptr::eq(thread_heap.cache.get(), cache) {
+            let of_a_thread = thread_heap.kind() == Kind::Blocks && !late.is(thread_heap);
+            if of_a_thread && !ptr::eq(thread_heap.cache.get(), cache) {
                 thread_heap.forget_lists();
             }
             next = thread_heap.next_all.get();
@@ -209,6 +224,9 @@ impl<O: Os> Heap<O> {
                 if span.place() == Place::Central {
                     central.list(class).remove(span);
                     self.hints.of(class).fetch_sub(1, Relaxed);
+                }
+                if let Some(count) = central.remote.get(class.index()) {
+                    count.add(remote.view().count().into());
                 }
                 self.retire(span);
                 return;

@@ -81,17 +81,24 @@ impl ClassId {
         CAPACITY[self.index()] as u32
     }
 
-    /// The class that serves `layout`, or `None` if it is large. Folds to a
-    /// constant for a constant layout.
+    /// The class that serves `layout`, if its spans are one slot: what the fast
+    /// paths deal with. Folds to a constant for a constant layout.
     #[inline(always)]
+    pub(crate) fn narrow(layout: Layout) -> Option<Self> {
+        let bytes = rounded(layout);
+        let eighths = (bytes + 7) >> 3;
+        // SAFETY: the table has an element for each eighth up to the bound.
+        (bytes <= NARROW_BYTES_MAX)
+            .then(|| Self(unsafe { *CLASS_OF_EIGHTHS.get_unchecked(eighths) }.into()))
+    }
+
+    /// The class that serves `layout`, or `None` if it is large.
+    #[inline]
     pub(crate) fn of(layout: Layout) -> Option<Self> {
         let bytes = rounded(layout);
-        if bytes <= NARROW_BYTES_MAX {
-            Some(Self(CLASS_OF_EIGHTHS[(bytes + 7) >> 3].into()))
-        } else if bytes <= SMALL_BYTES_MAX {
-            Some(Self(class_above_128(bytes) as u32))
-        } else {
-            None
+        match Self::narrow(layout) {
+            None if bytes <= SMALL_BYTES_MAX => Some(Self(class_above_128(bytes) as u32)),
+            narrow => narrow,
         }
     }
 }

@@ -61,7 +61,8 @@ impl<O: Os> Heap<O> {
             let cache = unsafe { thread_heap.cache.get().as_ref() };
             for (class, count) in ClassId::all().zip(&mut counts.classes) {
                 let bin = thread_heap.bin(class);
-                let tally = bin.tally(cache.map(|cache| cache.list(class)));
+                let tally =
+                    bin.tally(cache.map(|cache| (cache.list(class), cache.drain_of(class))));
                 count.allocs += tally.allocs;
                 count.frees += tally.frees;
                 count.listed += tally.listed;
@@ -69,6 +70,9 @@ impl<O: Os> Heap<O> {
                 count.remote_frees += bin.remote.get();
             }
             next = thread_heap.next_all.get();
+        }
+        for (count, remote) in counts.classes.iter_mut().zip(&central.remote) {
+            count.remote_frees += remote.get();
         }
         let mut space = self.space.lock();
         for pages in space.each() {

@@ -231,7 +231,7 @@ impl<O: Os> Heap<O> {
 
     /// Whether a large block may take the new layout without any change.
     pub(crate) fn fits_large(&self, old: Layout, new: Layout) -> bool {
-        !is_mapping(old) && !is_mapping(new) && block_bytes(old) == block_bytes(new)
+        is_mapping(old) == is_mapping(new) && block_bytes(old) == block_bytes(new)
     }
 
     /// Resizes a large block without copying it: into or out of the free slots

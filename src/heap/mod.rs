@@ -55,6 +55,9 @@ pub(crate) mod space;
 pub(crate) mod span;
 pub(crate) mod thread;
 
+#[cfg(test)]
+mod tests;
+
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
 use cache::Cache;
@@ -127,7 +130,7 @@ impl<O: Os> Heap<O> {
     unsafe fn free_late(&self, class: ClassId, block: *mut Block) {
         // SAFETY: passed on.
         let span = unsafe { Span::of_class(class, block) };
-        self.late.lock().count_free(class);
+        self.count_late_free(class);
         self.send(span, block, block, 1);
     }
 
@@ -164,9 +167,7 @@ impl<O: Os> Heap<O> {
     fn give_slots(&self, span: Span, count: usize) {
         let mut space = self.space.lock();
         space.of(span).give(span, count);
-        let free_dirty = space.counts().free_dirty;
-        drop(space);
-        self.note_free(free_dirty);
+        self.note_free(space.counts().free_dirty);
     }
 
     /// Gives an empty span of blocks back.

@@ -107,6 +107,13 @@ impl Outbox {
         unsafe { self.0.get_unchecked((span.link().addr() >> 6) % BATCHES) }
     }
 
+    /// The spans with how many of their blocks wait here.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (Span, u32)> {
+        let batch = |batch: &Batch| Some((Span::from_link(batch.span.get())?, batch.blocks.get()));
+        self.0.iter().filter_map(batch)
+    }
+
     /// Sends every chain.
     pub(crate) fn flush(&self, mut send: impl FnMut(Span, *mut Block, *mut Block, u32)) {
         for batch in &self.0 {

@@ -217,6 +217,36 @@ impl PageHeap {
         }
     }
 
+    /// Dies if an invariant does not hold.
+    #[cfg(test)]
+    pub(crate) fn check(&mut self) {
+        let (mut in_use, mut free_dirty) = (0, 0);
+        for index in 0..self.len {
+            let first_free = self.first_free;
+            let chunk = self.chunk(index).expect("a chunk below `len`");
+            let mut mapped = Bits::EMPTY;
+            mapped.insert(HEADER_SLOTS, chunk.mapped - HEADER_SLOTS);
+            assert_eq!(chunk.free.and(&mapped).len(), chunk.free.len(), "free and not mapped");
+            let dirty = chunk.free.and(&chunk.dirty);
+            assert_eq!(chunk.aged.and(&dirty).len(), chunk.aged.len(), "invariant 3");
+            let mut at = 0;
+            while let Some((start, length)) = chunk.free.next_run(at) {
+                assert!(length <= chunk.run_max, "invariant 4");
+                assert!(index >= first_free, "free slots below `first_free`");
+                for slot in start..start + length {
+                    // SAFETY: a slot of a mapped chunk.
+                    let span = unsafe { Span::from_header(header_of_slot(chunk.base, slot)) };
+                    assert_eq!(span.kind(), super::span::Kind::None, "invariant 1");
+                    assert!(span.hot().owner.get().is_null());
+                }
+                at = start + length;
+            }
+            in_use += chunk.mapped - HEADER_SLOTS - chunk.free.len();
+            free_dirty += dirty.len();
+        }
+        assert_eq!((self.in_use, self.free_dirty), (in_use, free_dirty));
+    }
+
     #[inline]
     fn chunk(&mut self, index: usize) -> Option<&mut Chunk> {
         let chunk = *self.chunks.get(index)?;

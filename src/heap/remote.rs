@@ -91,9 +91,11 @@ impl Remote {
         self.0.store(u64::from(NEVER) << NOTIFY_SHIFT, Relaxed);
     }
 
+    /// Acquire: what is seen to be free may be reused, and a home that was set
+    /// before *abandoned* was cleared is seen with it.
     #[inline]
     pub(crate) fn view(&self) -> View {
-        View(self.0.load(Relaxed))
+        View(self.0.load(Acquire))
     }
 
     /// Puts a chain of `blocks` blocks that starts at `head` in front. `link` is

@@ -57,7 +57,7 @@ impl Scavenger {
 }
 
 impl<O: Os> Heap<O> {
-    /// Notes that `free_dirty` slots are free. Any lock may be held.
+    /// Notes that `free_dirty` slots are free. The space lock is held.
     #[inline]
     pub(crate) fn note_free(&self, free_dirty: usize) {
         if free_dirty >= WORTHWHILE_SLOTS && !self.scavenger.running.load(Relaxed) {
@@ -122,14 +122,25 @@ impl<O: Os> Heap<O> {
 
     fn scavenge_until_clean(&self) {
         let mut idle_ticks = 0;
-        while idle_ticks < LINGER_TICKS {
+        loop {
             thread::sleep_ms(TICK_MS);
             let left = self.scavenge_tick();
             idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks + 1 } else { 0 };
+            if idle_ticks >= LINGER_TICKS && self.rest() {
+                return;
+            }
         }
+    }
+
+    /// Ends if there is nothing to do still: who frees more after this was decided
+    /// finds nothing running (invariant 1).
+    fn rest(&self) -> bool {
         let space = self.space.lock();
-        self.scavenger.running.store(false, Relaxed);
-        drop(space);
+        let idle = space.counts().free_dirty < WORTHWHILE_SLOTS;
+        if idle {
+            self.scavenger.running.store(false, Relaxed);
+        }
+        idle
     }
 }
 

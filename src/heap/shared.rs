@@ -33,15 +33,19 @@ impl Shared {
         Lock::new(Self { cache: Cache::new(), heap: ThreadHeap::new(kind) })
     }
 
-    /// A free by a thread without a heap, which went home at once.
-    pub(crate) fn count_free(&self, class: ClassId) {
-        self.heap.bin(class).count_free();
+    /// Whether `thread_heap` is this one's.
+    pub(crate) fn is(&self, thread_heap: &ThreadHeap) -> bool {
+        core::ptr::eq(&self.heap, thread_heap)
     }
 
-    fn allocate<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<*mut Block> {
+    fn open<O: Os>(&self, heap: &Heap<O>) {
         if self.cache.phase() == Phase::New {
             heap.open_shared(&self.cache, &self.heap);
         }
+    }
+
+    fn allocate<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<*mut Block> {
+        self.open(heap);
         let block = self.cache.pop(class);
         if !block.is_null() {
             return Some(block);
@@ -62,6 +66,14 @@ impl<O: Os> Heap<O> {
     /// Allocates for a thread without a heap.
     pub(crate) fn allocate_late(&self, class: ClassId) -> Option<*mut Block> {
         self.late.lock().allocate(self, class)
+    }
+
+    /// Counts a free by a thread without a heap, which went home at once.
+    pub(crate) fn count_late_free(&self, class: ClassId) {
+        let late = self.late.lock();
+        // What is in no heap of the chain is in no snapshot.
+        late.open(self);
+        late.heap.bin(class).count_free();
     }
 
     /// Frees a sampled block, of which the profiler has been told.

@@ -417,6 +417,33 @@ impl Span {
         self.arm(0, FAR);
     }
 
+    /// Dies if an invariant does not hold. Nobody else uses the span meanwhile.
+    #[cfg(test)]
+    pub(crate) fn check(self) {
+        let (hot, view) = (self.hot(), self.cold().remote.view());
+        let (class, freed) = (self.class(), self.freed());
+        assert!(hot.carved.get() <= class.capacity());
+        assert_eq!(hot.carved.get(), hot.spare_blocks.get() + hot.out.get(), "invariant 1");
+        assert!(hot.out.get() >= freed + view.count(), "invariant 1");
+        let mut met = std::collections::HashSet::new();
+        let chains = [
+            (hot.spare.get(), hot.spare_blocks.get()),
+            (hot.local.get(), freed),
+            (self.block_at(view.head()), view.count()),
+        ];
+        for (head, blocks) in chains {
+            let mut block = head;
+            for _ in 0..blocks {
+                let offset = block.addr() - self.start().addr();
+                assert_eq!(offset % class.block_bytes(), 0);
+                assert!(offset / class.block_bytes() < hot.carved.get() as usize);
+                assert!(met.insert(offset), "a block is free twice");
+                // SAFETY: a free block of this span is linked.
+                block = unsafe { (*block).next };
+            }
+        }
+    }
+
     /// How many blocks are on lists, in outboxes or with the program. Dies if the span's words contradict each other (invariant 1), as they do
     /// after a double free.
     #[inline]

@@ -28,9 +28,10 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::Heap;
-use super::bin::{Bin, grant_max, list_max};
+use super::bin::{Bin, FLUSHES_MAX, grant_max, list_max};
 use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
+use super::geometry::SLOT_BYTES;
 use super::list::SpanList;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
@@ -106,7 +107,7 @@ impl ThreadHeap {
         // SAFETY: null, or the cache of a thread whose memory is still there.
         if let Some(cache) = unsafe { self.cache.get().as_ref() } {
             for class in ClassId::all() {
-                self.bin(class).settle(cache.list(class));
+                self.bin(class).settle(cache.list(class), cache.drain_of(class));
             }
         }
         self.cache.set(ptr::null_mut());
@@ -118,8 +119,9 @@ impl ThreadHeap {
         self.observed.set(on.into());
         for class in ClassId::all() {
             let (bin, list) = (self.bin(class), cache.list(class));
-            bin.settle(list);
+            bin.settle(list, cache.drain_of(class));
             bin.stop(list);
+            cache.set_draining(class, false);
         }
     }
 
@@ -165,10 +167,14 @@ impl ThreadHeap {
         interval: u64,
     ) -> Refill {
         let (bin, list) = (self.bin(class), cache.list(class));
-        let length = bin.settle(list);
+        let length = bin.settle(list, cache.drain_of(class));
         if bin.due.get() != 0 && list.left.get() == 0 {
             bin.due.set(0);
-            return Refill::Sample;
+            // A mark drawn for another interval, or met inside the profiler, is
+            // dropped with what was left of its gap: nothing remembers it.
+            if self.marks().in_force(interval) {
+                return Refill::Sample;
+            }
         }
         if length == 0 {
             let previous = bin.take_previous();
@@ -177,9 +183,10 @@ impl ThreadHeap {
                 return Refill::OutOfMemory;
             }
             bin.load(list, chain);
-            // None: the next free would go unseen.
+            // None for an observed thread: its next free would go unseen.
             let room = if self.is_observed() { 0 } else { list_max(class) };
             bin.make_room(list, room);
+            cache.set_draining(class, false);
         }
         if list.left.get() == 0 {
             let granted = self.allowance(grant_max(class));
@@ -217,38 +224,6 @@ impl ThreadHeap {
         }
     }
 
-    /// The short way home, for a thread that only frees: while the bin drains, to
-    /// its own span or to an open batch of another's. `false`, and nothing done, for
-    /// everything else.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Cache::push`]; spans of `class` have `SLOTS` slots.
-    #[inline(always)]
-    pub(crate) unsafe fn free_draining<const SLOTS: usize>(
-        &self,
-        class: ClassId,
-        block: *mut Block,
-    ) -> bool {
-        let bin = self.bin(class);
-        if !bin.drains() {
-            return false;
-        }
-        // SAFETY: by the contract a block of a span of this class.
-        let span = unsafe { Span::of::<SLOTS>(block.cast()) };
-        let done = if ptr::eq(span.hot().owner.get(), self) {
-            // SAFETY: a free block of a span that this thread owns.
-            unsafe { span.push_block(block) }
-        } else {
-            // SAFETY: a free block of that span.
-            unsafe { self.outbox.try_add(span, block) }
-        };
-        if done {
-            bin.count_free();
-        }
-        done
-    }
-
     /// Frees a block of `class`, the cache's allowance for which is used up.
     ///
     /// # Safety
@@ -261,9 +236,10 @@ impl ThreadHeap {
         class: ClassId,
         block: *mut Block,
     ) {
-        let bin = self.bin(class);
-        if !bin.drains() {
-            self.make_room(heap, cache, class);
+        let (bin, list) = (self.bin(class), cache.list(class));
+        let length = bin.settle(list, cache.drain_of(class));
+        if !cache.is_draining(class) {
+            self.make_room(heap, cache, class, length);
             // SAFETY: passed on.
             if unsafe { cache.push(class, block) } {
                 return;
@@ -273,36 +249,42 @@ impl ThreadHeap {
         self.send_home(heap, class, Chain { head: block, blocks: 1 });
     }
 
-    /// Makes room on the list of `class`, unless the bin starts to drain.
-    #[inline(never)]
-    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId) {
+    /// Makes room on the list of `class`, which has `length` blocks, unless the bin
+    /// starts to drain.
+    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId, length: u32) {
         let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
-        let length = bin.settle(list);
-        if length <= max / 2 {
-            bin.make_room(list, self.allowance(max - length));
-            return;
-        }
-        let previous = bin.take_previous();
-        if previous.blocks > 0 {
+        if bin.flushes() < FLUSHES_MAX {
+            if length <= max / 2 {
+                bin.make_room(list, self.allowance(max - length));
+                return;
+            }
+            let previous = bin.take_previous();
+            if previous.blocks == 0 {
+                bin.set_previous(bin.unload(list));
+                bin.make_room(list, self.allowance(max));
+                return;
+            }
             if !self.is_observed() {
                 bin.count_flush();
             }
             self.send_home(heap, class, previous);
+            if bin.flushes() < FLUSHES_MAX {
+                bin.set_previous(bin.unload(list));
+                bin.make_room(list, self.allowance(max));
+                return;
+            }
         }
+        // This thread only frees now: nothing is kept for its next allocation.
         let loaded = bin.unload(list);
-        if bin.drains() {
-            self.send_home(heap, class, loaded);
-        } else {
-            bin.set_previous(loaded);
-            bin.make_room(list, self.allowance(max));
-        }
+        self.send_home(heap, class, loaded);
+        cache.set_draining(class, true);
     }
 
     /// Sends every block on the lists home.
     pub(crate) fn empty_lists<O: Os>(&self, heap: &Heap<O>, cache: &Cache) {
         for class in ClassId::all() {
             let (bin, list) = (self.bin(class), cache.list(class));
-            bin.settle(list);
+            bin.settle(list, cache.drain_of(class));
             let loaded = bin.unload(list);
             self.send_home(heap, class, loaded);
             self.send_home(heap, class, bin.take_previous());
@@ -313,6 +295,7 @@ impl ThreadHeap {
     /// Gives free blocks of `class` back to their spans, a run of blocks of the
     /// same span at a time.
     fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
+        let span_bytes = class.slots() * SLOT_BYTES;
         let (mut first, mut left) = (chain.head, chain.blocks);
         while left > 0 {
             // SAFETY: by the cache's invariant 1, blocks of spans of this class.
@@ -320,8 +303,8 @@ impl ThreadHeap {
             let (mut last, mut run) = (first, 1);
             // SAFETY: the chain's blocks are linked.
             let mut next = unsafe { (*last).next };
-            // SAFETY: as for the first one.
-            while run < left && unsafe { Span::of_class(class, next) } == span {
+            // Spans start on a multiple of their size.
+            while run < left && (next.addr() ^ first.addr()) < span_bytes {
                 run += 1;
                 last = next;
                 // SAFETY: the chain's blocks are linked.
@@ -411,6 +394,7 @@ impl ThreadHeap {
                     span.arm(freed, FAR);
                     return;
                 }
+                bin.remote.add(remote.view().count().into());
                 self.list_of(bin, span).remove(span);
                 heap.retire(span);
                 return;

@@ -279,7 +279,8 @@ impl Busy {
         let entered = THREAD.with(|thread| !thread.busy.replace(true));
         // A signal handler on this thread must see the flag before any lock.
         compiler_fence(Ordering::SeqCst);
-        entered.then_some(Self(()))
+        // Lazily: dropping one ends what an outer call has begun.
+        entered.then(|| Self(()))
     }
 
     /// A number that differs between threads, mostly.
@@ -310,6 +311,7 @@ mod tests {
         let busy = Busy::enter().unwrap();
         assert!(suppressed());
         assert!(Busy::enter().is_none());
+        assert!(suppressed(), "a refused entry ends nothing");
         drop(busy);
         assert!(!suppressed());
     }

@@ -6,6 +6,7 @@
 //! are fixed point.
 
 use super::memory::Zeroed;
+use crate::base::math::one_minus_exp_neg;
 
 /// Fractional bits of a weight.
 const FRACTION_BITS: u32 = 16;
@@ -24,8 +25,7 @@ impl Weight {
             return Self(ONE);
         }
         let ratio = block_bytes.max(1) as f64 / interval as f64;
-        // `exp_m1` keeps its precision where the ratio is tiny.
-        let weight = -1.0 / (-ratio).exp_m1();
+        let weight = 1.0 / one_minus_exp_neg(ratio);
         // A block of one byte at the largest interval still fits (`as` saturates).
         Self((weight * ONE as f64).round() as u64)
     }

@@ -4,6 +4,7 @@
 //! Two sites may differ in addresses and not in names (two calls in one
 //! function); flamegraphs and tables speak of names.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
@@ -129,8 +130,8 @@ pub(crate) fn calls(profile: &Profile, weight: Weight) -> Vec<Call> {
     calls
 }
 
-/// The frames of a stack, leaf first, with their addresses, without those of the allocator and those
-/// in which the C library starts a thread or `main`.
+/// The frames of a stack, leaf first, with their addresses, without those of the
+/// allocator and those in which a thread or `main` is started.
 fn named(addresses: &[u64], symbols: &Symbols) -> (Vec<u64>, Vec<Frame>) {
     let frames = |address: &u64| symbols.frames(*address).iter().cloned();
     let each = |address: &u64| frames(address).map(|_| *address).collect::<Vec<_>>();
@@ -151,13 +152,25 @@ pub(super) fn unknown() -> Frame {
 /// Which frames of a stack, leaf first, are the program's; at least the root's, if
 /// there is one.
 pub(super) fn kept(all: &[Frame]) -> Range<usize> {
-    let own = own_frames(all);
-    let end = all.iter().rposition(|frame| !is_start(&frame.function)).map_or(0, |at| at + 1);
-    if own < end { own..end } else { all.len().saturating_sub(1)..all.len() }
+    let (leaf, end) = (leaf_frames(all), program_end(all));
+    if leaf < end { leaf..end } else { all.len().saturating_sub(1)..all.len() }
 }
 
-/// Whether a function at the root is the C library's. Walks along frame pointers
-/// end before these; leaving them out makes such stacks equal to whole ones.
+/// Where the program's frames end and those begin in which the standard library
+/// and the C library start it. Walks along frame pointers end before the latter;
+/// leaving them out makes such stacks equal to whole ones.
+fn program_end(leaf_first: &[Frame]) -> usize {
+    // The standard library marks this place, for its own backtraces.
+    let is_mark = |function: &str| {
+        function.starts_with("std::") && function.contains("::__rust_begin_short_backtrace")
+    };
+    if let Some(mark) = leaf_first.iter().rposition(|frame| is_mark(&frame.function)) {
+        return mark;
+    }
+    leaf_first.iter().rposition(|frame| !is_start(&frame.function)).map_or(0, |at| at + 1)
+}
+
+/// Whether a function at the root is the C library's.
 fn is_start(function: &str) -> bool {
     const START: [&str; 8] = [
         "_start",
@@ -172,60 +185,118 @@ fn is_start(function: &str) -> bool {
     function == "clone" || START.iter().any(|start| function.starts_with(start))
 }
 
-/// How many frames at the leaf are the allocator's. Those of the standard library
-/// that it runs in between are its own only below one of its own.
-fn own_frames(leaf_first: &[Frame]) -> usize {
-    let mut own = 0;
-    for (depth, frame) in leaf_first.iter().enumerate() {
-        if is_own(&frame.function) {
-            own = depth + 1;
-        } else if !frame.function.starts_with("std::thread::local::LocalKey<") {
-            break;
-        }
-    }
-    own
+/// How many frames at the leaf say nothing of the program: all up to the
+/// outermost entry of the allocator, what of the standard library leads there,
+/// and of a container's inner module all but the door it was entered by.
+fn leaf_frames(leaf_first: &[Frame]) -> usize {
+    let entry = leaf_first.iter().rposition(|frame| is_entry(&plain(&frame.function)));
+    let entered = entry.map_or(0, |at| at + 1);
+    let rest = leaf_first[entered..].iter().map(|frame| plain(&frame.function));
+    let own = entered + rest.clone().take_while(|function| is_own(function)).count();
+    let mut modules = leaf_first[own..].iter().map(|frame| inner_module(&plain(&frame.function)));
+    let module = modules.next().flatten();
+    let inside = modules.take_while(|next| module.is_some() && *next == module).count();
+    own + inside
 }
 
-/// Whether a function belongs to the way from `alloc` to the sampler rather than
-/// to the program.
+/// Whether a function is one by which programs enter the allocator. None of them
+/// calls back, so whatever is below one is the allocator's too.
+fn is_entry(function: &str) -> bool {
+    const ENTRIES: [&str; 8] = [
+        "__rust_alloc",
+        "__rust_realloc",
+        "__rustc::__rust_",
+        "__rdl_",
+        "__rg_",
+        "spanalloc::global::alloc::",
+        "spanalloc::global::sampling::",
+        "spanalloc::global::slow::",
+    ];
+    ENTRIES.iter().any(|entry| function.starts_with(entry))
+}
+
+/// Whether a function belongs to the way from a container to the sampler rather
+/// than to the program.
 fn is_own(function: &str) -> bool {
-    const OWN: [&str; 14] = [
+    const OWN: [&str; 7] = [
+        "alloc::alloc::",
+        "alloc::boxed::box_new_uninit",
+        "core::alloc::",
         "spanalloc::base::",
-        "spanalloc::global::",
         "spanalloc::heap::",
         "spanalloc::profile::",
         "spanalloc::sys::",
-        "alloc::alloc::",
-        "alloc::boxed::box_new_uninit",
-        "__rust_alloc",
-        "__rust_realloc",
-        "__rustc::__rust_alloc",
-        "__rustc::__rust_realloc",
-        "__rdl_",
-        "__rg_",
-        "core::alloc::global::GlobalAlloc::",
     ];
-    const OWN_IMPL: [&str; 3] = ["<spanalloc::", "<alloc::alloc::Global as ", "<core::alloc::"];
-    // An inlined or mangled crate may carry its disambiguator: `__rustc[1234]::`.
-    let plain = function.split_once('[').and_then(|(krate, rest)| {
-        let (hash, rest) = rest.split_once(']')?;
-        hash.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| format!("{krate}{rest}"))
+    OWN.iter().any(|own| function.starts_with(own))
+}
+
+/// The inner module of a container that a function belongs to, if any. Its
+/// outermost function says why memory was needed, such as `grow_one`.
+fn inner_module(function: &str) -> Option<&'static str> {
+    const INNER: [&str; 2] = ["alloc::raw_vec::", "hashbrown::raw::"];
+    INNER.into_iter().find(|module| function.starts_with(module))
+}
+
+/// The path in a demangled name: without the `<` of an implementation, and
+/// without the disambiguator in `__rustc[1234]::`.
+fn plain(function: &str) -> Cow<'_, str> {
+    let function = function.trim_start_matches('<');
+    let disambiguated = function.split_once('[').and_then(|(krate, rest)| {
+        let (hash, path) = rest.split_once(']')?;
+        let is_hash = hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash.then(|| format!("{krate}{path}").into())
     });
-    let function = plain.as_deref().unwrap_or(function);
-    OWN.iter().chain(&OWN_IMPL).any(|own| function.starts_with(own))
+    disambiguated.unwrap_or(function.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn frames(leaf_first: &[&str]) -> Vec<Frame> {
+        let frame = |name: &&str| Frame { function: (*name).into(), file: None, line: None };
+        leaf_first.iter().map(frame).collect()
+    }
+
     #[test]
-    fn only_the_allocators_use_of_the_library_is_trimmed() {
-        let frame = |name: &str| Frame { function: name.into(), file: None, line: None };
+    fn all_below_the_outermost_entry_is_trimmed() {
         let with = "std::thread::local::LocalKey<T>::with";
-        let stack = [with, "spanalloc::global::alloc", "__rust_alloc", with, "app::run"];
-        assert_eq!(own_frames(&stack.map(frame)), 3);
-        assert_eq!(own_frames(&[with, "app::run"].map(frame)), 0);
+        let stack = [
+            "spanalloc::profile::on_alloc",
+            "core::option::Option<T>::map",
+            "<spanalloc::global::alloc::SpanAlloc as core::alloc::global::GlobalAlloc>::alloc",
+            "app::Counting::alloc",
+            "__rustc[3a1f]::__rust_alloc",
+            "<alloc::alloc::Global>::alloc_impl_runtime",
+            with,
+            "app::run",
+        ];
+        assert_eq!(leaf_frames(&frames(&stack)), 6);
+        assert_eq!(leaf_frames(&frames(&[with, "app::run"])), 0);
+        let within = ["__rust_alloc", "app::run", "spanalloc::global::measure::measure"];
+        assert_eq!(leaf_frames(&frames(&within)), 1);
+    }
+
+    #[test]
+    fn of_an_inner_module_the_door_is_kept() {
+        let stack = [
+            "__rust_realloc",
+            "<alloc::raw_vec::RawVecInner>::finish_grow",
+            "<alloc::raw_vec::RawVec<u8>>::grow_one",
+            "app::run",
+        ];
+        assert_eq!(leaf_frames(&frames(&stack)), 2);
+        let two = ["alloc::raw_vec::RawVecInner<A>::with_capacity_in", "hashbrown::raw::x"];
+        assert_eq!(leaf_frames(&frames(&two)), 0);
+        assert_eq!(leaf_frames(&frames(&stack[..3])), 2);
+    }
+
+    #[test]
+    fn the_librarys_start_is_trimmed() {
+        let mark = "std::sys::backtrace::__rust_begin_short_backtrace";
+        assert_eq!(program_end(&frames(&["app::main", mark, "std::rt::lang_start", "main"])), 1);
+        assert_eq!(program_end(&frames(&["app::f", "main", "libc.so.6+0x27249", "_start"])), 2);
+        assert_eq!(program_end(&frames(&["_start"])), 0);
     }
 
     #[test]
@@ -237,24 +308,16 @@ mod tests {
     }
 
     #[test]
-    fn the_allocators_own_frames_are_known() {
-        for own in [
-            "__rust_alloc_zeroed",
-            "__rustc[3a1f]::__rust_alloc",
-            "alloc::alloc::exchange_malloc",
-            "<alloc::alloc::Global as core::alloc::Allocator>::allocate",
-            "<spanalloc::global::SpanAlloc as core::alloc::global::GlobalAlloc>::alloc",
-            "spanalloc::profile::on_alloc",
-        ] {
-            assert!(is_own(own), "{own}");
-        }
+    fn the_programs_own_functions_are_not_the_allocators() {
         for other in [
             "spanalloc::map::Map<K,V>::insert",
+            "<spanalloc::map::Map<K,V> as core::clone::Clone>::clone",
             "alloc::vec::Vec<T>::push",
             "<[u8; 32] as app::Hash>::hash",
             "spanalloc_user::profile::run",
         ] {
-            assert!(!is_own(other), "{other}");
+            let other = plain(other);
+            assert!(!is_own(&other) && !is_entry(&other), "{other}");
         }
     }
 }

@@ -48,7 +48,8 @@ impl<T> Lock<T> {
     #[allow(dead_code, reason = "the bare allocator always waits")]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         let taken = self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok();
-        taken.then_some(Guard { lock: self })
+        // Lazily: a guard made and dropped would release what another thread holds.
+        taken.then(|| Guard { lock: self })
     }
 
     /// Takes the lock without a guard: for fork handlers, where it is taken in
@@ -148,5 +149,6 @@ mod tests {
         assert!(lock.try_lock().is_some());
         let _held = lock.lock();
         assert!(lock.try_lock().is_none());
+        assert!(lock.try_lock().is_none(), "a failed attempt releases nothing");
     }
 }

@@ -1,5 +1,7 @@
 //! Floor 1: the operating system. Every system call of the crate is made here.
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod fatal;
 pub(crate) mod lock;
 #[cfg(feature = "profile")]

@@ -1,0 +1,150 @@
+//! The map against `std::collections::HashMap`: any sequence of calls, any policy,
+//! any mask of hash bits; invariants are checked after every call.
+//!
+//! `cargo +nightly fuzz run map`
+
+#![no_main]
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use spanalloc::map::{Entry, Growth, LoadFactor, Map, Policy};
+
+/// Keys are bytes and hash to a few bits of a product, so that they collide.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Masked(u64);
+
+struct MaskedHasher(u64, u64);
+
+impl BuildHasher for Masked {
+    type Hasher = MaskedHasher;
+
+    fn build_hasher(&self) -> MaskedHasher {
+        MaskedHasher(0, self.0)
+    }
+}
+
+impl Hasher for MaskedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 & self.1
+    }
+}
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    hasher: Masked,
+    growth: u8,
+    load: u8,
+    same_size: bool,
+    capacity: u8,
+    calls: Vec<Call>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Call {
+    Insert(u8, u32),
+    InsertMany(u8, u8),
+    Remove(u8),
+    RemoveMany(u8, u8),
+    Get(u8),
+    Entry(u8, u32),
+    Retain(u8),
+    Iterate,
+    Cursor,
+    Clone,
+    Reserve(u8),
+    Shrink,
+    Drain(u8),
+    Clear,
+}
+
+fuzz_target!(|input: Input| {
+    let policy = Policy {
+        load_factor: LoadFactor::new(0.5 + f64::from(input.load) / 16.0).expect("in range"),
+        growth: [Growth::Incremental, Growth::AtOnce, Growth::Never][usize::from(input.growth % 3)],
+        same_size: input.same_size,
+    };
+    let mut ours = Map::with_capacity_and_hasher(usize::from(input.capacity), input.hasher);
+    ours.set_policy(policy);
+    let mut theirs = HashMap::new();
+    for call in input.calls {
+        apply(call, &mut ours, &mut theirs);
+        assert_eq!(ours.check(), Ok(()));
+        assert_eq!(ours.len(), theirs.len());
+    }
+    assert!(theirs.iter().all(|(key, value)| ours.get(key) == Some(value)));
+    assert_eq!(ours.into_iter().collect::<HashMap<_, _>>(), theirs);
+});
+
+type Ours = Map<u8, Box<u32>, Masked>;
+
+fn apply(call: Call, ours: &mut Ours, theirs: &mut HashMap<u8, Box<u32>>) {
+    let boxed = |value: u32| Box::new(value);
+    match call {
+        Call::Insert(key, value) => {
+            assert_eq!(ours.insert(key, boxed(value)), theirs.insert(key, boxed(value)));
+        }
+        Call::InsertMany(first, count) => {
+            for key in (first..=u8::MAX).take(usize::from(count)) {
+                let value = u32::from(key);
+                assert_eq!(ours.insert(key, boxed(value)), theirs.insert(key, boxed(value)));
+            }
+        }
+        Call::Remove(key) => assert_eq!(ours.remove_entry(&key), theirs.remove_entry(&key)),
+        Call::RemoveMany(first, count) => {
+            for key in (first..=u8::MAX).take(usize::from(count)) {
+                assert_eq!(ours.remove(&key), theirs.remove(&key));
+            }
+        }
+        Call::Get(key) => assert_eq!(ours.get_key_value(&key), theirs.get_key_value(&key)),
+        Call::Entry(key, value) => match ours.entry(key) {
+            Entry::Occupied(entry) => assert_eq!(Some(entry.remove()), theirs.remove(&key)),
+            Entry::Vacant(entry) => {
+                entry.insert(boxed(value));
+                assert_eq!(theirs.insert(key, boxed(value)), None);
+            }
+        },
+        Call::Retain(divisor) => {
+            let divisor = divisor.max(1);
+            ours.retain(|key, _| key % divisor != 0);
+            theirs.retain(|key, _| key % divisor != 0);
+        }
+        Call::Iterate => {
+            assert!(ours.iter().all(|(key, value)| theirs.get(key) == Some(value)));
+            assert_eq!(ours.iter().count(), theirs.len());
+        }
+        Call::Cursor => {
+            let mut cursor = ours.cursor();
+            let mut seen = HashMap::new();
+            while let Some((&key, _)) = cursor.next(ours) {
+                let value = ours.remove(&key).expect("the cursor yields what is there");
+                assert!(seen.insert(key, value.clone()).is_none());
+                ours.insert(key, value);
+            }
+            assert!(theirs.keys().all(|key| seen.contains_key(key)));
+        }
+        Call::Clone => *ours = ours.clone(),
+        Call::Reserve(additional) => ours.reserve(usize::from(additional)),
+        Call::Shrink => ours.shrink_to_fit(),
+        Call::Drain(count) => {
+            let mut drain = ours.drain();
+            for (key, value) in drain.by_ref().take(usize::from(count)) {
+                assert_eq!(theirs.remove(&key), Some(value));
+            }
+            drop(drain);
+            theirs.clear();
+        }
+        Call::Clear => {
+            ours.clear();
+            theirs.clear();
+        }
+    }
+}

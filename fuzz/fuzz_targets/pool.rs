@@ -1,0 +1,107 @@
+//! Operations on pools, against a ledger: no value is lost, doubled or handed out used, and the
+//! counters equal what was done.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use spanalloc::pool::{BitmapPool, Keep, Pool, Prefault, SlicePool};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+#[derive(Arbitrary, Debug)]
+enum Step {
+    Take,
+    Put(u8),
+    Drop(u8),
+    Advance,
+    /// The same, from a thread that ends afterwards and keeps nothing.
+    Elsewhere {
+        puts: u8,
+        takes: u8,
+        advance: bool,
+    },
+    Slice {
+        len: u16,
+    },
+    SlotTake,
+    SlotDrop(u8),
+}
+
+/// A value that is one of a kind while it lives.
+struct Unique(u64, Arc<AtomicU64>);
+
+impl Drop for Unique {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Relaxed);
+    }
+}
+
+fuzz_target!(|steps: Vec<Step>| {
+    let (made, live) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
+    let make = || {
+        live.fetch_add(1, Relaxed);
+        Unique(made.fetch_add(1, Relaxed), live.clone())
+    };
+    let pool = Pool::new(make);
+    let slices = SlicePool::<u8>::default();
+    let slots = BitmapPool::new(5, Prefault::OnUse, || Keep(0u32)).expect("a small mapping");
+    let (mut held, mut slots_held) = (Vec::<Box<Unique>>::new(), Vec::new());
+    let (mut gets, mut puts) = (0u64, 0u64);
+    for step in steps {
+        match step {
+            Step::Take => {
+                let value = pool.take();
+                assert!(held.iter().all(|other| other.0 != value.0), "handed out twice");
+                held.push(value);
+                gets += 1;
+            }
+            Step::Put(pick) if !held.is_empty() => {
+                pool.put(held.swap_remove(pick as usize % held.len()));
+                puts += 1;
+            }
+            Step::Drop(pick) if !held.is_empty() => {
+                drop(held.swap_remove(pick as usize % held.len()));
+            }
+            Step::Advance => drop(pool.advance()),
+            Step::Elsewhere { puts: their_puts, takes, advance } => {
+                let elsewhere = || {
+                    (0..their_puts).for_each(|_| pool.put(Box::new(make())));
+                    let taken: Vec<_> = (0..takes).map(|_| pool.take()).collect();
+                    let ids: HashSet<u64> = taken.iter().map(|value| value.0).collect();
+                    assert_eq!(ids.len(), taken.len(), "handed out twice");
+                    if advance {
+                        pool.advance();
+                    }
+                };
+                // Joined by name: the end of a scope waits for closures, not for what a thread does
+                // on its way out.
+                thread::scope(|scope| scope.spawn(elsewhere).join()).expect("no panic there");
+                gets += u64::from(takes);
+                puts += u64::from(their_puts);
+            }
+            Step::Slice { len } => {
+                let mut slice = slices.get();
+                assert!(slice.is_empty() && (64..=128).contains(&slice.capacity()));
+                slice.resize(len as usize, 1);
+            }
+            Step::SlotTake => match slots.get() {
+                Some(slot) => slots_held.push(slot),
+                None => assert_eq!(slots_held.len(), 5),
+            },
+            Step::SlotDrop(pick) if !slots_held.is_empty() => {
+                drop(slots_held.swap_remove(pick as usize % slots_held.len()));
+            }
+            _ => {}
+        }
+        let stats = pool.stats();
+        assert_eq!((stats.gets(), stats.puts), (gets, puts));
+        assert_eq!(stats.puts, stats.reused() + stats.drops + stats.held());
+        assert_eq!(live.load(Relaxed), stats.held() + held.len() as u64);
+        assert_eq!(slots.stats().in_use, slots_held.len());
+    }
+    drop((pool, held));
+    assert_eq!(live.load(Relaxed), 0);
+});

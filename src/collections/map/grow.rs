@@ -1,0 +1,261 @@
+//! How a table gets another array: doubling, tidying, resizing.
+//!
+//! A growth *starts* by allocating the new array; the full one becomes the old one.
+//! Chains are then *evacuated* one at a time: a chain of old bucket `i` goes to the
+//! buckets `i` (X) and `i + old length` (Y) of the new array, by the one bit of the
+//! hash that has become significant; at the same size all of it goes to X. Entries
+//! move as bits, in order and without the holes. The first bucket keeps, in its
+//! tops, where each of its cells went.
+//!
+//! With incremental growth, each insert and each remove evacuates the chain it is
+//! about to touch and the first one that is still untouched; a growth is over long
+//! before the next one is due.
+//!
+//! # When `Hash` panics
+//!
+//! An old chain's marks are written last. Until then its entries are still there,
+//! and `Undo` empties the two destinations again, which nobody else has written to
+//! (table invariant 3). Resizing fills a detached array and swaps it in at the end.
+
+use super::array::Array;
+use super::bucket::{Bucket, Slot};
+use super::policy::Growth;
+use super::record::{Event, GrowthKind, Tier};
+use super::table::{Old, Table};
+use super::tops::{Cell, Cells, EMPTY_REST, EVACUATED_EMPTY, EVACUATED_X, EVACUATED_Y, Tops};
+use super::walk::Walk;
+
+/// The most finished chains that one step skips over.
+const ADVANCE_MAX: usize = 1024;
+
+impl<K, V> Table<K, V> {
+    /// Makes room for a new key when the table is due to grow, and brings the chain
+    /// of `hash` to the current array.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn grow(&mut self, hash: u64, hash_of: &impl Fn(&K) -> u64) {
+        let log2 = self.current.log2();
+        if !self.current.is_allocated() {
+            self.note_array(GrowthKind::First, 0, log2);
+            return self.install(Array::new(log2));
+        }
+        let doubles = self.len() >= self.policy().double_at(log2);
+        let (kind, log2_new) =
+            if doubles { (GrowthKind::Double, log2 + 1) } else { (GrowthKind::SameSize, log2) };
+        let array = Array::new(log2_new);
+        self.note_array(kind, self.current.bytes(), log2_new);
+        let count =
+            if doubles { &mut self.counters.doublings } else { &mut self.counters.same_size };
+        *count += 1;
+        let array = std::mem::replace(&mut self.current, array);
+        self.old = Some(Old { array, evacuated_below: 0 });
+        self.counters.arrays[Tier::of(self.current.bytes()) as usize] += 1;
+        self.note_bytes();
+        self.set_trigger();
+        self.grow_work(hash, hash_of);
+    }
+
+    /// Does the share of a growth that an insert or remove of `hash` owes.
+    #[inline]
+    pub(super) fn grow_work_if_growing(&mut self, hash: u64, hash_of: &impl Fn(&K) -> u64) {
+        if self.old.is_some() {
+            self.grow_work(hash, hash_of);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow_work(&mut self, hash: u64, hash_of: &impl Fn(&K) -> u64) {
+        let Some(old) = &self.old else { return };
+        let len = old.array.len();
+        let index = hash as usize & (len - 1);
+        // Somewhere in memory, unlike the next chain in order, which is moved first
+        // while these lines arrive.
+        old.array.bucket(index).prefetch();
+        self.current.bucket(index).prefetch();
+        self.current.bucket(index + len).prefetch();
+        while let Some(old) = &self.old {
+            self.evacuate(old.evacuated_below, hash_of);
+            if self.policy().growth == Growth::Incremental {
+                break;
+            }
+        }
+        self.evacuate(index, hash_of);
+    }
+
+    /// Moves one chain of the old array, unless it has moved already.
+    fn evacuate(&mut self, index: usize, hash_of: &impl Fn(&K) -> u64) {
+        let Some(old) = &self.old else { return };
+        let home = old.array.bucket(index);
+        if !home.tops().evacuated() {
+            self.evacuate_chain(index, home, hash_of);
+        }
+        self.advance(index);
+    }
+
+    fn evacuate_chain(&mut self, index: usize, home: Bucket<K, V>, hash_of: &impl Fn(&K) -> u64) {
+        let old_len = self.old.as_ref().map_or(0, |old| old.array.len());
+        let same_size = self.current.len() == old_len;
+        let [mut x, mut y] =
+            [index, index + old_len].map(|index| Target::new(self.current.bucket(index)));
+        let undo = Undo { homes: [x.bucket, y.bucket] };
+        let mut marks = Tops::all(EVACUATED_EMPTY);
+        for bucket in home.chain() {
+            let live = bucket.tops().live();
+            let mut to_y = Cells::NONE;
+            if !same_size {
+                // Sorted first, moved after: a branch per entry on a bit of its hash
+                // would be mispredicted every other time.
+                for cell in live {
+                    // SAFETY: the cell is live; the reference ends with the call.
+                    let hash = hash_of(unsafe { Slot::new(bucket, cell).key() });
+                    to_y.add_if(cell, hash & old_len as u64 != 0);
+                }
+                y.take_in(self, bucket, to_y);
+            }
+            let to_x = live.without(to_y);
+            x.take_in(self, bucket, to_x);
+            if bucket == home {
+                marks = marks.with_all(to_x, EVACUATED_X).with_all(to_y, EVACUATED_Y);
+            }
+        }
+        x.finish();
+        if !same_size {
+            y.finish();
+        }
+        std::mem::forget(undo);
+        home.set_tops(marks);
+        if let Some(old) = &mut self.old {
+            old.array.cut_chain(home);
+        }
+        self.counters.chains_evacuated += 1;
+        self.counters.entries_moved += (x.taken + y.taken) as u64;
+        self.note(Event::ChainEvacuated { index, to_x: x.taken, to_y: y.taken });
+    }
+
+    /// Steps over evacuated chains and ends the growth after the last one.
+    fn advance(&mut self, index: usize) {
+        let Some(old) = &mut self.old else { return };
+        if index != old.evacuated_below {
+            return;
+        }
+        let stop = old.array.len().min(index + 1 + ADVANCE_MAX);
+        old.evacuated_below += 1;
+        while old.evacuated_below < stop && old.array.bucket(old.evacuated_below).tops().evacuated()
+        {
+            old.evacuated_below += 1;
+        }
+        if old.evacuated_below == old.array.len() {
+            self.old = None;
+            self.set_trigger();
+            self.note(Event::GrowthFinished);
+        }
+    }
+
+    /// Moves all entries into an array of `2^log2` buckets, at once.
+    pub(super) fn resize(&mut self, log2: u8, hash_of: &impl Fn(&K) -> u64) {
+        let mut array = Array::new(log2);
+        let mut spares = 0;
+        for from in Walk::new(self) {
+            // SAFETY: a walk yields live slots; the reference ends here.
+            let hash = hash_of(unsafe { from.key() });
+            let (to, added) = end_of_chain(&mut array, hash);
+            spares += u64::from(added == Some(super::array::Origin::Spare));
+            // SAFETY: `from` is live and `to` is empty, in an array of its own.
+            unsafe { from.copy_to(to) };
+            to.set_top(from.top());
+        }
+        self.counters.resizes += 1;
+        self.counters.entries_moved += self.len() as u64;
+        self.counters.overflow_spare += spares;
+        self.counters.overflow_heap += array.overflow_heap() as u64;
+        self.counters.bytes_peak = self.counters.bytes_peak.max(self.bytes() + array.bytes_total());
+        self.note_array(GrowthKind::Resize, self.current.bytes(), log2);
+        self.old = None;
+        self.install(array);
+    }
+
+    fn note_array(&mut self, kind: GrowthKind, old_bytes: usize, log2: u8) {
+        let new_bytes = Array::<K, V>::bytes_of(log2);
+        let (len, tier) = (self.len(), Tier::of(new_bytes));
+        self.note(Event::ArrayAdded { kind, len, old_bytes, new_bytes, tier });
+    }
+}
+
+/// Where the next entry of an evacuated chain goes. The tops of the last bucket are
+/// written when it is full, or at the end.
+struct Target<K, V> {
+    bucket: Bucket<K, V>,
+    cell: Option<Cell>,
+    tops: Tops,
+    taken: usize,
+}
+
+impl<K, V> Target<K, V> {
+    fn new(bucket: Bucket<K, V>) -> Self {
+        Self { bucket, cell: Some(Cell::FIRST), tops: Tops::EMPTY, taken: 0 }
+    }
+
+    /// Moves the entries in `cells`, which are live, out of `from`.
+    #[inline]
+    fn take_in(&mut self, table: &mut Table<K, V>, from: Bucket<K, V>, cells: Cells) {
+        let tops = from.tops();
+        self.taken += cells.count();
+        for cell in cells {
+            let to = match self.cell {
+                Some(to) => to,
+                None => self.add_bucket(table),
+            };
+            // SAFETY: the cell is live; `to` is empty and lies in another array.
+            unsafe { Slot::new(from, cell).copy_to(Slot::new(self.bucket, to)) };
+            self.tops = self.tops.replacing(to, EMPTY_REST, tops.get(cell));
+            self.cell = to.next();
+        }
+    }
+
+    #[cold]
+    fn add_bucket(&mut self, table: &mut Table<K, V>) -> Cell {
+        self.bucket.set_tops(self.tops);
+        self.tops = Tops::EMPTY;
+        // A bucket may be there already, emptied when an evacuation was undone.
+        let next = self.bucket.overflow();
+        self.bucket = next.unwrap_or_else(|| table.add_overflow(self.bucket));
+        Cell::FIRST
+    }
+
+    fn finish(&self) {
+        self.bucket.set_tops(self.tops);
+    }
+}
+
+/// Empties two chains of the current array again when an evacuation unwinds.
+struct Undo<K, V> {
+    homes: [Bucket<K, V>; 2],
+}
+
+impl<K, V> Drop for Undo<K, V> {
+    fn drop(&mut self) {
+        for bucket in self.homes.iter().flat_map(|home| home.chain()) {
+            bucket.set_tops(Tops::EMPTY);
+        }
+    }
+}
+
+/// The first empty cell of a chain without holes, in an overflow bucket that is
+/// added if need be.
+fn end_of_chain<K, V>(
+    array: &mut Array<K, V>,
+    hash: u64,
+) -> (Slot<K, V>, Option<super::array::Origin>) {
+    let mut bucket = array.home(hash);
+    loop {
+        if let Some(cell) = bucket.tops().matching(EMPTY_REST).next() {
+            return (Slot::new(bucket, cell), None);
+        }
+        let Some(next) = bucket.overflow() else {
+            let (added, origin) = array.add_overflow(bucket);
+            return (Slot::new(added, Cell::FIRST), Some(origin));
+        };
+        bucket = next;
+    }
+}

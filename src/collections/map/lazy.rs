@@ -1,0 +1,269 @@
+//! Deleting later: entries are marked, and swept out by policy.
+//!
+//! Go's map does nothing of the kind: it deletes at once, and so does ours. This
+//! wrapper makes the other way measurable. A removed entry stays in its cell with
+//! the time of its removal; lookups pass it by; a *sweep* drops all marked entries.
+//! The *backlog* is what is marked but not swept, the *latency* of an entry the time
+//! from its mark to its sweep.
+//!
+//! Time comes from the caller, as nanoseconds on any clock that does not go back;
+//! there is no clock in here.
+//!
+//! # Invariants
+//!
+//! 1. `live + backlog == map.len()`.
+//! 2. `marked − revived − swept == backlog`.
+
+use std::borrow::Borrow;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use super::api::Map;
+
+/// When marked entries are swept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweep {
+    /// Whenever this many nanoseconds have passed since the last sweep.
+    Interval(u64),
+    /// Whenever this many entries are marked.
+    Space(usize),
+    /// Whichever comes first.
+    Hybrid {
+        /// Nanoseconds between sweeps.
+        interval_ns: u64,
+        /// Marked entries.
+        backlog_max: usize,
+    },
+}
+
+/// What a [`Lazy`] map counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LazyStats {
+    /// Entries that are there.
+    pub live: usize,
+    /// Entries that are marked and not swept.
+    pub backlog: usize,
+    /// The most that the backlog has been.
+    pub backlog_max: usize,
+    /// Entries marked so far.
+    pub marked: u64,
+    /// Marked entries that an insert of their key took over.
+    pub revived: u64,
+    /// Marked entries dropped by sweeps.
+    pub swept: u64,
+    /// Sweeps so far.
+    pub sweeps: u64,
+    /// Entries looked at by sweeps.
+    pub visited: u64,
+    /// Sum of the swept entries' latencies, in nanoseconds.
+    pub latency_sum_ns: u128,
+    /// The longest latency, in nanoseconds.
+    pub latency_max_ns: u64,
+}
+
+/// A map that removes by marking.
+///
+/// ```
+/// use spanalloc::map::{Lazy, Sweep};
+///
+/// let mut map = Lazy::new(Sweep::Space(2));
+/// map.insert("a", 1, 0);
+/// map.insert("b", 2, 0);
+/// assert!(map.remove("a", 100));
+/// assert_eq!((map.get("a"), map.stats().backlog), (None, 1));
+/// map.remove("b", 150); // the second marked entry: both are swept
+/// assert_eq!((map.stats().swept, map.stats().latency_max_ns), (2, 50));
+/// ```
+pub struct Lazy<K, V, S = RandomState> {
+    map: Map<K, Marked<V>, S>,
+    sweep: Sweep,
+    swept_at_ns: u64,
+    counts: LazyStats,
+}
+
+struct Marked<V> {
+    value: V,
+    removed_at_ns: Option<u64>,
+}
+
+impl<K, V> Lazy<K, V> {
+    /// An empty map that sweeps by `sweep`.
+    #[must_use]
+    pub fn new(sweep: Sweep) -> Self {
+        Self { map: Map::new(), sweep, swept_at_ns: 0, counts: LazyStats::default() }
+    }
+}
+
+impl<K, V, S> Lazy<K, V, S> {
+    /// An empty map that uses `hasher`.
+    pub fn with_hasher(sweep: Sweep, hasher: S) -> Self {
+        let map = Map::with_hasher(hasher);
+        Self { map, sweep, swept_at_ns: 0, counts: LazyStats::default() }
+    }
+
+    /// Entries that are there; marked ones are not.
+    pub fn len(&self) -> usize {
+        self.counts.live
+    }
+
+    /// Whether no entry is there.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the map counted.
+    pub fn stats(&self) -> LazyStats {
+        self.counts
+    }
+
+    /// Bytes of the map's arrays: what the backlog keeps from shrinking.
+    pub fn bytes(&self) -> usize {
+        self.map.stats().bytes
+    }
+
+    /// Sweeps if it is time to; returns how many entries were dropped.
+    pub fn tick(&mut self, now_ns: u64) -> usize {
+        let waited_ns = now_ns.saturating_sub(self.swept_at_ns);
+        let due = match self.sweep {
+            Sweep::Interval(interval_ns) => waited_ns >= interval_ns,
+            Sweep::Space(backlog_max) => self.counts.backlog >= backlog_max,
+            Sweep::Hybrid { interval_ns, backlog_max } => {
+                waited_ns >= interval_ns || self.counts.backlog >= backlog_max
+            }
+        };
+        if due { self.sweep(now_ns) } else { 0 }
+    }
+
+    /// Drops all marked entries; returns how many.
+    pub fn sweep(&mut self, now_ns: u64) -> usize {
+        self.swept_at_ns = now_ns;
+        self.counts.sweeps += 1;
+        if self.counts.backlog == 0 {
+            return 0;
+        }
+        let before = self.counts.backlog;
+        self.counts.visited += self.map.len() as u64;
+        let counts = &mut self.counts;
+        self.map.retain(|_, entry| {
+            let Some(removed_at_ns) = entry.removed_at_ns else { return true };
+            let latency_ns = now_ns.saturating_sub(removed_at_ns);
+            counts.latency_sum_ns += u128::from(latency_ns);
+            counts.latency_max_ns = counts.latency_max_ns.max(latency_ns);
+            counts.swept += 1;
+            counts.backlog -= 1;
+            false
+        });
+        before
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
+    /// The value of `key`, unless it is absent or marked.
+    pub fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let entry = self.map.get(key)?;
+        entry.removed_at_ns.is_none().then_some(&entry.value)
+    }
+
+    /// Inserts an entry and returns the value the key had before, if it was there.
+    /// A marked entry of the key is taken over, and its old value dropped.
+    pub fn insert(&mut self, key: K, value: V, now_ns: u64) -> Option<V> {
+        let old = self.map.insert(key, Marked { value, removed_at_ns: None });
+        let was_marked = old.as_ref().is_some_and(|old| old.removed_at_ns.is_some());
+        if was_marked {
+            self.counts.backlog -= 1;
+            self.counts.revived += 1;
+        }
+        self.counts.live += usize::from(old.is_none() || was_marked);
+        self.tick(now_ns);
+        old.filter(|_| !was_marked).map(|old| old.value)
+    }
+
+    /// Marks the entry of `key`; returns whether it was there. Sweeps if it is time
+    /// to.
+    pub fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q, now_ns: u64) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        let entry = self.map.get_mut(key).filter(|entry| entry.removed_at_ns.is_none());
+        let found = entry.is_some();
+        if let Some(entry) = entry {
+            entry.removed_at_ns = Some(now_ns);
+            self.counts.marked += 1;
+            self.counts.live -= 1;
+            self.counts.backlog += 1;
+            self.counts.backlog_max = self.counts.backlog_max.max(self.counts.backlog);
+        }
+        self.tick(now_ns);
+        found
+    }
+
+    /// Verifies the invariants.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the first violation.
+    pub fn check(&self) -> Result<(), String> {
+        self.map.check()?;
+        let LazyStats { live, backlog, marked, revived, swept, .. } = self.counts;
+        let there = self.map.values().filter(|entry| entry.removed_at_ns.is_none()).count();
+        if there != live || self.map.len() != live + backlog {
+            return Err(format!("{there} there of {}, but live is {live}", self.map.len()));
+        }
+        if marked - revived - swept != backlog as u64 {
+            return Err(format!(
+                "{marked} marked, {revived} revived, {swept} swept: {backlog} left"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl<K, V, S> fmt::Debug for Lazy<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lazy").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_policy_sweeps_when_it_says() {
+        let cases = [
+            (Sweep::Interval(45), [0, 0, 0, 0, 5]),
+            (Sweep::Space(3), [0, 0, 3, 0, 0]),
+            (Sweep::Hybrid { interval_ns: 45, backlog_max: 4 }, [0, 0, 0, 4, 0]),
+            (Sweep::Hybrid { interval_ns: 45, backlog_max: 9 }, [0, 0, 0, 0, 5]),
+        ];
+        for (sweep, expected) in cases {
+            let mut map = Lazy::new(sweep);
+            for key in 0..10 {
+                map.insert(key, key, 0);
+            }
+            for (key, expected) in (0..5).zip(expected) {
+                let before = map.stats().swept;
+                assert!(map.remove(&key, 10 * (key + 1)));
+                assert_eq!(map.check(), Ok(()));
+                assert_eq!(map.stats().swept - before, expected, "{sweep:?}, key {key}");
+            }
+            assert_eq!(map.len(), 5);
+        }
+    }
+
+    #[test]
+    fn marked_entries_are_absent_and_may_come_back() {
+        let mut map = Lazy::new(Sweep::Interval(1000));
+        assert_eq!(map.insert("a", 1, 0), None);
+        assert_eq!(map.insert("a", 2, 0), Some(1));
+        assert!(map.remove("a", 10));
+        assert!(!map.remove("a", 20) && map.get("a").is_none() && map.is_empty());
+        assert_eq!(map.insert("a", 3, 30), None, "what was removed is not returned");
+        assert_eq!((map.get("a"), map.stats().revived, map.stats().backlog), (Some(&3), 1, 0));
+        assert_eq!(map.check(), Ok(()));
+    }
+}

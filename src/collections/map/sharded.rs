@@ -1,0 +1,260 @@
+//! A map in shards, each behind a lock of its own.
+//!
+//! The number of shards is a power of two; a mask of hash bits picks one. The
+//! classic `key & (n − 1)` would do for integers, but then, with a hasher that
+//! keeps low bits, all entries of a shard would share the low bits by which a map
+//! picks its buckets. Bits are taken that the map uses for neither buckets nor
+//! tophashes, so any key type is spread evenly.
+//!
+//! # Invariants
+//!
+//! 1. An entry lies in the shard its hash picks. All shards use clones of one
+//!    hasher, and none ever draws another.
+//!
+//! # Locking
+//!
+//! One shard is locked at a time, never two. A panic under a lock leaves the map in
+//! it valid, so poisoning is ignored. Counters are written under the lock they
+//! count.
+
+use std::borrow::Borrow;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use super::api::Map;
+
+/// The lowest hash bit that picks the shard: above the bits of any bucket index
+/// that fits in memory, below the tophash.
+const SHARD_SHIFT: u32 = 40;
+
+/// A concurrent map: `n` maps behind a lock each.
+///
+/// ```
+/// use spanalloc::map::Sharded;
+///
+/// let words = Sharded::new(8);
+/// std::thread::scope(|scope| {
+///     for _ in 0..4 {
+///         scope.spawn(|| (0..100).for_each(|n| words.with(n % 10, |count| *count += 1)));
+///     }
+/// });
+/// assert_eq!(words.get(&3), Some(40));
+/// ```
+pub struct Sharded<K, V, S = RandomState> {
+    shards: Box<[Shard<K, V, S>]>,
+    hasher: S,
+}
+
+/// One shard, on cache lines of its own.
+#[repr(align(128))]
+struct Shard<K, V, S>(Mutex<Counted<K, V, S>>);
+
+struct Counted<K, V, S> {
+    map: Map<K, V, S>,
+    counts: ShardStats,
+}
+
+/// How a shard's lock was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Entries in the shard.
+    pub len: usize,
+    /// Times the lock was taken.
+    pub locks: u64,
+    /// Times it was taken by another thread at that moment.
+    pub contended: u64,
+}
+
+impl<K, V> Sharded<K, V, RandomState> {
+    /// An empty map of `shards` shards.
+    ///
+    /// # Panics
+    ///
+    /// When `shards` is not a power of two from 1 to [`Sharded::SHARDS_MAX`].
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self::with_hasher(shards, RandomState::new())
+    }
+}
+
+impl<K, V, S: Clone> Sharded<K, V, S> {
+    /// The largest number of shards.
+    pub const SHARDS_MAX: usize = 1 << (56 - SHARD_SHIFT);
+
+    /// An empty map of `shards` shards that hash with `hasher`.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Sharded::new).
+    pub fn with_hasher(shards: usize, hasher: S) -> Self {
+        let max = Self::SHARDS_MAX;
+        assert!(
+            shards.is_power_of_two() && shards <= max,
+            "{shards} shards are not possible: give a power of two from 1 to {max}"
+        );
+        let shard = |_| {
+            let map = Map::with_hasher(hasher.clone());
+            Shard(Mutex::new(Counted { map, counts: ShardStats::default() }))
+        };
+        Self { shards: (0..shards).map(shard).collect(), hasher }
+    }
+}
+
+impl<K, V, S> Sharded<K, V, S> {
+    /// What each shard counted.
+    pub fn stats(&self) -> Vec<ShardStats> {
+        let read = |shard: &Shard<K, V, S>| {
+            let shard = shard.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            ShardStats { len: shard.map.len(), ..shard.counts }
+        };
+        self.shards.iter().map(read).collect()
+    }
+
+    /// Entries in all shards. Each shard is counted at a different moment.
+    pub fn len(&self) -> usize {
+        self.stats().iter().map(|shard| shard.len).sum()
+    }
+
+    /// Whether all shards are empty, each at its moment.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Calls `visit` with the map of each shard in turn, under its lock.
+    pub fn for_each_shard(&self, mut visit: impl FnMut(&mut Map<K, V, S>)) {
+        for shard in &self.shards {
+            visit(&mut lock(shard).map);
+        }
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Sharded<K, V, S> {
+    /// A copy of the value of `key`.
+    pub fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        V: Clone,
+    {
+        self.shard(key).map.get(key).cloned()
+    }
+
+    /// Whether `key` is present.
+    pub fn contains_key<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.shard(key).map.contains_key(key)
+    }
+
+    /// Inserts an entry and returns the value the key had before, if any.
+    pub fn insert(&self, key: K, value: V) -> Option<V> {
+        self.shard(&key).map.insert(key, value)
+    }
+
+    /// Removes `key` and returns its value.
+    pub fn remove<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.shard(key).map.remove(key)
+    }
+
+    /// Calls `change` with the value of `key`, the default if there was none, under
+    /// the shard's lock, and returns what it returns. `change` must not use this
+    /// map: it would wait for itself.
+    pub fn with<R>(&self, key: K, change: impl FnOnce(&mut V) -> R) -> R
+    where
+        V: Default,
+    {
+        change(self.shard(&key).map.entry(key).or_default())
+    }
+
+    fn shard<Q: ?Sized + Hash>(&self, key: &Q) -> MutexGuard<'_, Counted<K, V, S>> {
+        let bits = (self.hasher.hash_one(key) >> SHARD_SHIFT) as usize;
+        lock(&self.shards[bits & (self.shards.len() - 1)])
+    }
+}
+
+fn lock<K, V, S>(shard: &Shard<K, V, S>) -> MutexGuard<'_, Counted<K, V, S>> {
+    let (mut guard, waited) = match shard.0.try_lock() {
+        Ok(guard) => (guard, false),
+        Err(TryLockError::Poisoned(poisoned)) => (poisoned.into_inner(), false),
+        Err(TryLockError::WouldBlock) => {
+            (shard.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), true)
+        }
+    };
+    guard.counts.locks += 1;
+    guard.counts.contended += u64::from(waited);
+    guard
+}
+
+impl<K, V, S> fmt::Debug for Sharded<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sharded").field("shards", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_spread_over_shards_and_buckets() {
+        let map = Sharded::new(32);
+        for key in 0..32_000u32 {
+            map.insert(key, key);
+        }
+        for shard in map.stats() {
+            assert!((800..1200).contains(&shard.len), "{shard:?}");
+            assert_eq!((shard.locks, shard.contended), (shard.len as u64, 0));
+        }
+        map.for_each_shard(|shard| {
+            let chains = shard.stats().chains;
+            assert!(chains.len() <= 3, "one shard's buckets are used unevenly: {chains:?}");
+            assert_eq!(shard.check(), Ok(()));
+        });
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_leaves_the_shard_usable() {
+        let map = Sharded::new(1);
+        map.insert(1, 1);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            map.with(1, |_| panic!("in the middle"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(map.insert(1, 2), Some(1));
+        assert_eq!((map.remove(&1), map.is_empty()), (Some(2), true));
+    }
+
+    #[test]
+    fn waiting_is_counted() {
+        let map = Sharded::new(1);
+        map.insert(0, 0);
+        std::thread::scope(|scope| {
+            let (entered, enter) = std::sync::mpsc::channel();
+            let map = &map;
+            scope.spawn(move || {
+                map.for_each_shard(|_| {
+                    entered.send(()).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                });
+            });
+            enter.recv().unwrap();
+            map.insert(0, 1);
+        });
+        assert_eq!(map.stats()[0].contended, 1);
+    }
+
+    #[test]
+    fn a_wrong_number_of_shards_is_named() {
+        for wrong in [0, 3, 1 << 17] {
+            let panic = std::panic::catch_unwind(|| Sharded::<u8, u8>::new(wrong)).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert!(message.contains(&format!("{wrong} shards")), "{message}");
+            assert!(message.contains("power of two from 1 to 65536"), "{message}");
+        }
+    }
+}

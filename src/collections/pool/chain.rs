@@ -1,0 +1,332 @@
+//! An unbounded queue made of rings, each twice as large as the one before.
+//!
+//! ```text
+//! tail ─▶ ring 8 ─next─▶ ring 16 ─next─▶ ring 32 ◀─ head
+//!         drained by any thread          filled by the owner
+//! ```
+//!
+//! The *owner* (one thread at a time) pushes and pops at the head ring. Any thread pops at the tail
+//! ring and moves `tail` past rings that are drained for good. A ring so unlinked is *retired*; see
+//! the `readers` module for when it is freed.
+//!
+//! Invariants:
+//!
+//! 1. `head` is null until the first push, then the last ring of the list. Only the owner writes it.
+//! 2. A ring whose `next` is set receives no further values.
+//! 3. A consumer reads `next` *before* it pops. If the pop then fails and `next` was set, the ring
+//!    is empty for ever (2) and may be unlinked. The head ring has no `next`, so it never is.
+//! 4. A consumer reaches rings only while pinned, and retires a ring only after unlinking it.
+
+use super::readers::Pin;
+use super::ring::Ring;
+use crate::base::sync::AtomicPtr;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Slots of the first ring.
+#[cfg(not(loom))]
+const RING_CAPACITY_MIN: usize = 8;
+/// Small enough for the model to see several rings.
+#[cfg(loom)]
+const RING_CAPACITY_MIN: usize = 1;
+
+/// Rings stop doubling here: the head ring outlives what it held, so this bounds what an emptied
+/// chain keeps.
+const RING_CAPACITY_MAX: usize = 4096;
+
+/// See the module's documentation.
+pub(super) struct Chain<T> {
+    head: AtomicPtr<Ring<T>>,
+    tail: AtomicPtr<Ring<T>>,
+}
+
+impl<T> Chain<T> {
+    pub(super) fn new() -> Self {
+        Self { head: AtomicPtr::new(ptr::null_mut()), tail: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Adds `value` at the head.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the chain's owner.
+    #[inline]
+    pub(super) unsafe fn push_head(&self, value: T) {
+        let head = self.head.load(Relaxed);
+        // SAFETY: by invariant 3 the head ring is never unlinked, so it is alive while the owner
+        // looks at it.
+        let Some(ring) = (unsafe { head.as_ref() }) else {
+            return self.grow(None, value);
+        };
+        // SAFETY: the owner is the only producer of its rings.
+        if let Err(value) = unsafe { ring.push_head(value) } {
+            self.grow(Some(ring), value);
+        }
+    }
+
+    /// Takes the youngest value of the head ring. Older rings are left to `pop_tail`.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the chain's owner.
+    #[inline]
+    pub(super) unsafe fn pop_head(&self) -> Option<T> {
+        // SAFETY: as in `push_head`.
+        let ring = unsafe { self.head.load(Relaxed).as_ref() }?;
+        // SAFETY: the owner is the only producer of its rings.
+        unsafe { ring.pop_head() }
+    }
+
+    /// Takes the oldest value; any thread may call this.
+    pub(super) fn pop_tail(&self, pin: &Pin<'_, T>) -> Option<T> {
+        let mut at = self.tail.load(Acquire);
+        loop {
+            // SAFETY: by invariant 4 a ring reached while pinned stays allocated.
+            let ring = unsafe { at.as_ref() }?;
+            let next = ring.next.load(Acquire);
+            if let Some(value) = ring.pop_tail() {
+                return Some(value);
+            }
+            if next.is_null() {
+                return None;
+            }
+            match self.tail.compare_exchange(at, next, Release, Acquire) {
+                Ok(_) => {
+                    pin.retire(at);
+                    at = next;
+                }
+                Err(now) => at = now,
+            }
+        }
+    }
+
+    /// Links a ring of twice the size, with `value` in it, behind `full`.
+    #[cold]
+    #[inline(never)]
+    fn grow(&self, full: Option<&Ring<T>>, value: T) {
+        let capacity = full.map_or(RING_CAPACITY_MIN, |ring| ring.capacity() * 2);
+        let ring = Ring::new(capacity.min(RING_CAPACITY_MAX));
+        // SAFETY: nobody else knows the ring yet.
+        let pushed = unsafe { ring.push_head(value) };
+        debug_assert!(pushed.is_ok(), "a new ring has room");
+        let ring = Box::into_raw(Box::new(ring));
+        self.head.store(ring, Relaxed);
+        match full {
+            Some(full) => full.next.store(ring, Release),
+            None => self.tail.store(ring, Release),
+        }
+    }
+}
+
+impl<T> Drop for Chain<T> {
+    fn drop(&mut self) {
+        let mut at = self.tail.load(Relaxed);
+        while !at.is_null() {
+            // SAFETY: the chain is going, so nobody else can reach its rings; each came from
+            // `Box::into_raw` in `grow`, and those still linked have not been retired.
+            let ring = unsafe { Box::from_raw(at) };
+            at = ring.next.load(Relaxed);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::readers::Readers;
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    #[test]
+    fn grows_by_doubling_and_gives_drained_rings_back() {
+        let (chain, readers) = (Chain::new(), Readers::new());
+        for value in 0..100 {
+            // SAFETY: one thread.
+            unsafe { chain.push_head(value) };
+        }
+        // 8 + 16 + 32 + 64 ≥ 100.
+        // SAFETY: one thread.
+        assert_eq!(unsafe { &*chain.head.load(Relaxed) }.capacity(), 64);
+        let pin = readers.pin();
+        let drained: Vec<_> = std::iter::from_fn(|| chain.pop_tail(&pin)).collect();
+        assert_eq!(drained, Vec::from_iter(0..100));
+        assert_eq!(readers.waiting(), 3);
+        drop(pin);
+        assert_eq!(readers.waiting(), 0);
+    }
+
+    #[test]
+    fn head_is_last_in_first_out() {
+        let chain = Chain::new();
+        for value in 0..5 {
+            // SAFETY: one thread.
+            unsafe { chain.push_head(value) };
+        }
+        // SAFETY: one thread.
+        let popped: Vec<_> = std::iter::from_fn(|| unsafe { chain.pop_head() }).collect();
+        assert_eq!(popped, [4, 3, 2, 1, 0]);
+    }
+
+    #[test]
+    fn thieves_and_owner_lose_and_double_nothing() {
+        const VALUES: u64 = if cfg!(miri) { 300 } else { 200_000 };
+        let shared = Arc::new((Chain::<Box<u64>>::new(), Readers::new(), AtomicBool::new(false)));
+        let thieves = [(); 3].map(|()| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (chain, readers, done) = &*shared;
+                let (mut count, mut sum) = (0, 0);
+                loop {
+                    let finished = done.load(Acquire);
+                    let pin = readers.pin();
+                    while let Some(value) = chain.pop_tail(&pin) {
+                        count += 1;
+                        sum += *value;
+                    }
+                    if finished {
+                        return (count, sum);
+                    }
+                }
+            })
+        });
+        let (chain, _, done) = &*shared;
+        let (mut count, mut sum) = (0, 0);
+        for value in 0..VALUES {
+            // SAFETY: this thread is the owner.
+            unsafe { chain.push_head(Box::new(value)) };
+            if value % 3 == 0 {
+                // SAFETY: this thread is the owner.
+                if let Some(value) = unsafe { chain.pop_head() } {
+                    count += 1;
+                    sum += *value;
+                }
+            }
+        }
+        done.store(true, Release);
+        for thief in thieves {
+            let (their_count, their_sum) = thief.join().unwrap();
+            count += their_count;
+            sum += their_sum;
+        }
+        assert_eq!((count, sum), (VALUES, VALUES * (VALUES - 1) / 2));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::super::readers::Readers;
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// What was `seen` so far and what is left in the chain, in order.
+    fn all<T: Ord>(mut seen: Vec<T>, chain: &Chain<T>, readers: &Readers<T>) -> Vec<T> {
+        let pin = readers.pin();
+        seen.extend(std::iter::from_fn(|| chain.pop_tail(&pin)));
+        seen.sort();
+        seen
+    }
+
+    /// The owner pushes past two rings while a thief drains, unlinks and frees them.
+    #[test]
+    fn loom_chain_unlinks_only_drained_rings() {
+        loom::model(|| {
+            let shared = Arc::new((Chain::new(), Readers::new()));
+            let thief = {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let pin = shared.1.pin();
+                    [shared.0.pop_tail(&pin), shared.0.pop_tail(&pin)]
+                })
+            };
+            let (chain, readers) = &*shared;
+            for value in [1, 2, 3] {
+                // SAFETY: only this thread owns the chain.
+                unsafe { chain.push_head(Box::new(value)) };
+            }
+            // SAFETY: only this thread owns the chain.
+            let mut seen: Vec<_> = unsafe { chain.pop_head() }.into_iter().collect();
+            seen.extend(thief.join().unwrap().into_iter().flatten());
+            assert_eq!(all(seen, chain, readers), [1, 2, 3].map(Box::new));
+        });
+    }
+
+    /// A thief finds a ring empty; the owner fills that ring and links another one. The thief must
+    /// not take the first for drained.
+    #[test]
+    fn loom_chain_does_not_unlink_a_ring_that_was_refilled() {
+        loom::model(|| {
+            let shared = Arc::new((Chain::new(), Readers::new()));
+            let (chain, readers) = &*shared;
+            // SAFETY: only this thread owns the chain.
+            unsafe { chain.push_head(Box::new(0)) };
+            // SAFETY: only this thread owns the chain.
+            assert!(unsafe { chain.pop_head() }.is_some());
+            let thief = {
+                let shared = shared.clone();
+                thread::spawn(move || shared.0.pop_tail(&shared.1.pin()))
+            };
+            for value in [1, 2] {
+                // SAFETY: only this thread owns the chain.
+                unsafe { chain.push_head(Box::new(value)) };
+            }
+            let seen = thief.join().unwrap().into_iter().collect();
+            assert_eq!(all(seen, chain, readers), [1, 2].map(Box::new));
+        });
+    }
+
+    /// Somebody is about to free retired rings when two thieves come: one looks at a ring that the
+    /// other one retires.
+    #[test]
+    fn loom_chain_frees_no_ring_under_a_late_reader() {
+        let mut bounds = loom::model::Builder::new();
+        bounds.preemption_bound = Some(3);
+        bounds.check(|| {
+            let shared = Arc::new((Chain::new(), Readers::new()));
+            let (chain, readers) = &*shared;
+            for value in 1..=4 {
+                // SAFETY: only this thread owns the chain.
+                unsafe { chain.push_head(Box::new(value)) };
+            }
+            let pin = readers.pin();
+            assert_eq!(
+                [(); 3].map(|()| chain.pop_tail(&pin).map(|value| *value)),
+                [1, 2, 3].map(Some)
+            );
+            let thieves = [(); 2].map(|()| {
+                let shared = shared.clone();
+                thread::spawn(move || shared.0.pop_tail(&shared.1.pin()))
+            });
+            drop(pin);
+            let seen: Vec<_> =
+                thieves.into_iter().filter_map(|thief| thief.join().unwrap()).collect();
+            assert_eq!(seen, [Box::new(4)]);
+        });
+    }
+
+    /// Two thieves walk the same rings: the one that unlinks a ring may not free it under the other.
+    #[test]
+    fn loom_chain_frees_no_ring_under_a_reader() {
+        let mut bounds = loom::model::Builder::new();
+        bounds.preemption_bound = Some(3);
+        bounds.check(|| {
+            let shared = Arc::new((Chain::new(), Readers::new()));
+            for value in [1, 2] {
+                // SAFETY: only this thread owns the chain.
+                unsafe { shared.0.push_head(Box::new(value)) };
+            }
+            let thieves = [(); 2].map(|()| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let pin = shared.1.pin();
+                    shared.0.pop_tail(&pin)
+                })
+            });
+            let mut seen: Vec<_> =
+                thieves.into_iter().filter_map(|thief| thief.join().unwrap()).collect();
+            seen.sort();
+            assert_eq!(seen, [1, 2].map(Box::new));
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! Epochs begun by the clock or by a condition, from a thread of their own.
+
+use super::Pool;
+use super::thread::Member;
+use std::fs;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// Advances a pool from a background thread, until it is dropped or the pool is gone.
+///
+/// ```
+/// use spanalloc::pool::{Epochs, Pool};
+/// use std::time::Duration;
+///
+/// let pool: Pool<Vec<u8>> = Pool::new(Vec::new);
+/// let epochs = Epochs::every(&pool, Duration::from_secs(60))?;
+/// // … values unused for one to two minutes are dropped …
+/// drop(epochs); // stops the thread and waits for it
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Epochs {
+    /// Dropping it wakes the thread for the last time.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Epochs {
+    /// Begins an epoch of `pool` once in each `period`.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started, or `period` is zero ([`io::ErrorKind::InvalidInput`]).
+    pub fn every<T, F>(pool: &Pool<T, F>, period: Duration) -> io::Result<Self>
+    where
+        T: Send + 'static,
+    {
+        Self::when(pool, period, || true)
+    }
+
+    /// Asks `condition` once in each `period` and begins an epoch of `pool` when it says true, for
+    /// example [`resident_above`] a number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`every`](Epochs::every).
+    pub fn when<T, F, C>(pool: &Pool<T, F>, period: Duration, mut condition: C) -> io::Result<Self>
+    where
+        T: Send + 'static,
+        C: FnMut() -> bool + Send + 'static,
+    {
+        if period.is_zero() {
+            let message = "the period of a pool's epochs is 0; it must be longer than that";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let pool: Weak<dyn Member> = Arc::downgrade(&pool.core) as Weak<dyn Member>;
+        let (stop, stopped) = mpsc::channel();
+        let thread = Builder::new().name("pool-epochs".into()).spawn(move || {
+            while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                match pool.upgrade() {
+                    Some(pool) if condition() => pool.advance(),
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Epochs {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there came from a pooled value's `Drop` and has been reported; this
+            // destructor must not raise it again.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A condition for [`Epochs::when`]: whether the process has more than `bytes_max` resident bytes,
+/// as the kernel counts them. Costs one read of `/proc/self/statm`; false where that fails.
+///
+/// ```
+/// use spanalloc::pool::resident_above;
+///
+/// assert!(resident_above(0)());
+/// assert!(!resident_above(u64::MAX)());
+/// ```
+pub fn resident_above(bytes_max: u64) -> impl FnMut() -> bool + Send + 'static {
+    move || resident_bytes().is_some_and(|bytes| bytes > bytes_max)
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: no preconditions.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Some(pages * u64::try_from(page_bytes).ok()?)
+}

@@ -1,0 +1,231 @@
+//! Pools of reusable values.
+//!
+//! [`Pool`] is Go's `sync.Pool` for a language without a garbage collector: a value given back by a
+//! thread is first that thread's *private* value, then goes on its *local* chain of lock-free
+//! rings, from which other threads may *steal*. Values that nobody has wanted for an *epoch* become
+//! *victims*; what is still a victim an epoch later is dropped. An epoch begins when somebody says
+//! so: by [`Pool::advance`], or by an [`Epochs`] that watches the clock or the memory in use.
+//!
+//! ```text
+//!            thread 1                    thread 2
+//!   get/put ─▶ private                    private ◀─ get/put
+//!              local  8 ▸ 16 ▸ 32 ◀steal─ local  8
+//!   ── epoch ────────────────────────────────────────────────
+//!              victim                     victim      (the epoch before)
+//!              victims 8                  victims 8 ▸ 16
+//! ```
+//!
+//! The other pools are for other needs: [`AnyPool`] mixes types and pays for it, [`BitmapPool`] has
+//! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
+//!
+//! The floors inside, from the bottom: `ring`, `readers`, `chain`, `shard`, `thread`,
+//! `core`.
+//!
+//! Invariants of this file:
+//!
+//! 1. A guard's `value` is initialized until the guard is dropped or taken apart, which happens
+//!    once.
+
+mod any;
+mod bitmap;
+mod chain;
+mod core;
+mod epochs;
+mod readers;
+mod region;
+mod reset;
+mod ring;
+mod shard;
+mod slice;
+mod stats;
+mod thread;
+
+pub use any::{AnyPool, AnyPoolStats};
+pub use bitmap::{BitmapGuard, BitmapPool, BitmapStats, Prefault};
+pub use epochs::{Epochs, resident_above};
+pub use reset::{Keep, Reset};
+pub use slice::{SliceGuard, SlicePool, SlicePoolStats};
+pub use stats::PoolStats;
+
+use self::core::Core;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// A pool of values of one type, shared by any number of threads.
+///
+/// Get and put by one thread cost a few nanoseconds and no locked instruction as long as the thread
+/// has at most one value out at a time; beyond that, one locked instruction each. No operation
+/// waits for another thread.
+///
+/// Values live in boxes, which are reused with them: what moves through the pool is a pointer, so a
+/// large value costs no more than a small one.
+///
+/// A thread that ends leaves its values to the others. A thread that is idle keeps at most its
+/// private value and its victim through any number of epochs, until it next uses the pool or ends.
+///
+/// ```
+/// use spanalloc::pool::Pool;
+///
+/// let pool: Pool<Vec<u8>> = Pool::new(|| Vec::with_capacity(4096));
+/// {
+///     let mut buffer = pool.get();
+///     buffer.extend_from_slice(b"hello");
+/// } // cleared and given back here
+/// assert!(pool.get().is_empty());
+/// assert!(pool.get().capacity() >= 4096);
+/// assert_eq!(pool.stats().new, 1);
+/// ```
+///
+/// In a static:
+///
+/// ```
+/// use spanalloc::pool::Pool;
+/// use std::sync::LazyLock;
+///
+/// static LINES: LazyLock<Pool<String>> = LazyLock::new(|| Pool::new(String::new));
+/// LINES.get().push_str("reused");
+/// ```
+pub struct Pool<T, F = fn() -> T> {
+    core: Arc<Core<Box<T>>>,
+    init: F,
+}
+
+impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
+    /// An empty pool that calls `init` when it has no value to reuse. Allocates a few hundred
+    /// bytes, and a shard (under 1 KiB beside the values) for each thread that uses the pool.
+    #[must_use]
+    pub fn new(init: F) -> Self {
+        Self { core: Core::new(), init }
+    }
+
+    /// A value that goes back to the pool, [reset](Reset), when the guard is dropped.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> PoolGuard<'_, T>
+    where
+        T: Reset,
+    {
+        PoolGuard { core: &self.core, value: ManuallyDrop::new(self.take()) }
+    }
+
+    /// A value without a guard: the caller may give it back by [`put`](Pool::put), or keep it. It
+    /// is in the state in which it was given.
+    #[inline]
+    #[must_use]
+    pub fn take(&self) -> Box<T> {
+        match self.core.take() {
+            Some(value) => value,
+            None => self.construct(),
+        }
+    }
+
+    /// A reusable value, or `None` where [`take`](Pool::take) would construct one.
+    #[inline]
+    #[must_use]
+    pub fn try_take(&self) -> Option<Box<T>> {
+        self.core.take()
+    }
+
+    /// Gives `value` to the pool as it is, without a reset. It need not have come from it.
+    #[inline]
+    pub fn put(&self, value: Box<T>) {
+        self.core.put(value);
+    }
+
+    /// Begins an epoch: drops what was put back before the previous epoch began and not used since,
+    /// and returns how many values that were. Costs one pop per dropped value and a glance at each
+    /// thread's shard; threads that use the pool meanwhile are not held up. Values in the cells of
+    /// other threads (up to two each) are dropped by those threads when they next come by.
+    ///
+    /// Returns `None`, having done nothing, while another call of `advance` is at work.
+    ///
+    /// ```
+    /// use spanalloc::pool::Pool;
+    ///
+    /// let pool: Pool<String> = Pool::new(String::new);
+    /// pool.put(Box::new(String::from("used")));
+    /// pool.advance();
+    /// assert_eq!(*pool.take(), "used"); // a victim survives one epoch
+    /// pool.put(Box::new(String::from("used")));
+    /// pool.advance();
+    /// pool.advance();
+    /// assert_eq!(*pool.take(), ""); // but not two
+    /// ```
+    pub fn advance(&self) -> Option<u64> {
+        self.core.advance()
+    }
+
+    /// The counters so far. Costs a glance at each thread's shard.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        self.core.stats()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn construct(&self) -> Box<T> {
+        let value = Box::new((self.init)());
+        self.core.count_new();
+        value
+    }
+}
+
+impl<T: Send + 'static, F: Fn() -> T> fmt::Debug for Pool<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// A value on loan from a [`Pool`].
+///
+/// Dropping the guard [resets](Reset) the value and gives it back. If the reset panics, the value is
+/// dropped and the pool goes on without it.
+pub struct PoolGuard<'a, T: Reset + Send + 'static> {
+    core: &'a Core<Box<T>>,
+    value: ManuallyDrop<Box<T>>,
+}
+
+impl<T: Reset + Send + 'static> PoolGuard<'_, T> {
+    /// Keeps the value: it does not go back to the pool.
+    #[must_use]
+    pub fn detach(this: Self) -> Box<T> {
+        let mut this = ManuallyDrop::new(this);
+        // SAFETY: by invariant 1; the guard is not dropped any more.
+        unsafe { ManuallyDrop::take(&mut this.value) }
+    }
+}
+
+impl<T: Reset + Send + 'static> Drop for PoolGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: by invariant 1; this is the guard's end. From here on the value is a local, so a
+        // panicking reset drops it.
+        let mut value = unsafe { ManuallyDrop::take(&mut self.value) };
+        value.reset();
+        self.core.put(value);
+    }
+}
+
+impl<T: Reset + Send + 'static> Deref for PoolGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Reset + Send + 'static> DerefMut for PoolGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T: Reset + Send + fmt::Debug + 'static> fmt::Debug for PoolGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,137 @@
+//! What makes a used value as good as new.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::ops::{Deref, DerefMut};
+
+/// Brings a value back to its initial state and keeps its memory.
+///
+/// A pool's guard calls [`reset`](Reset::reset) when it is dropped, before the value becomes
+/// available to others. If `reset` panics, the value is dropped instead of reused.
+///
+/// The collections of the standard library clear themselves and keep their capacity (a `BTreeMap`
+/// or `BTreeSet` has none to keep); an array resets each element.
+///
+/// ```
+/// use spanalloc::pool::{Pool, Reset};
+///
+/// #[derive(Default)]
+/// struct Request {
+///     path: String,
+///     parts: Vec<u32>,
+/// }
+///
+/// impl Reset for Request {
+///     fn reset(&mut self) {
+///         self.path.reset();
+///         self.parts.reset();
+///     }
+/// }
+///
+/// let pool: Pool<Request> = Pool::new(Request::default);
+/// pool.get().path.push_str("/index");
+/// assert_eq!(pool.get().path, "");
+/// ```
+pub trait Reset {
+    /// Brings `self` back to its initial state.
+    fn reset(&mut self);
+}
+
+macro_rules! reset_by_clear {
+    ($([$($generics:tt)*] $type:ty),* $(,)?) => {
+        $(impl<$($generics)*> Reset for $type {
+            #[inline]
+            fn reset(&mut self) {
+                self.clear();
+            }
+        })*
+    };
+}
+
+reset_by_clear! {
+    [] String,
+    [T] Vec<T>,
+    [T] VecDeque<T>,
+    [T: Ord] BinaryHeap<T>,
+    [K, V] BTreeMap<K, V>,
+    [T] BTreeSet<T>,
+    [K: Eq + Hash, V, S] HashMap<K, V, S>,
+    [T: Eq + Hash, S] HashSet<T, S>,
+}
+
+macro_rules! reset_by_default {
+    ($($type:ty),* $(,)?) => {
+        $(impl Reset for $type {
+            #[inline]
+            fn reset(&mut self) {
+                *self = Self::default();
+            }
+        })*
+    };
+}
+
+reset_by_default!(
+    (),
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize,
+    f32,
+    f64,
+);
+
+impl<T: Reset + ?Sized> Reset for Box<T> {
+    #[inline]
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+}
+
+impl<T: Reset, const N: usize> Reset for [T; N] {
+    #[inline]
+    fn reset(&mut self) {
+        self.iter_mut().for_each(Reset::reset);
+    }
+}
+
+/// Keeps a value as it is when it goes back to its pool: the next user finds what the last one
+/// left.
+///
+/// ```
+/// use spanalloc::pool::{Keep, Pool};
+///
+/// let pool: Pool<Keep<Vec<u8>>> = Pool::new(|| Keep(Vec::new()));
+/// pool.get().push(1);
+/// assert_eq!(**pool.get(), [1]);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep<T>(pub T);
+
+impl<T> Reset for Keep<T> {
+    #[inline]
+    fn reset(&mut self) {}
+}
+
+impl<T> Deref for Keep<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Keep<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}

@@ -1,0 +1,159 @@
+//! A pool of vectors whose capacity stays in bounds.
+//!
+//! Invariants:
+//!
+//! 1. A guard's `value` is initialized until the guard is dropped or taken apart, which happens
+//!    once.
+
+use super::core::Core;
+use super::stats::PoolStats;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A pool of vectors that start with one capacity and are not kept beyond another.
+///
+/// A vector that has grown past the larger bound is freed instead of reused, so that one unusual
+/// job does not leave its memory with every later one.
+///
+/// ```
+/// use spanalloc::pool::SlicePool;
+///
+/// let pool: SlicePool<u64> = SlicePool::default(); // made with 64, kept up to 128
+/// pool.get().extend(0..100);
+/// pool.get().extend(0..1000);
+/// let stats = pool.stats();
+/// assert_eq!((stats.pool.new, stats.pool.reused(), stats.discards), (1, 1, 1));
+/// ```
+pub struct SlicePool<T> {
+    core: Arc<Core<Vec<T>>>,
+    capacity: usize,
+    capacity_max: usize,
+    discards: AtomicU64,
+}
+
+impl<T: Send + 'static> SlicePool<T> {
+    /// A pool whose vectors are made with room for `capacity` values and reused while they have
+    /// room for `capacity_max` at most.
+    ///
+    /// # Panics
+    ///
+    /// When `capacity` is greater than `capacity_max`: no vector would ever be reused.
+    #[must_use]
+    pub fn new(capacity: usize, capacity_max: usize) -> Self {
+        assert!(
+            capacity <= capacity_max,
+            "capacity {capacity} is above capacity_max {capacity_max}: nothing would be reused"
+        );
+        Self { core: Core::new(), capacity, capacity_max, discards: AtomicU64::new(0) }
+    }
+
+    /// An empty vector with room for at least the pool's smaller capacity.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> SliceGuard<'_, T> {
+        let value = self.core.take().unwrap_or_else(|| {
+            let value = Vec::with_capacity(self.capacity);
+            self.core.count_new();
+            value
+        });
+        SliceGuard { pool: self, value: ManuallyDrop::new(value) }
+    }
+
+    /// Begins an epoch; see [`Pool::advance`](super::Pool::advance).
+    pub fn advance(&self) -> Option<u64> {
+        self.core.advance()
+    }
+
+    /// The counters so far.
+    #[must_use]
+    pub fn stats(&self) -> SlicePoolStats {
+        SlicePoolStats { pool: self.core.stats(), discards: self.discards.load(Relaxed) }
+    }
+
+    #[cold]
+    fn discard(&self, value: Vec<T>) {
+        self.discards.fetch_add(1, Relaxed);
+        drop(value);
+    }
+}
+
+impl<T: Send + 'static> Default for SlicePool<T> {
+    /// Made with room for 64, kept up to 128.
+    fn default() -> Self {
+        Self::new(64, 128)
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for SlicePool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlicePool")
+            .field("capacity", &self.capacity)
+            .field("capacity_max", &self.capacity_max)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counters of a [`SlicePool`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlicePoolStats {
+    /// The counters of the pool inside.
+    pub pool: PoolStats,
+    /// Vectors freed because they had grown too large to keep.
+    pub discards: u64,
+}
+
+/// A vector on loan from a [`SlicePool`]; cleared and given back, or discarded, when dropped.
+pub struct SliceGuard<'a, T: Send + 'static> {
+    pool: &'a SlicePool<T>,
+    value: ManuallyDrop<Vec<T>>,
+}
+
+impl<T: Send + 'static> SliceGuard<'_, T> {
+    /// Keeps the vector: it does not go back to the pool.
+    #[must_use]
+    pub fn detach(this: Self) -> Vec<T> {
+        let mut this = ManuallyDrop::new(this);
+        // SAFETY: by invariant 1; the guard is not dropped any more.
+        unsafe { ManuallyDrop::take(&mut this.value) }
+    }
+}
+
+impl<T: Send + 'static> Drop for SliceGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: by invariant 1; this is the guard's end.
+        let mut value = unsafe { ManuallyDrop::take(&mut self.value) };
+        if value.capacity() > self.pool.capacity_max {
+            return self.pool.discard(value);
+        }
+        value.clear();
+        self.pool.core.put(value);
+    }
+}
+
+impl<T: Send + 'static> Deref for SliceGuard<'_, T> {
+    type Target = Vec<T>;
+
+    #[inline]
+    fn deref(&self) -> &Vec<T> {
+        &self.value
+    }
+}
+
+impl<T: Send + 'static> DerefMut for SliceGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.value
+    }
+}
+
+impl<T: Send + fmt::Debug + 'static> fmt::Debug for SliceGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,186 @@
+//! Quantiles of the distributions that sizes follow, computed rather than approximated.
+
+/// The smallest `k` with `P(X ≤ k) ≥ probability`, for a Poisson distribution with mean `lambda`.
+///
+/// Sums the distribution outwards from its mode, so neither large means nor small probabilities
+/// underflow. Costs a few dozen multiplications per square root of `lambda`.
+///
+/// # Panics
+///
+/// When `lambda` is negative or not finite, or `probability` is not between 0 and 1, exclusively.
+///
+/// ```
+/// use spanalloc::arena::poisson_quantile;
+///
+/// assert_eq!([16.0, 64.0, 256.0].map(|mean| poisson_quantile(mean, 0.95)), [23, 77, 283]);
+/// ```
+#[must_use]
+pub fn poisson_quantile(lambda: f64, probability: f64) -> u64 {
+    assert!(lambda.is_finite() && lambda >= 0.0, "lambda is {lambda}: it must be finite and ≥ 0");
+    check_probability(probability);
+    // Weights relative to that of the mode, P(X = k) · constant; the rest does not change a sum.
+    const NEGLIGIBLE: f64 = 1e-20;
+    let mode = lambda.floor();
+    let mut below = Vec::new();
+    let (mut k, mut weight) = (mode, 1.0);
+    while weight > NEGLIGIBLE {
+        below.push(weight);
+        if k == 0.0 {
+            break;
+        }
+        weight *= k / lambda;
+        k -= 1.0;
+    }
+    let mut above = Vec::new();
+    let (mut k, mut weight) = (mode + 1.0, lambda / (mode + 1.0));
+    while weight > NEGLIGIBLE {
+        above.push(weight);
+        k += 1.0;
+        weight *= lambda / k;
+    }
+    let first = mode as u64 + 1 - below.len() as u64;
+    // From both tails inwards: small terms first, so that they are not lost.
+    let total = below.iter().rev().sum::<f64>() + above.iter().rev().sum::<f64>();
+    let mut sum = 0.0;
+    let mut quantile = first;
+    for (k, weight) in (first..).zip(below.iter().rev().chain(&above)) {
+        sum += weight;
+        quantile = k;
+        if sum >= probability * total {
+            break;
+        }
+    }
+    quantile
+}
+
+/// The `probability` quantile of `exp(N(mu, sigma²))`: `mu` and `sigma` are the mean and standard
+/// deviation of the logarithm.
+///
+/// # Panics
+///
+/// When `mu` is not finite, `sigma` is negative or not finite, or `probability` is not between 0
+/// and 1, exclusively.
+///
+/// ```
+/// use spanalloc::arena::log_normal_quantile;
+///
+/// let p95 = log_normal_quantile(0.0, 1.0, 0.95);
+/// assert!((p95 - 5.180251602233015).abs() < 1e-12);
+/// ```
+#[must_use]
+pub fn log_normal_quantile(mu: f64, sigma: f64, probability: f64) -> f64 {
+    assert!(mu.is_finite(), "mu is {mu}: it must be finite");
+    assert!(sigma.is_finite() && sigma >= 0.0, "sigma is {sigma}: it must be finite and ≥ 0");
+    (mu + sigma * normal_quantile(probability)).exp()
+}
+
+/// The `probability` quantile of the standard normal distribution.
+pub(super) fn normal_quantile(probability: f64) -> f64 {
+    check_probability(probability);
+    if probability < 0.5 {
+        return -normal_quantile(1.0 - probability);
+    }
+    // Newton's method from 0 climbs monotonically, because the distribution function is concave to
+    // the right of 0.
+    let mut x = 0.0;
+    loop {
+        let step = (probability - normal_below(x)) / normal_density(x);
+        let next = x + step;
+        if next <= x || next > 9.0 {
+            return x;
+        }
+        x = next;
+    }
+}
+
+/// `P(N ≤ x)` for the standard normal distribution.
+pub(super) fn normal_below(x: f64) -> f64 {
+    if x < 0.0 {
+        return 1.0 - normal_below(-x);
+    }
+    if x > 9.0 {
+        return 1.0;
+    }
+    // 1/2 + φ(x) · (x + x³/3 + x⁵/(3·5) + x⁷/(3·5·7) + …): all terms are positive.
+    let (mut term, mut sum, mut odd) = (x, x, 1.0);
+    while term > sum * f64::EPSILON / 4.0 {
+        odd += 2.0;
+        term *= x * x / odd;
+        sum += term;
+    }
+    0.5 + normal_density(x) * sum
+}
+
+fn normal_density(x: f64) -> f64 {
+    (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}
+
+fn check_probability(probability: f64) {
+    assert!(
+        probability > 0.0 && probability < 1.0,
+        "probability is {probability}: it must be between 0 and 1, exclusively"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, summed term by term in logarithms.
+    fn poisson_by_definition(lambda: f64, probability: f64) -> u64 {
+        let (mut log_term, mut sum) = (-lambda, (-lambda).exp());
+        let mut k = 0;
+        while sum < probability {
+            k += 1;
+            log_term += lambda.ln() - (k as f64).ln();
+            sum += log_term.exp();
+        }
+        k
+    }
+
+    #[test]
+    fn poisson_is_the_definition() {
+        for lambda in [0.1, 0.5, 1.0, 2.5, 10.0, 16.0, 64.0, 100.5, 256.0, 600.0] {
+            for probability in [0.01, 0.25, 0.5, 0.9, 0.95, 0.99, 0.9999] {
+                assert_eq!(
+                    poisson_quantile(lambda, probability),
+                    poisson_by_definition(lambda, probability),
+                    "λ = {lambda}, p = {probability}"
+                );
+            }
+        }
+        assert_eq!(poisson_quantile(0.0, 0.95), 0);
+        // Where e^−λ is zero in floating point: λ + 1.645 √λ + 0.284, from the Cornish-Fisher series.
+        assert_eq!(poisson_quantile(1e6, 0.95), 1_001_645);
+    }
+
+    #[test]
+    fn normal_quantiles_are_those_of_the_tables() {
+        for (probability, x) in [
+            (0.5, 0.0),
+            (0.9, 1.281_551_565_544_600_4),
+            (0.95, 1.644_853_626_951_472_2),
+            (0.975, 1.959_963_984_540_054),
+            (0.999, 3.090_232_306_167_813),
+        ] {
+            assert!((normal_quantile(probability) - x).abs() < 1e-9, "{probability}");
+            assert!((normal_quantile(1.0 - probability) + x).abs() < 1e-9, "{probability}");
+            assert!((normal_below(x) - probability).abs() < 1e-15, "{x}");
+        }
+    }
+
+    #[test]
+    fn impossible_parameters_are_named() {
+        for (call, part) in [
+            ((|| poisson_quantile(-1.0, 0.5) as f64) as fn() -> f64, "lambda is -1"),
+            (|| poisson_quantile(f64::NAN, 0.5) as f64, "lambda is NaN"),
+            (|| poisson_quantile(1.0, 1.0) as f64, "probability is 1"),
+            (|| log_normal_quantile(0.0, -2.0, 0.5), "sigma is -2"),
+            (|| log_normal_quantile(f64::INFINITY, 1.0, 0.5), "mu is inf"),
+        ] {
+            let panic = std::panic::catch_unwind(call).unwrap_err();
+            let message = panic.downcast::<String>().unwrap();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

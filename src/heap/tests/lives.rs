@@ -1,0 +1,179 @@
+//! Blocks, spans and threads from their beginning to their end.
+
+use super::*;
+
+/// What was allocated and freed by whomever leaves nothing behind.
+fn nothing_is_left(heap: &'static Heap<Fake>) {
+    heap.check();
+    assert_eq!(heap.slots_in_use(), 0);
+    let counts = heap.counts();
+    assert!(counts.classes.iter().all(|count| count.live == 0 && count.spans == 0));
+    assert!(counts.large.iter().all(|count| count.live_blocks == 0 && count.live_bytes == 0));
+    assert_eq!(counts.mapped_large_bytes, 0);
+}
+
+#[test]
+fn workers_that_free_each_others_blocks_leave_nothing_behind() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let mut random = Random(1);
+    let mut workers: Vec<_> = (0..5).map(|_| Worker::new(&HEAP)).collect();
+    let mut pieces = Vec::new();
+    for round in 0..30_000 {
+        let who = random.below(workers.len());
+        match random.below(20) {
+            0..10 => pieces.push(workers[who].allocate(random.layout()).unwrap()),
+            19 if random.below(50) == 0 => {
+                workers[who].close();
+                workers[who] = Worker::new(&HEAP);
+            }
+            18 if random.below(50) == 0 => _ = HEAP.scavenge_tick(),
+            _ if !pieces.is_empty() => {
+                let piece = pieces.swap_remove(random.below(pieces.len()));
+                workers[who].free(piece);
+            }
+            _ => {}
+        }
+        if round % 2000 == 0 {
+            HEAP.check();
+        }
+    }
+    pieces.into_iter().for_each(|piece| workers[random.below(5)].free(piece));
+    HEAP.check();
+    for worker in &workers {
+        worker.close();
+        HEAP.check();
+    }
+    nothing_is_left(&HEAP);
+}
+
+#[test]
+fn threads_at_once_leave_nothing_behind() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let pool = std::sync::Mutex::new(Vec::<Piece>::new());
+    for round in 0..6 {
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    let (worker, mut random) = (Worker::new(&HEAP), Random(round * 4 + seed));
+                    for _ in 0..4000 {
+                        let piece = worker.allocate(random.layout()).unwrap();
+                        let mut pool = pool.lock().unwrap();
+                        pool.push(piece);
+                        let at = random.below(pool.len());
+                        let piece =
+                            if random.below(3) > 0 { Some(pool.swap_remove(at)) } else { None };
+                        drop(pool);
+                        piece.into_iter().for_each(|piece| worker.free(piece));
+                    }
+                    worker.close();
+                });
+            }
+        });
+        HEAP.check();
+    }
+    let worker = Worker::new(&HEAP);
+    pool.into_inner().unwrap().into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    nothing_is_left(&HEAP);
+}
+
+#[test]
+fn a_heap_is_handed_on_with_the_spans_of_its_thread() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let layout = Worker::layout(100, 8);
+    let mut left = Vec::new();
+    for _ in 0..200 {
+        let worker = Worker::new(&HEAP);
+        let mut pieces: Vec<_> = (0..100).map(|_| worker.allocate(layout).unwrap()).collect();
+        left.push(pieces.pop().unwrap());
+        pieces.into_iter().for_each(|piece| worker.free(piece));
+        worker.close();
+        HEAP.check();
+    }
+    let counts = HEAP.counts();
+    // One heap, and one shared span: each thread adopted what the last one left.
+    assert_eq!((counts.thread_heaps, HEAP.slots_in_use()), (1, 1));
+    let worker = Worker::new(&HEAP);
+    left.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    nothing_is_left(&HEAP);
+}
+
+#[test]
+fn sampled_blocks_lie_apart_and_are_counted() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let mut worker = Worker::new(&HEAP);
+    worker.interval = 1;
+    let layout = Worker::layout(40, 8);
+    let pieces: Vec<_> = (0..3000).map(|_| worker.allocate(layout).unwrap()).collect();
+    assert!(pieces.iter().all(|piece| is_sampled(piece.start.as_ptr().cast())));
+    HEAP.check();
+    worker.interval = 0;
+    let plain: Vec<_> = (0..3000).map(|_| worker.allocate(layout).unwrap()).collect();
+    assert!(!plain.iter().any(|piece| is_sampled(piece.start.as_ptr().cast())));
+    assert_eq!(HEAP.counts().classes[4].live, 6000);
+    pieces.into_iter().chain(plain).for_each(|piece| worker.free(piece));
+    HEAP.check();
+    assert_eq!(HEAP.counts().classes[4].live, 0);
+}
+
+#[test]
+fn threads_without_a_heap_are_served() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(5));
+    let early: Vec<_> = (0..300).map(|_| worker.allocate(random.layout()).unwrap()).collect();
+    worker.close();
+    early.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.check();
+    assert_eq!(HEAP.slots_in_use(), 0);
+    let late: Vec<_> = (0..300).map(|_| worker.allocate(random.layout()).unwrap()).collect();
+    late.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.check();
+    assert!(HEAP.counts().classes.iter().all(|count| count.live == 0));
+}
+
+#[test]
+fn a_tick_gives_pages_back_and_keeps_what_is_live() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let layout = Worker::layout(200 << 10, 8);
+    let mut pieces: Vec<_> = (0..100).map(|_| worker.allocate(layout).unwrap()).collect();
+    let mut index = 0;
+    let (freed, kept): (Vec<_>, Vec<_>) = pieces.drain(..).partition(|_| {
+        index += 1;
+        index % 2 == 0
+    });
+    freed.into_iter().for_each(|piece| worker.free(piece));
+    assert_eq!(HEAP.scavenge_tick(), 200, "what was just freed stays for a tick");
+    HEAP.check();
+    assert_eq!(HEAP.scavenge_tick(), 0);
+    HEAP.check();
+    kept.iter().for_each(Piece::check);
+    assert_eq!(HEAP.space.lock().counts().scavenged_total, 200);
+    // `allocate` finds them zeroed, as the heap says they are.
+    let again: Vec<_> = (0..50).map(|_| worker.allocate(layout).unwrap()).collect();
+    kept.into_iter().chain(again).for_each(|piece| worker.free(piece));
+    nothing_is_left(&HEAP);
+}
+
+#[test]
+fn large_blocks_are_resized_where_they_are() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(9));
+    let mut pieces: Vec<_> =
+        (0..20).map(|_| worker.allocate(Worker::layout(100 << 10, 8)).unwrap()).collect();
+    let mut resized = 0;
+    for round in 0..3000 {
+        let at = random.below(pieces.len());
+        let limit = if random.below(30) == 0 { 24 << 20 } else { 1 << 20 };
+        let bytes = (40 << 10) + random.below(limit);
+        resized += usize::from(worker.resize_large(&mut pieces[at], bytes));
+        if round % 20 == 0 {
+            HEAP.check();
+        }
+    }
+    assert!(resized > 200, "{resized} of 3000");
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    nothing_is_left(&HEAP);
+}

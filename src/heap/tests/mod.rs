@@ -1,0 +1,213 @@
+//! Whole heaps on an operating system that refuses: see [`sys::fake`](crate::sys::fake).
+//!
+//! A [`Worker`] is what a thread is to the heap: a cache, and the calls that the
+//! global allocator makes. Several may live in one thread, so that a test decides
+//! who frees what and when.
+
+mod faults;
+mod lives;
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use std::slice;
+
+use super::Heap;
+use super::cache::{Cache, Phase};
+use super::class::ClassId;
+use super::geometry::is_sampled;
+use super::span::Kind;
+use super::thread::Refill;
+use crate::sys::fake::Fake;
+
+/// A thread, as the heap sees it.
+struct Worker {
+    heap: &'static Heap<Fake>,
+    cache: Box<Cache>,
+    interval: u64,
+}
+
+// SAFETY: a cache is used by who owns the worker.
+unsafe impl Send for Worker {}
+
+/// A block with the byte it is filled with. Leaks unless freed.
+struct Piece {
+    start: NonNull<u8>,
+    layout: Layout,
+    tag: u8,
+}
+
+// SAFETY: the memory belongs to whoever owns this.
+unsafe impl Send for Piece {}
+
+impl Piece {
+    fn check(&self) {
+        // SAFETY: a live block of that size.
+        let bytes = unsafe { slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) };
+        assert!(bytes[0] == self.tag && bytes[1..] == bytes[..bytes.len() - 1], "overwritten");
+    }
+}
+
+impl Worker {
+    fn new(heap: &'static Heap<Fake>) -> Self {
+        Self { heap, cache: Box::new(Cache::new()), interval: 0 }
+    }
+
+    fn layout(bytes: usize, align: usize) -> Layout {
+        Layout::from_size_align(bytes, align).unwrap()
+    }
+
+    /// `None` when there is no memory.
+    fn allocate(&self, layout: Layout) -> Option<Piece> {
+        let start = match ClassId::of(layout) {
+            Some(class) => NonNull::new(self.allocate_small(class))?,
+            None => {
+                let large = self.heap.allocate_large(layout, false)?;
+                if large.zeroed {
+                    Piece { start: large.start, layout, tag: 0 }.check();
+                }
+                large.start
+            }
+        };
+        assert_eq!(start.as_ptr().addr() % layout.align(), 0);
+        let tag = (start.as_ptr().addr() >> 3) as u8 | 1;
+        // SAFETY: a fresh block of that size.
+        unsafe { start.write_bytes(tag, layout.size()) };
+        Some(Piece { start, layout, tag })
+    }
+
+    fn allocate_small(&self, class: ClassId) -> *mut u8 {
+        let block = self.cache.pop(class);
+        if !block.is_null() {
+            return block.cast();
+        }
+        if self.cache.phase() == Phase::New {
+            self.heap.open_thread(&self.cache);
+        }
+        match self.heap.allocate_slow(&self.cache, class, self.interval) {
+            Refill::Block(block) => block.cast(),
+            Refill::Sample => {
+                self.heap.allocate_sampled(class).map_or(core::ptr::null_mut(), <*mut _>::cast)
+            }
+            Refill::OutOfMemory => core::ptr::null_mut(),
+        }
+    }
+
+    fn free(&self, piece: Piece) {
+        piece.check();
+        let Some(class) = ClassId::of(piece.layout) else {
+            // SAFETY: a live block of that layout.
+            return unsafe { self.heap.free_large(piece.start, piece.layout) };
+        };
+        let block = piece.start.as_ptr().cast();
+        if is_sampled(block) {
+            // SAFETY: a live, sampled block of that class.
+            return unsafe { self.heap.free_sampled(class, block) };
+        }
+        // SAFETY: a live block of that class, as for all below.
+        if unsafe { self.cache.push(class, block) } {
+            return;
+        }
+        if self.cache.phase() == Phase::New {
+            self.heap.open_thread(&self.cache);
+        }
+        let done = match class.is_narrow() {
+            // SAFETY: as above.
+            true => unsafe { self.cache.drain::<1>(class, block) },
+            // SAFETY: as above.
+            false => unsafe { self.cache.drain::<4>(class, block) },
+        };
+        if !done {
+            // SAFETY: as above.
+            unsafe { self.heap.free_slow(&self.cache, class, block) };
+        }
+    }
+
+    /// Resizes a large block in place or by moving its pages, if that goes.
+    fn resize_large(&self, piece: &mut Piece, bytes: usize) -> bool {
+        piece.check();
+        let new = Self::layout(bytes, piece.layout.align());
+        let kept = piece.layout.size().min(bytes);
+        // SAFETY: a live large block, replaced by the result.
+        let got = unsafe { self.heap.resize_large(piece.start, piece.layout, new, false) };
+        let Some(start) = got else {
+            piece.check();
+            return false;
+        };
+        Piece { start, layout: Self::layout(kept, 1), tag: piece.tag }.check();
+        // SAFETY: the block has that many bytes.
+        unsafe { start.write_bytes(piece.tag, bytes) };
+        (piece.start, piece.layout) = (start, new);
+        true
+    }
+
+    /// The thread ends.
+    fn close(&self) {
+        self.heap.close_thread(&self.cache);
+    }
+}
+
+/// Numbers that look random and are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99_991);
+        (self.0 >> 33) as usize % limit
+    }
+
+    fn layout(&mut self) -> Layout {
+        let limit = match self.below(200) {
+            0 => 18 << 20,
+            1..10 => 300 << 10,
+            10..40 => 40 << 10,
+            _ => 600,
+        };
+        let align = if self.below(10) == 0 { 1 << self.below(17) } else { 8 };
+        Worker::layout(1 + self.below(limit), align)
+    }
+}
+
+impl Heap<Fake> {
+    /// Dies if an invariant of the heap or its parts does not hold, or a block is
+    /// in none of the places where it may be. Nobody uses the heap meanwhile.
+    fn check(&self) {
+        let counts = self.counts();
+        let mut elsewhere = [0_u64; super::class::CLASSES];
+        let central = self.central.lock();
+        let mut next = central.all.get();
+        // SAFETY: thread heaps live as long as the heap.
+        while let Some(thread_heap) = unsafe { next.as_ref() } {
+            // SAFETY: null, or a cache that lives as long as its thread.
+            if let Some(cache) = unsafe { thread_heap.cache.get().as_ref() } {
+                for class in ClassId::all() {
+                    thread_heap.bin(class).check(cache.list(class));
+                }
+            }
+            for (span, blocks) in thread_heap.outbox.waiting() {
+                elsewhere[span.class().index()] += u64::from(blocks);
+            }
+            next = thread_heap.next_all.get();
+        }
+        let mut out = [0_u64; super::class::CLASSES];
+        let mut space = self.space.lock();
+        for pages in space.each() {
+            pages.check();
+            pages.each_header(|span| {
+                if matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
+                    span.check();
+                    out[span.class().index()] += u64::from(span.in_use());
+                }
+            });
+        }
+        drop(space);
+        for (class, count) in ClassId::all().zip(&counts.classes) {
+            let placed = count.live + count.listed + elsewhere[class.index()];
+            assert_eq!(out[class.index()], placed, "blocks of {} bytes", class.block_bytes());
+        }
+    }
+
+    /// Slots in spans.
+    fn slots_in_use(&self) -> usize {
+        self.space.lock().counts().in_use
+    }
+}

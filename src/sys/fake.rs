@@ -1,0 +1,115 @@
+//! An operating system with a budget, which can be told to refuse.
+//!
+//! Memory is real; what is given out counts against the budget. Refusals come in
+//! two ways: the budget is used up, or every n-th call fails. `map_at` can be
+//! denied altogether, as by a kernel whose address space is full of other things.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use super::os::{Linux, Os};
+
+/// The operating system.
+#[derive(Debug)]
+pub(crate) struct Fake {
+    /// Bytes that may still be mapped.
+    pub(crate) budget_bytes: AtomicUsize,
+    /// Every call of this number is refused; 0 for none.
+    pub(crate) refuse_every: AtomicUsize,
+    /// Nothing is mapped at a given address.
+    pub(crate) deny_map_at: AtomicBool,
+    /// Nothing is purged.
+    pub(crate) deny_purge: AtomicBool,
+    calls: AtomicUsize,
+}
+
+impl Fake {
+    pub(crate) const fn new(budget_bytes: usize) -> Self {
+        Self {
+            budget_bytes: AtomicUsize::new(budget_bytes),
+            refuse_every: AtomicUsize::new(0),
+            deny_map_at: AtomicBool::new(false),
+            deny_purge: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+        }
+    }
+
+    fn refuses(&self) -> bool {
+        let calls = self.calls.fetch_add(1, Relaxed) + 1;
+        let every = self.refuse_every.load(Relaxed);
+        every != 0 && calls.is_multiple_of(every)
+    }
+
+    fn charge(&self, bytes: usize) -> Option<()> {
+        if self.refuses() {
+            return None;
+        }
+        let left = |left: usize| left.checked_sub(bytes);
+        self.budget_bytes.fetch_update(Relaxed, Relaxed, left).ok().map(|_| ())
+    }
+
+    fn refund(&self, bytes: usize) {
+        self.budget_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn charged(
+        &self,
+        bytes: usize,
+        get: impl FnOnce() -> Option<NonNull<u8>>,
+    ) -> Option<NonNull<u8>> {
+        self.charge(bytes)?;
+        let got = get();
+        if got.is_none() {
+            self.refund(bytes);
+        }
+        got
+    }
+}
+
+// SAFETY: what it does not refuse, Linux does.
+unsafe impl Os for Fake {
+    fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.charged(bytes, || Linux.map(bytes))
+    }
+
+    fn map_at(&self, at: *mut u8, bytes: usize) -> Option<NonNull<u8>> {
+        if self.deny_map_at.load(Relaxed) {
+            return None;
+        }
+        self.charged(bytes, || Linux.map_at(at, bytes))
+    }
+
+    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) {
+        self.refund(bytes);
+        // SAFETY: passed on.
+        unsafe { Linux.unmap(start, bytes) }
+    }
+
+    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: passed on.
+        !self.deny_purge.load(Relaxed) && !self.refuses() && unsafe { Linux.purge(start, bytes) }
+    }
+
+    unsafe fn remap(
+        &self,
+        start: NonNull<u8>,
+        old_bytes: usize,
+        new_bytes: usize,
+    ) -> Option<NonNull<u8>> {
+        self.charge(new_bytes.saturating_sub(old_bytes))?;
+        // SAFETY: passed on.
+        let got = unsafe { Linux.remap(start, old_bytes, new_bytes) };
+        match got {
+            Some(_) => self.refund(old_bytes.saturating_sub(new_bytes)),
+            None => self.refund(new_bytes.saturating_sub(old_bytes)),
+        }
+        got
+    }
+
+    fn prefer_huge(&self, _: NonNull<u8>, _: usize) {}
+
+    fn entropy(&self) -> u64 {
+        // The same marks in every run.
+        self.calls.load(Relaxed) as u64
+    }
+}

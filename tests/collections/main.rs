@@ -1,0 +1,8 @@
+//! The instrumented collections, through their public face.
+
+#![cfg(feature = "collections")]
+
+mod arena;
+mod observe;
+mod pool;
+mod random;

@@ -1,0 +1,224 @@
+//! What happens to a process: fork, exec, limits, signals. Each in a child, which
+//! is this program again with a scenario's name in its environment; a child that
+//! does not end is a failure.
+
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use std::{mem, ptr, thread};
+
+use spanalloc::SpanAlloc;
+
+mod common;
+use common::{Block, Random, churn};
+
+#[global_allocator]
+static GLOBAL: SpanAlloc = SpanAlloc::new();
+
+const SCENARIO: &str = "PROCESS_TEST_SCENARIO";
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// What the child does; a test that passes at once where there is no scenario.
+#[test]
+fn child() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    match scenario.as_str() {
+        "fork" => with_busy_threads(fork_and_go_on),
+        "limit" => run_out_of_address_space(),
+        "exec" => with_busy_threads(exec_again),
+        "signals" => be_interrupted(),
+        "end" => with_busy_threads(|| std::process::exit(0)),
+        "done" => churn(1, 1000, &Mutex::new(Vec::new())),
+        _ => panic!("unknown scenario {scenario}"),
+    }
+}
+
+fn command(scenario: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    command.env(SCENARIO, scenario);
+    command
+}
+
+fn wait(mut child: Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("the child hangs");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn passes(scenario: &str, variable: &str) {
+    let child = command(scenario).env("SPANALLOC", variable).spawn().unwrap();
+    let status = wait(child);
+    assert!(status.success(), "{scenario} with SPANALLOC={variable}: {status}");
+}
+
+#[test]
+fn a_fork_while_threads_allocate() {
+    passes("fork", "");
+}
+
+#[cfg(feature = "profile")]
+#[test]
+fn a_fork_while_threads_allocate_and_are_sampled() {
+    passes("fork", "sample=512");
+}
+
+#[test]
+fn a_limit_on_the_address_space() {
+    passes("limit", "");
+}
+
+#[cfg(feature = "profile")]
+#[test]
+fn a_limit_on_the_address_space_while_everything_is_sampled() {
+    passes("limit", "sample=1");
+}
+
+#[test]
+fn exec_while_threads_allocate() {
+    passes("exec", "");
+}
+
+#[test]
+fn signals_while_threads_allocate() {
+    passes("signals", "");
+}
+
+#[test]
+fn exit_while_threads_allocate() {
+    for _ in 0..20 {
+        passes("end", "");
+    }
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs `work` while three threads allocate, free and end.
+fn with_busy_threads(work: impl FnOnce()) {
+    let threads: Vec<_> = (0..3)
+        .map(|thread| {
+            thread::spawn(move || {
+                let pool = Mutex::new(Vec::new());
+                for seed in (thread..).step_by(3) {
+                    if STOP.load(Relaxed) {
+                        return;
+                    }
+                    // Every other round on a thread that ends.
+                    if seed % 2 == 0 {
+                        churn(seed, 300, &pool);
+                    } else {
+                        thread::scope(|scope| _ = scope.spawn(|| churn(seed, 300, &pool)));
+                    }
+                    pool.lock().unwrap().truncate(100);
+                }
+            })
+        })
+        .collect();
+    work();
+    STOP.store(true, Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// Children of a process at work inherit its blocks, allocate, start threads.
+fn fork_and_go_on() {
+    const FORKS: u64 = 60;
+    let mut random = Random(3);
+    for seed in 0..FORKS {
+        let mut inherited: Vec<_> = (0..200).map(|_| Block::random(&mut random)).collect();
+        // SAFETY: what the child may do after this is the test.
+        let process = unsafe { libc::fork() };
+        assert!(process >= 0);
+        if process == 0 {
+            // SAFETY: no preconditions; ends a child that hangs.
+            unsafe { libc::alarm(60) };
+            inherited.iter_mut().step_by(2).for_each(|block| block.resize(500));
+            drop(inherited);
+            let pool = Mutex::new(Vec::new());
+            churn(seed, 1000, &pool);
+            thread::scope(|scope| _ = scope.spawn(|| churn(seed + 1, 300, &pool)));
+            drop(pool);
+            let stats = spanalloc::stats();
+            assert!(stats.total().allocs > 0);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        unsafe { libc::waitpid(process, &raw mut status, 0) };
+        assert_eq!(status, 0, "child {seed}");
+    }
+}
+
+fn exec_again() {
+    use std::os::unix::process::CommandExt;
+    assert!(wait(command("done").spawn().unwrap()).success());
+    panic!("{}", command("done").exec());
+}
+
+/// Allocates until there is no more, several times over: what fails is null, what
+/// was there stays whole, and what is freed can be had again.
+fn run_out_of_address_space() {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let limit = pages * 4096 + (100 << 20);
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: `limit` is live.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+
+    for size in [30 << 20, 1000, 3000, 20_000, 100_000, 1 << 20, 1000, 1 << 20] {
+        let mut blocks = Vec::with_capacity(0);
+        let had = loop {
+            if blocks.try_reserve(1).is_err() {
+                break blocks.len();
+            }
+            match Block::try_new(size, 8, false) {
+                Some(block) => blocks.push(block),
+                None => break blocks.len(),
+            }
+        };
+        assert!(had * size >= 20 << 20, "{had} blocks of {size} bytes");
+        assert!(Vec::<u8>::new().try_reserve_exact(1 << 40).is_err());
+        for block in blocks.iter_mut().take(100) {
+            // Grows or not; is whole in either case.
+            block.try_resize(size * 3);
+        }
+        drop(blocks);
+        spanalloc::release_free_memory();
+    }
+}
+
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn tick(_: libc::c_int) {
+    TICKS.fetch_add(1, Relaxed);
+}
+
+/// Signals interrupt every wait and every system call.
+fn be_interrupted() {
+    // SAFETY: all zeroes are a valid value, an empty mask among them.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_sigaction = tick as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: the handler touches an atomic only.
+    assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, &action, ptr::null_mut()) }, 0);
+    let often = libc::timeval { tv_sec: 0, tv_usec: 200 };
+    let timer = libc::itimerval { it_interval: often, it_value: often };
+    // SAFETY: `timer` is live.
+    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
+    with_busy_threads(|| {
+        let pool = Mutex::new(Vec::new());
+        while TICKS.load(Relaxed) < 2000 {
+            churn(TICKS.load(Relaxed), 100, &pool);
+            pool.lock().unwrap().truncate(100);
+        }
+    });
+}
