@@ -11,6 +11,8 @@ mod formats;
 mod measure;
 mod sampling;
 mod slow;
+#[cfg(feature = "tracing")]
+mod span_layer;
 mod stats;
 
 pub use alloc::SpanAlloc;
@@ -19,6 +21,8 @@ pub use assert::{__assertion_failed, __meter};
 pub use dump::dump;
 pub use dump_at_exit::dump_at_exit;
 pub use measure::{Meter, Usage, measure};
+#[cfg(feature = "tracing")]
+pub use span_layer::SpanLayer;
 pub use stats::stats;
 
 /// Gives all free pages back to the OS now, instead of within a second or two.

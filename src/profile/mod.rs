@@ -47,7 +47,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
-use labels::Label;
+pub(crate) use labels::Label;
 use recorder::{Birth, Recorder};
 use sums::Weight;
 
@@ -216,6 +216,18 @@ pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usiz
         now_ns: os::monotonic_ns(),
     };
     PROFILER.allocated(address, &birth, stack.frames());
+}
+
+/// The label of a kind of span.
+#[cfg(feature = "tracing")]
+pub(crate) fn span_label(name: &str) -> Label {
+    Busy::enter().map_or(Label::NONE, |_busy| PROFILER.spans.of(name.as_bytes()))
+}
+
+/// Has what this thread allocates from now on count for a kind of span.
+#[cfg(feature = "tracing")]
+pub(crate) fn set_span(label: Label) {
+    THREAD.with(|thread| thread.span.set(label));
 }
 
 /// The label of this thread's name, which is asked for once.
