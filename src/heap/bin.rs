@@ -195,6 +195,15 @@ impl Bin {
         chain
     }
 
+    /// Takes both allowances back, with the mark that may lie behind one of them
+    /// (see [`unload`](Self::unload)), and ends draining. The books are settled.
+    pub(crate) fn stop(&self, list: &List) {
+        self.grant(list, 0);
+        self.due.set(0);
+        self.make_room(list, 0);
+        self.flushes.set(0);
+    }
+
     pub(crate) fn take_previous(&self) -> Chain {
         let chain = Chain { head: self.previous.get(), blocks: self.previous_blocks.get() };
         self.previous_blocks.set(0);
