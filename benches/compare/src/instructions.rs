@@ -22,9 +22,9 @@ use std::process::Command;
 /// The share of a full run that the longer and the shorter run do.
 const SHARES: [usize; 2] = [200, 400];
 
-/// A difference that is none: relative, as slow paths fall differently when a
-/// constant changes.
-const TOLERANCE: f64 = 0.01;
+/// A difference that is none: relative, as slow paths and samples fall differently
+/// from run to run.
+const TOLERANCE: f64 = 0.04;
 
 type Allowed = BTreeMap<String, BTreeMap<String, f64>>;
 
