@@ -84,6 +84,11 @@ impl Weight {
         if self.parts().1 { amount.bytes } else { amount.objects }
     }
 
+    /// The error bar of its value, relative to it.
+    pub(crate) fn error_bar(self, amount: &Amount) -> f64 {
+        if self.parts().1 { amount.bytes_error_bar() } else { amount.objects_error_bar() }
+    }
+
     /// A value as a report writes it.
     pub(crate) fn figure(self, value: u64) -> String {
         if self.parts().1 { Bytes(value).to_string() } else { count(value, 9) }
