@@ -48,11 +48,11 @@
 )))]
 compile_error!("spanalloc runs on Linux on x86-64 and aarch64 only");
 
+#[cfg_attr(loom, allow(dead_code, reason = "a model needs less than the heap"))]
 mod base;
 #[cfg(feature = "collections")]
 mod collections;
-// Loom's types are not made in constants, as the parts of a static heap are; its
-// models are of the collections.
+// Loom's types are not made in constants, as the parts of a static heap are.
 #[cfg(not(loom))]
 mod global;
 #[cfg(not(loom))]
@@ -63,6 +63,16 @@ pub mod profile;
 pub mod report;
 #[cfg(not(loom))]
 mod sys;
+
+/// Under `--cfg loom` the heap is its lock-free structures and their models.
+#[cfg(loom)]
+#[allow(dead_code, reason = "a model needs less than the heap")]
+mod heap {
+    pub(crate) mod mailbox;
+    #[cfg(test)]
+    mod models;
+    pub(crate) mod remote;
+}
 
 #[cfg(feature = "collections")]
 pub use collections::{arena, map, observe, pool};
@@ -77,6 +87,13 @@ pub use global::{
 };
 #[cfg(not(loom))]
 pub use report::Stats;
+
+/// Runs bytes as a program for a heap with an oracle, for `fuzz/`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_heap(bytes: &[u8]) {
+    heap::tests::bytes::run(bytes);
+}
 
 /// The examples in `README.md` compile.
 #[cfg(all(doctest, feature = "flamegraph"))]

@@ -38,6 +38,7 @@ fn child() {
     }
 }
 
+#[allow(clippy::vec_box, reason = "each object is an allocation of its own")]
 #[inline(never)]
 fn hold_objects() -> Vec<Box<[u8; OBJECT_BYTES]>> {
     let mut held = Vec::with_capacity(OBJECTS);

@@ -146,7 +146,7 @@ fn what_may_not_be_read_is_refused_by_name() {
     let scratch = Scratch::new("index-locked");
     let locked = scratch.prefix("locked");
     fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     // The superuser may read it all the same, and finds it empty.
     let said = refusal(&scratch, &[&locked]);
     let reason = if fs::read_dir(&locked).is_ok() { "holds no text" } else { "Permission denied" };

@@ -1,5 +1,6 @@
 //! What is said about Go's map's structure, row by row, as assertions about ours:
 //! claims that hold are shown to hold, claims that do not are refuted.
+#![cfg(feature = "collections")]
 
 mod map_support;
 

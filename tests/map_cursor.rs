@@ -1,5 +1,6 @@
 //! Cursors over a map that changes: what Go promises of `range`, under random
 //! changes, growth, tidying and shrinking.
+#![cfg(feature = "collections")]
 
 mod map_support;
 

@@ -1,5 +1,6 @@
 //! The map against `std::collections::HashMap` under random operations: every
 //! policy, good and bad hashers, growth in every state, entries of every kind.
+#![cfg(feature = "collections")]
 
 mod map_support;
 

@@ -1,5 +1,6 @@
 //! Panics in `Hash`, `Eq`, `Clone`, `Drop` and closures leave the map valid: nothing
 //! is lost, nothing is dropped twice, and it goes on working.
+#![cfg(feature = "collections")]
 
 mod map_support;
 

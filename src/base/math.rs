@@ -13,7 +13,7 @@ use core::f64::consts::LN_2;
 pub(crate) fn ln(x: f64) -> f64 {
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) & 0x7ff) as i64 - 1023;
-    let mut mantissa = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
+    let mut mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
     if mantissa > core::f64::consts::SQRT_2 {
         mantissa *= 0.5;
         exponent += 1;
@@ -31,6 +31,7 @@ pub(crate) fn ln(x: f64) -> f64 {
 ///
 /// `e^(−x) = 2^(−k)·e^(−r)` with `r` below `ln 2`; `1 − e^(−r)` is summed as a series
 /// of its own, so that nothing cancels.
+#[cfg(any(feature = "profile", test))]
 pub(crate) fn one_minus_exp_neg(x: f64) -> f64 {
     if x > 700.0 {
         return 1.0;

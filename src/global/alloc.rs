@@ -1,4 +1,4 @@
-//! `impl GlobalAlloc`: the fast paths. What they leave is in [`slow`](super::slow).
+//! `impl GlobalAlloc`: the fast paths. What they leave is in [`slow`].
 
 use core::alloc::{GlobalAlloc, Layout};
 

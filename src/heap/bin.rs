@@ -121,7 +121,7 @@ impl Bin {
     }
 
     /// Dies if an invariant does not hold. The bin's thread does nothing meanwhile.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self, list: &List) {
         let count = |mut block: *mut Block, blocks_max| {
             let mut blocks = 0;

@@ -147,9 +147,10 @@ impl Cache {
             // SAFETY: a free block of a span that this thread owns.
             unsafe { span.push_block(block) }
         } else if owner != NOBODY {
-            // SAFETY: the owner, which lives as long as the heap; and the block is
-            // a free one of that span.
-            unsafe { (*owner).outbox.try_add(span, block) }
+            // SAFETY: the owner lives as long as the heap.
+            let owner = unsafe { &*owner };
+            // SAFETY: the block is a free one of that span.
+            unsafe { owner.outbox.try_add(span, block) }
         } else {
             false
         };

@@ -281,7 +281,7 @@ impl<O: Os> Heap<O> {
         let align = layout.align().max(if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 });
         let start = self.map_at_multiple(bytes, align)?;
         if bytes >= HUGE_PAGE_BYTES {
-            self.os.prefer_huge(start, bytes);
+            self.os.prefer_huge(start, bytes, true);
         }
         let mapping = Mapping {
             start: OwnPtr::new(start.as_ptr()),
@@ -328,8 +328,10 @@ impl<O: Os> Heap<O> {
             unsafe { self.os.unmap(mapped, skip) };
         }
         if all - skip > bytes {
-            // SAFETY: the part behind the end, inside the mapping, used by nobody.
-            unsafe { self.os.unmap(start.add(bytes), all - skip - bytes) };
+            // SAFETY: the end of the block, inside the mapping.
+            let end = unsafe { start.add(bytes) };
+            // SAFETY: the part behind the end, used by nobody.
+            unsafe { self.os.unmap(end, all - skip - bytes) };
         }
         Some(start)
     }

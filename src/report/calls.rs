@@ -66,6 +66,7 @@ impl Weight {
     }
 
     /// The unit of its values.
+    #[cfg(feature = "flamegraph")]
     pub(crate) fn unit(self) -> &'static str {
         if self.parts().1 { "bytes" } else { "objects" }
     }

@@ -87,19 +87,17 @@ impl<T> Lock<T> {
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32) {
+    // SAFETY: asks for nothing.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: this thread's own, there while it runs.
+    let kept = unsafe { *errno };
+    let forever = core::ptr::null::<libc::timespec>();
+    let operation = operation | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word is live for the call; a spurious return is allowed for by
-    // every caller's loop. `errno` is the caller's business and is kept.
-    unsafe {
-        let errno = *libc::__errno_location();
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            operation | libc::FUTEX_PRIVATE_FLAG,
-            value,
-            core::ptr::null::<libc::timespec>(),
-        );
-        *libc::__errno_location() = errno;
-    }
+    // every caller's loop.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, forever) };
+    // SAFETY: as above; `errno` is the business of who calls the allocator.
+    unsafe { *errno = kept };
 }
 
 /// The right to the value; gives the lock back when dropped.

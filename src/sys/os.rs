@@ -47,8 +47,8 @@ pub(crate) unsafe trait Os: Sync {
         new_bytes: usize,
     ) -> Option<NonNull<u8>>;
 
-    /// Asks for huge pages in a range. A hint.
-    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize);
+    /// Asks for huge pages in a range, or that no more come. A hint.
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool);
 
     /// A number to seed a thread's sampler with, so that no two runs sample alike.
     fn entropy(&self) -> u64;
@@ -100,9 +100,10 @@ unsafe impl Os for Linux {
         (got != libc::MAP_FAILED).then(|| NonNull::new(got.cast())).flatten()
     }
 
-    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize) {
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // SAFETY: advice changes no contents; a wrong range is an error, ignored.
-        keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) });
+        keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) });
     }
 
     fn entropy(&self) -> u64 {

@@ -52,25 +52,38 @@ pub(crate) fn at_fork(
 /// no handler of the program ever runs on it. `false` when the system refuses.
 pub(crate) fn spawn(run: extern "C" fn(*mut c_void) -> *mut c_void, argument: *mut c_void) -> bool {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let attributes = attributes.as_mut_ptr();
+    // SAFETY: an out-parameter.
+    if unsafe { libc::pthread_attr_init(attributes) } != 0 {
+        return false;
+    }
+    // SAFETY: initialized attributes. Should it be refused, the usual size serves.
+    unsafe { libc::pthread_attr_setstacksize(attributes, STACK_BYTES) };
+    // SAFETY: initialized attributes.
+    unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
+    let made = with_signals_blocked(|| {
+        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+        // SAFETY: an out-parameter and initialized attributes; `run` may be run by
+        // any thread with `argument`, which is the caller's promise to itself.
+        unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run, argument) == 0 }
+    });
+    // SAFETY: initialized, and not used after this.
+    unsafe { libc::pthread_attr_destroy(attributes) };
+    made
+}
+
+/// Runs `work` while this thread takes no signals; threads it starts inherit that.
+fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-    // SAFETY: out-parameters are live and initialized by the calls in this order;
-    // the mask is put back before returning.
-    unsafe {
-        if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
-            return false;
-        }
-        libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
-        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        let made =
-            libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, argument) == 0;
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
-        libc::pthread_attr_destroy(attributes.as_mut_ptr());
-        made
-    }
+    // SAFETY: an out-parameter.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: a filled set, and an out-parameter.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    let result = work();
+    // SAFETY: the mask that the call above wrote.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+    result
 }
 
 /// Room for large static TLS, which glibc takes from the stack.

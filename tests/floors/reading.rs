@@ -6,11 +6,11 @@ use Word::{Group, Mark, Name, Other};
 
 /// A path or word with its line.
 #[derive(Debug)]
-pub struct Mention {
-    pub names: Vec<String>,
-    pub line: usize,
+pub(crate) struct Mention {
+    pub(crate) names: Vec<String>,
+    pub(crate) line: usize,
     /// Whether it is under `#[cfg(test)]`.
-    pub test: bool,
+    pub(crate) test: bool,
 }
 
 impl std::fmt::Display for Mention {
@@ -21,15 +21,15 @@ impl std::fmt::Display for Mention {
 
 /// What a file names.
 #[derive(Default)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// Paths that begin with `crate`, `self` or `super`, from the crate's root.
-    pub paths: Vec<Mention>,
+    pub(crate) paths: Vec<Mention>,
     /// All other paths of more than one name.
-    pub outer: Vec<Mention>,
+    pub(crate) outer: Vec<Mention>,
     /// Macros called, as `name!`, and fields and methods, as `.name`.
-    pub words: Vec<Mention>,
+    pub(crate) words: Vec<Mention>,
     /// Modules in files of their own that are there for tests only.
-    pub test_modules: Vec<Vec<String>>,
+    pub(crate) test_modules: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -76,7 +76,7 @@ fn words(tokens: TokenStream) -> Vec<Word> {
 
 impl Reading {
     /// Reads the text of `module`.
-    pub fn of(text: &str, module: &[String]) -> Result<Self, LexError> {
+    pub(crate) fn of(text: &str, module: &[String]) -> Result<Self, LexError> {
         let mut reading = Self::default();
         reading.walk(&words(text.parse()?), module, Place::default());
         Ok(reading)
@@ -107,11 +107,8 @@ impl Reading {
                 [Name(word, _), next, ..] if word == "const" => {
                     place.constant |= !matches!(next, Name(next, _) if is_function(next));
                 }
-                [Name(name, line), Mark("!"), ..] => {
-                    if !(place.constant && name.starts_with("assert")) {
-                        self.word(format!("{name}!"), *line, place);
-                    }
-                }
+                [Name(name, _), Mark("!"), ..] if place.constant && name.starts_with("assert") => {}
+                [Name(name, line), Mark("!"), ..] => self.word(format!("{name}!"), *line, place),
                 [Name(name, line), ..] if after_dot => {
                     self.word(format!(".{name}"), *line, place);
                 }

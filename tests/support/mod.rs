@@ -4,17 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A directory of one test, removed at its end.
-pub struct Scratch(pub PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    pub fn prefix(&self, name: &str) -> PathBuf {
+    pub(crate) fn prefix(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -27,7 +27,7 @@ impl Drop for Scratch {
 
 /// Panics unless every tag that opens closes in turn.
 #[cfg(feature = "flamegraph")]
-pub fn check_tags(svg: &str) {
+pub(crate) fn check_tags(svg: &str) {
     let mut open = Vec::new();
     let mut rest = svg;
     while let Some(start) = rest.find('<') {
