@@ -32,32 +32,46 @@ const NARROW_CLASSES: usize = 44;
 /// Slots of a span of blocks above [`NARROW_BYTES_MAX`].
 pub(crate) const WIDE_SLOTS: usize = 4;
 
-/// The number of a size class.
+/// A size class, as its number times [`STRIDE`]: the offset of its element in the
+/// arrays that the fast paths use, which saves them a shift.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ClassId(u32);
+
+/// Bytes of an element of the cache's arrays.
+pub(crate) const STRIDE: usize = 16;
 
 impl ClassId {
     /// All classes, smallest first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..CLASSES as u32).map(Self)
+        (0..CLASSES).map(Self::new)
     }
 
     /// The class of a span's header byte.
     #[inline(always)]
     pub(crate) fn from_header(byte: u8) -> Self {
         debug_assert!((byte as usize) < CLASSES);
-        Self(byte.into())
+        Self::new(byte.into())
+    }
+
+    const fn new(index: usize) -> Self {
+        Self((index * STRIDE) as u32)
     }
 
     /// Below [`CLASSES`].
     #[inline(always)]
     pub(crate) fn index(self) -> usize {
+        self.0 as usize / STRIDE
+    }
+
+    /// The offset in bytes of this class's element in an array of 16-byte ones.
+    #[inline(always)]
+    pub(crate) fn offset(self) -> usize {
         self.0 as usize
     }
 
     #[inline(always)]
     pub(crate) fn header_byte(self) -> u8 {
-        self.0 as u8
+        self.index() as u8
     }
 
     #[inline]
@@ -91,7 +105,7 @@ impl ClassId {
         let eighths = (bytes + 7) >> 3;
         // SAFETY: the table has an element for each eighth up to the bound.
         (bytes <= NARROW_BYTES_MAX)
-            .then(|| Self(unsafe { *CLASS_OF_EIGHTHS.get_unchecked(eighths) }.into()))
+            .then(|| Self(unsafe { *OFFSET_OF_EIGHTHS.get_unchecked(eighths) }.into()))
     }
 
     /// The class that serves `layout`, or `None` if it is large.
@@ -99,7 +113,7 @@ impl ClassId {
     pub(crate) fn of(layout: Layout) -> Option<Self> {
         let bytes = rounded(layout);
         match Self::narrow(layout) {
-            None if bytes <= SMALL_BYTES_MAX => Some(Self(class_above_256(bytes) as u32)),
+            None if bytes <= SMALL_BYTES_MAX => Some(Self::new(class_above_256(bytes))),
             narrow => narrow,
         }
     }
@@ -157,7 +171,9 @@ static CAPACITY: [u16; CLASSES] = {
     table
 };
 
-static CLASS_OF_EIGHTHS: [u8; NARROW_BYTES_MAX / 8 + 1] = {
+/// The [`ClassId`] by the size in units of 8 bytes. A `const`, so that it folds in the crate that
+/// the fast paths are inlined into, without link-time optimization too.
+const OFFSET_OF_EIGHTHS: [u16; NARROW_BYTES_MAX / 8 + 1] = {
     let mut table = [0; NARROW_BYTES_MAX / 8 + 1];
     let mut eighths = 1;
     while eighths <= NARROW_BYTES_MAX / 8 {
@@ -166,7 +182,7 @@ static CLASS_OF_EIGHTHS: [u8; NARROW_BYTES_MAX / 8 + 1] = {
             17..=32 => 7 + eighths.div_ceil(2),
             _ => class_above_256(eighths * 8),
         };
-        table[eighths] = class as u8;
+        table[eighths] = (class * STRIDE) as u16;
         eighths += 1;
     }
     table
