@@ -116,7 +116,7 @@ async fn main() {
             "{:>10} {:>12} {:>6.1}%  {}",
             if span.name.is_empty() { "(none)" } else { &span.name },
             span.in_use.bytes,
-            span.in_use.relative_error() * 100.0,
+            span.in_use.bytes_error_bar() * 100.0,
             span.allocated.bytes,
         );
     }

@@ -153,6 +153,32 @@ fn without_samples_the_picture_says_so() {
 }
 
 #[test]
+fn the_formats_asked_for_are_written_and_no_others() {
+    let scratch = Scratch::new("formats");
+    let prefix = scratch.prefix("app");
+    let written = |formats: &str| {
+        let _ = fs::remove_dir_all(&scratch.0);
+        let output =
+            run("return", &format!("sample=1,dump={}{formats}", prefix.display()), &prefix);
+        assert_eq!(errors(&output), [""; 0]);
+        let files = fs::read_dir(&scratch.0).unwrap();
+        let mut names: Vec<_> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(written(",formats=json+speedscope"), ["app.json", "app.speedscope.json"]);
+    let folded = ["app.alloc.folded", "app.inuse.folded", "app.peak.folded"];
+    assert_eq!(written(",formats=folded")[..], folded);
+    let usual = written("");
+    for name in ["app.classes.txt", "app.html", "app.json", "app.peak.folded"] {
+        assert!(usual.iter().any(|file| file == name), "{usual:?}");
+    }
+    assert_eq!(usual.iter().any(|file| file == "app.heap.pb.gz"), cfg!(feature = "pprof"));
+    assert!(!usual.iter().any(|file| file.contains("dhat") || file.contains("icicle")));
+}
+
+#[test]
 fn an_exit_dumps_and_keeps_its_code() {
     let scratch = Scratch::new("exit");
     let prefix = scratch.prefix("app");

@@ -107,5 +107,32 @@ fn the_page_and_the_pictures_work_in_a_browser() {
     captured.write_flamegraph(Weight::InUseBytes, picture).unwrap();
     let picture = dom(directory, "app.svg", "").unwrap();
     assert!(picture.contains("viewers::many") && picture.contains("viewers::few"));
+    let mut dhat = Vec::new();
+    captured.write_dhat(&mut dhat).unwrap();
+    in_dhats_viewer(directory, &String::from_utf8(dhat).unwrap());
     drop(held);
+}
+
+/// Opens a profile in the viewer that valgrind brings.
+fn in_dhats_viewer(directory: &Path, profile: &str) {
+    let installed = ["/usr/libexec/valgrind", "/usr/lib/valgrind", "/usr/local/libexec/valgrind"];
+    let script = installed.iter().map(|place| Path::new(place).join("dh_view.js"));
+    let Some(script) = script.into_iter().find(|script| script.exists()) else {
+        eprintln!("skipped: there is no valgrind with DHAT's viewer");
+        return;
+    };
+    // The viewer reads a file that its user chooses; this does what follows.
+    let page = format!(
+        "<!doctype html><meta charset=utf-8><body><script type=application/json id=profile>{}\
+         </script><script>{}</script><script>onLoad();gFilename='profile';\
+         gData=JSON.parse(document.getElementById('profile').textContent);\
+         buildTree();displayTree(0,0,0);</script></body>",
+        profile.replace('<', "\\u003c"),
+        std::fs::read_to_string(script).unwrap(),
+    );
+    std::fs::write(directory.join("dhat.html"), page).unwrap();
+    let Some(viewer) = dom(directory, "dhat.html", "") else { return };
+    let (_, tree) = viewer.split_once("displayTree(0,0,0)").expect("the script");
+    assert!(tree.contains("viewers::many"), "{viewer}");
+    assert!(tree.contains("1,320,000 bytes"), "{viewer}");
 }

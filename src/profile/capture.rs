@@ -141,6 +141,8 @@ fn amount(sums: &Sums) -> Amount {
         objects: sums.objects(),
         bytes: sums.requested_bytes(),
         block_bytes: sums.block_bytes(),
+        objects_error: sums.objects_error(),
+        bytes_error: sums.requested_error(),
     }
 }
 

@@ -142,16 +142,37 @@ pub struct Amount {
     pub bytes: u64,
     /// Bytes of the blocks handed out for them; the rest is waste.
     pub block_bytes: u64,
+    /// Standard error of `objects`; 0 if every object was sampled.
+    pub objects_error: u64,
+    /// Standard error of `bytes`; 0 if every object was sampled.
+    pub bytes_error: u64,
 }
 
 impl Amount {
-    /// The standard error relative to the value, about `1/√samples`; 0 if every
-    /// object was sampled, infinite without a sample.
+    /// The standard error of `bytes` relative to them, about `1/√samples` for small
+    /// objects; 0 if every object was sampled, infinite without a sample.
     pub fn relative_error(&self) -> f64 {
-        match self.samples {
-            samples if samples == self.objects && samples != 0 => 0.0,
-            samples => 1.0 / (samples as f64).sqrt(),
-        }
+        relative(self.bytes_error, self.bytes, self.samples)
+    }
+
+    /// The error bar of `bytes`, relative to them: the truth lies within it in about
+    /// 95 of 100 cases. Infinite without a sample.
+    pub fn bytes_error_bar(&self) -> f64 {
+        self.relative_error() * self.bar()
+    }
+
+    /// The error bar of `objects`, relative to them, as for bytes.
+    pub fn objects_error_bar(&self) -> f64 {
+        relative(self.objects_error, self.objects, self.samples) * self.bar()
+    }
+
+    /// Standard errors in an error bar. The error itself is estimated, and from few
+    /// samples too often too low: one sample more is what makes up for that.
+    fn bar(&self) -> f64 {
+        /// Standard errors that hold 95 % of a normal distribution, to either side.
+        const NORMAL: f64 = 1.96;
+        let samples = self.samples.max(1) as f64;
+        NORMAL * ((samples + 1.0) / samples).sqrt()
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -159,6 +180,19 @@ impl Amount {
         self.objects += other.objects;
         self.bytes += other.bytes;
         self.block_bytes += other.block_bytes;
+        // Variances add up.
+        let both = |one: u64, other: u64| (one as f64).hypot(other as f64).round() as u64;
+        self.objects_error = both(self.objects_error, other.objects_error);
+        self.bytes_error = both(self.bytes_error, other.bytes_error);
+    }
+}
+
+fn relative(error: u64, value: u64, samples: u64) -> f64 {
+    match samples {
+        0 => f64::INFINITY,
+        // Objects of no bytes.
+        _ if error == 0 => 0.0,
+        _ => error as f64 / value.max(1) as f64,
     }
 }
 
@@ -228,6 +262,8 @@ impl Profile {
             objects,
             bytes: objects * 10,
             block_bytes: objects * 16,
+            objects_error: (objects as f64 * 0.75).sqrt().round() as u64,
+            bytes_error: (objects as f64 * 75.0).sqrt().round() as u64,
         };
         let site = |(frames, allocated, in_use): &(&[u64], u64, u64)| Site {
             frames: frames.to_vec(),
@@ -260,11 +296,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_falls_with_the_samples_and_is_none_for_exact_amounts() {
-        let amount = |samples, objects| Amount { samples, objects, ..Amount::default() };
-        assert_eq!(amount(100, 5000).relative_error(), 0.1);
-        assert_eq!(amount(7, 7).relative_error(), 0.0);
+    fn the_error_is_relative_and_its_bar_wider_for_few_samples() {
+        let amount = |samples, bytes_error| Amount {
+            samples,
+            bytes: 1000,
+            bytes_error,
+            ..Amount::default()
+        };
+        assert_eq!(amount(100, 100).relative_error(), 0.1);
+        assert_eq!(amount(7, 0).relative_error(), 0.0);
         assert_eq!(amount(0, 0).relative_error(), f64::INFINITY);
+        assert!((amount(100, 100).bytes_error_bar() - 0.197).abs() < 0.001);
+        assert!((amount(1, 100).bytes_error_bar() - 0.277).abs() < 0.001);
     }
 
     #[test]

@@ -47,18 +47,36 @@ pub(crate) struct Sums {
     requested: u128,
     /// Bytes of the blocks handed out, in the fixed point of weights.
     block: u128,
+    /// Variance of the objects, in the fixed point of weights.
+    objects_variance: u128,
+    /// Variance of the bytes asked for, in the fixed point of weights.
+    requested_variance: u128,
 }
 
 // SAFETY: integers.
 unsafe impl Zeroed for Sums {}
 
 impl Sums {
-    pub(crate) const ZERO: Self = Self { samples: 0, objects: 0, requested: 0, block: 0 };
+    pub(crate) const ZERO: Self = Self {
+        samples: 0,
+        objects: 0,
+        requested: 0,
+        block: 0,
+        objects_variance: 0,
+        requested_variance: 0,
+    };
 
     /// One sample's worth.
     pub(crate) fn of(weight: Weight, requested_bytes: u64, block_bytes: u64) -> Self {
         let objects = u128::from(weight.0);
+        // Each block is sampled on its own, with probability 1/w. The variance of
+        // the sum is then (w - 1) v² for each block there was, and w (w - 1) v² for
+        // each one sampled estimates that without bias (Horvitz and Thompson, 1952).
+        let variance = (objects * objects.saturating_sub(u128::from(ONE))) >> FRACTION_BITS;
+        let bytes = u128::from(requested_bytes);
         Self {
+            objects_variance: variance,
+            requested_variance: variance.wrapping_mul(bytes.wrapping_mul(bytes)),
             samples: 1,
             objects,
             requested: objects * u128::from(requested_bytes),
@@ -71,6 +89,8 @@ impl Sums {
         self.objects += other.objects;
         self.requested += other.requested;
         self.block += other.block;
+        self.objects_variance = self.objects_variance.wrapping_add(other.objects_variance);
+        self.requested_variance = self.requested_variance.wrapping_add(other.requested_variance);
     }
 
     /// Takes back what was added before.
@@ -81,6 +101,8 @@ impl Sums {
         self.objects = self.objects.wrapping_sub(other.objects);
         self.requested = self.requested.wrapping_sub(other.requested);
         self.block = self.block.wrapping_sub(other.block);
+        self.objects_variance = self.objects_variance.wrapping_sub(other.objects_variance);
+        self.requested_variance = self.requested_variance.wrapping_sub(other.requested_variance);
     }
 
     pub(crate) fn objects(&self) -> u64 {
@@ -95,6 +117,16 @@ impl Sums {
         Self::rounded(self.block)
     }
 
+    /// Standard error of the objects.
+    pub(crate) fn objects_error(&self) -> u64 {
+        deviation(self.objects_variance)
+    }
+
+    /// Standard error of the bytes asked for.
+    pub(crate) fn requested_error(&self) -> u64 {
+        deviation(self.requested_variance)
+    }
+
     /// Bytes asked for, in the fixed point of weights.
     pub(crate) fn weighted_bytes(&self) -> u128 {
         self.requested
@@ -104,6 +136,10 @@ impl Sums {
     pub(crate) fn rounded(fixed: u128) -> u64 {
         u64::try_from((fixed + u128::from(ONE / 2)) >> FRACTION_BITS).unwrap_or(u64::MAX)
     }
+}
+
+fn deviation(variance: u128) -> u64 {
+    (variance as f64 / ONE as f64).sqrt().round() as u64
 }
 
 #[cfg(test)]
@@ -129,6 +165,8 @@ mod tests {
         }
         assert_eq!((sums.samples, sums.objects()), (3, 4));
         assert_eq!((sums.requested_bytes(), sums.block_bytes()), (96, 128));
+        // w = 4/3: w (w - 1) = 4/9 each, 4/3 for three.
+        assert_eq!((sums.objects_error(), sums.requested_error()), (1, 28));
         for _ in 0..3 {
             sums.subtract(&sample);
         }

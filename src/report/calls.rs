@@ -66,7 +66,6 @@ impl Weight {
     }
 
     /// The unit of its values.
-    #[cfg(feature = "flamegraph")]
     pub(crate) fn unit(self) -> &'static str {
         if self.parts().1 { "bytes" } else { "objects" }
     }
@@ -83,6 +82,11 @@ impl Weight {
     /// Its value in an amount.
     pub(crate) fn value(self, amount: &Amount) -> u64 {
         if self.parts().1 { amount.bytes } else { amount.objects }
+    }
+
+    /// The error bar of its value, relative to it.
+    pub(crate) fn error_bar(self, amount: &Amount) -> f64 {
+        if self.parts().1 { amount.bytes_error_bar() } else { amount.objects_error_bar() }
     }
 
     /// A value as a report writes it.

@@ -89,11 +89,11 @@ impl Change {
         i128::from(after) - i128::from(before)
     }
 
-    /// The standard error of the difference, in the unit of the values.
+    /// The error bar of the difference, in the unit of the values.
     fn error(&self, weight: Weight) -> f64 {
         let of = |amount: &Amount| match weight.value(amount) {
             0 => 0.0,
-            value => value as f64 * amount.relative_error(),
+            value => value as f64 * weight.error_bar(amount),
         };
         of(&self.before).hypot(of(&self.after))
     }
@@ -213,7 +213,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "Bytes in use: 3.22 KiB before, 8.88 KiB after, 3 stacks differ:");
         let row: Vec<_> = lines[1].split_whitespace().collect();
-        assert_eq!(row[..5], ["+5.86", "KiB", "±424", "B", "from"], "{text}");
+        assert_eq!(row[..5], ["+5.86", "KiB", "±589", "B", "from"], "{text}");
         assert!(lines[1].ends_with("to 300.0%  800 samples"), "{text}");
         assert_eq!(lines[2].trim(), "0x10");
         assert!(lines[4].trim().starts_with("-300 B") && lines[7].trim().starts_with("+90 B"));

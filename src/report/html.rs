@@ -125,7 +125,7 @@ fn data(profile: &Profile, stats: &Stats) -> Value {
 fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
     let total = stats.total();
     let bytes = |bytes: u64| Bytes(bytes).to_string();
-    let error = |amount: &Amount| match amount.relative_error() {
+    let error = |amount: &Amount| match amount.bytes_error_bar() {
         0.0 => "exact".to_owned(),
         error if error.is_finite() => format!("estimated, ±{:.1}%", error * 100.0),
         _ => "not sampled".to_owned(),
@@ -236,10 +236,11 @@ fn is_library(function: &str) -> bool {
 }
 
 fn amount(amount: &Amount) -> Value {
-    let error = amount.relative_error();
+    let finite = |error: f64| error.is_finite().then_some(error);
     json!({
         "samples": amount.samples, "objects": amount.objects, "bytes": amount.bytes,
-        "error": error.is_finite().then_some(error),
+        "bytes_error": finite(amount.bytes_error_bar()),
+        "objects_error": finite(amount.objects_error_bar()),
     })
 }
 

@@ -127,7 +127,7 @@ function sites() {
   const body = best.map((site) => {
     const frames = site.frames.map((frame) => el("li", { textContent: frame }));
     const stack = el("details", {}, el("summary", { textContent: site.title }), el("ol", {}, ...frames));
-    return row([figure(value(site)), error(site[key].error), percent(value(site) / total), count(site[key].samples),
+    return row([figure(value(site)), error(site[key][`${unit}_error`]), percent(value(site) / total), count(site[key].samples),
       count(site[key].objects), time(site.median_ns), [stack, "text"]]);
   });
   const head = row([D.types[state.type].title, "error", "share", "samples", "objects", "median life", ["stack", "text"]], "th");
@@ -169,7 +169,7 @@ function page() {
     if (!rows.length) { $(table).replaceWith(el("p", { className: "note", textContent: empty })); return; }
     const largest = Math.max(1, ...rows.map((group) => group.in_use.bytes));
     $(table).append(row([["name", "text"], "in use", "error", ["", "bar"], "allocated"], "th"), ...rows.map((group) =>
-      row([[group.name || "(none)", "text"], bytes(group.in_use.bytes), error(group.in_use.error),
+      row([[group.name || "(none)", "text"], bytes(group.in_use.bytes), error(group.in_use.bytes_error),
         bar(group.in_use.bytes / largest), bytes(group.allocated.bytes)])));
   };
   groups("threads", D.threads, "Nothing was sampled.");

@@ -8,8 +8,8 @@ use crate::profile::{self, Profile};
 
 /// The largest sites of a profile; displays as text.
 ///
-/// Each row gives its value with the relative standard error, about `1/√samples`,
-/// its share of the total, the number of samples it rests on, and its stack from
+/// Each row gives its value with its error bar (the truth lies within in about 95 of
+/// 100 cases), its share of the total, the number of samples it rests on, and its stack from
 /// the allocating function outwards.
 #[derive(Clone, Debug)]
 pub struct Top {
@@ -63,7 +63,7 @@ impl Top {
     fn row(&self, f: &mut fmt::Formatter<'_>, call: &Call) -> fmt::Result {
         let (value, amount) = (call.value(self.weight), call.amount(self.weight));
         let share = (self.total != 0).then(|| value as f64 / self.total as f64);
-        let error = amount.relative_error() * 100.0;
+        let error = self.weight.error_bar(amount) * 100.0;
         let (value, share) = (self.weight.figure(value), percent(share));
         write!(f, "{value:>12} ±{error:.0}% {share:>7}  {} samples", count(amount.samples, 9))?;
         let lifetimes = &call.site.lifetimes;
@@ -93,7 +93,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "Bytes allocated: 5.86 KiB in 2 sites, the largest 1:");
         let row: Vec<_> = lines[1].split_whitespace().collect();
-        assert_eq!(row[..6], ["4.39", "KiB", "±6%", "75.0%", "300", "samples;"]);
+        assert_eq!(row[..6], ["4.39", "KiB", "±8%", "75.0%", "300", "samples;"]);
         assert!(lines[1].ends_with("444 freed, half within 4.0µs, 90% within 4.0µs"), "{text}");
         assert_eq!(lines[2].trim(), "0x20");
         assert_eq!(lines[3].trim(), "0x1");
