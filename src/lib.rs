@@ -23,7 +23,9 @@
 //! | --- | --- |
 //! | how many blocks of which size were allocated, freed, are live; where resident memory is | [`stats`]: exact, always on |
 //! | which code allocates, and what holds memory | [`SpanAlloc::sample_every`] or [`profile::start`], then [`profile::capture`]: sampled |
-//! | all of it, as tables, flamegraphs and JSON | [`dump`] now, [`dump_at_exit`] at the end |
+//! | all of it, as a page, tables, flamegraphs, pprof and JSON | [`dump`] now, [`dump_at_exit`] at the end |
+//! | which kind of request holds memory, in a program with `tracing` | `SpanLayer`, with the feature `tracing` |
+//! | what a piece of code allocates, in a test | [`measure`](fn@measure), [`assert_usage!`]: exact |
 //!
 //! The environment variable `SPANALLOC` asks the same of a program that is built:
 //! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over code.
@@ -32,9 +34,10 @@
 //! | --- | --- |
 //! | `sample` | mean bytes between samples: a whole number with or without `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; 1 samples every allocation, 0 none |
 //! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name |
+//! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `dhat`, `speedscope`, `html` |
 //!
-//! Features, all on by default: `profile` (sampling and its reports), `flamegraph`
-//! (SVGs; `inferno`, which draws them, is licensed under the CDDL), `collections`
+//! Features, all on by default but `tracing`: `profile` (sampling and its reports), `flamegraph`
+//! (SVGs; `inferno`, which draws them, is licensed under the CDDL), `pprof`, `collections`
 //! (`map`, `pool`, `arena`, `observe`). Without them the allocator depends on `libc`
 //! and `once_cell` alone.
 
@@ -45,11 +48,11 @@
 )))]
 compile_error!("spanalloc runs on Linux on x86-64 and aarch64 only");
 
+#[cfg_attr(loom, allow(dead_code, reason = "a model needs less than the heap"))]
 mod base;
 #[cfg(feature = "collections")]
 mod collections;
-// Loom's types are not made in constants, as the parts of a static heap are; its
-// models are of the collections.
+// Loom's types are not made in constants, as the parts of a static heap are.
 #[cfg(not(loom))]
 mod global;
 #[cfg(not(loom))]
@@ -61,12 +64,36 @@ pub mod report;
 #[cfg(not(loom))]
 mod sys;
 
+/// Under `--cfg loom` the heap is its lock-free structures and their models.
+#[cfg(loom)]
+#[allow(dead_code, reason = "a model needs less than the heap")]
+mod heap {
+    pub(crate) mod mailbox;
+    #[cfg(test)]
+    mod models;
+    pub(crate) mod remote;
+}
+
 #[cfg(feature = "collections")]
 pub use collections::{arena, map, observe, pool};
+#[cfg(all(feature = "tracing", not(loom)))]
+pub use global::SpanLayer;
 #[cfg(not(loom))]
-pub use global::{SpanAlloc, dump, dump_at_exit, release_free_memory, stats};
+#[doc(hidden)]
+pub use global::{__assertion_failed, __meter};
+#[cfg(not(loom))]
+pub use global::{
+    Meter, SpanAlloc, Usage, dump, dump_at_exit, measure, release_free_memory, stats,
+};
 #[cfg(not(loom))]
 pub use report::Stats;
+
+/// Runs bytes as a program for a heap with an oracle, for `fuzz/`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_heap(bytes: &[u8]) {
+    heap::tests::bytes::run(bytes);
+}
 
 /// The examples in `README.md` compile.
 #[cfg(all(doctest, feature = "flamegraph"))]

@@ -53,7 +53,8 @@ impl Place {
         if bytes <= SMALL_BYTES_MAX {
             let step = match bytes {
                 ..=128 => 8,
-                _ => (bytes.next_power_of_two() / 2) / 8,
+                129..=256 => 16,
+                _ => (bytes.next_power_of_two() / 2) / 4,
             };
             let block_bytes = bytes.next_multiple_of(step);
             return Self { row: block_bytes / 8, block_bytes };

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
 //! | `dump` | path prefix | at exit, write reports to files that begin so |
+//! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
 //!
 //! It wins over what the program was built with. Parsing allocates nothing and
 //! never panics, so the allocator may ask for the interval on its first
@@ -11,6 +12,8 @@
 
 use core::ffi::CStr;
 
+#[cfg(feature = "profile")]
+use super::formats::Formats;
 use crate::sys::stderr::Line;
 
 const VARIABLE: &CStr = c"SPANALLOC";
@@ -23,6 +26,9 @@ pub(super) struct Config<'a> {
     pub(super) sample_bytes: Option<u64>,
     /// Path prefix of the dump at exit; none if it does not say.
     pub(super) dump: Option<&'a [u8]>,
+    /// What a dump writes; none if it does not say.
+    #[cfg(feature = "profile")]
+    pub(super) formats: Option<Formats>,
 }
 
 /// A part of the variable that is not understood.
@@ -35,8 +41,11 @@ pub(super) struct Problem<'a> {
 }
 
 /// Keys this build knows.
-const KEYS: &str =
-    if cfg!(feature = "profile") { "sample=SIZE, dump=PREFIX" } else { "dump=PREFIX" };
+const KEYS: &str = if cfg!(feature = "profile") {
+    "sample=SIZE, dump=PREFIX, formats=NAME+NAME"
+} else {
+    "dump=PREFIX"
+};
 #[cfg(feature = "profile")]
 const SIZES: &str =
     "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB (0 turns sampling off)";
@@ -83,6 +92,13 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
                 [] | [.., b'/'] => wrong(problem("names no file", PREFIXES)),
                 prefix => config.dump = Some(prefix),
             },
+            #[cfg(feature = "profile")]
+            (b"formats", Some(value)) => match Formats::named(value) {
+                Some(formats) => config.formats = Some(formats),
+                None => wrong(problem("names an unknown format", Formats::ACCEPTED)),
+            },
+            #[cfg(feature = "profile")]
+            (b"formats", None) => wrong(problem("has no value", Formats::ACCEPTED)),
             #[cfg(feature = "profile")]
             (b"sample", None) => wrong(problem("has no value", SIZES)),
             (b"dump", None) => wrong(problem("has no value", PREFIXES)),
@@ -151,7 +167,9 @@ mod tests {
     #[test]
     fn both_keys_apply_in_any_order() {
         let (config, problems) = parsed("dump=out/app, sample=1MB");
-        assert_eq!(config, Config { sample_bytes: Some(1_000_000), dump: Some(b"out/app") });
+        let expected =
+            Config { sample_bytes: Some(1_000_000), dump: Some(b"out/app"), formats: None };
+        assert_eq!(config, expected);
         assert!(problems.is_empty());
         assert_eq!(parsed("sample=1,,sample=2,").0.sample_bytes, Some(2));
         assert_eq!(parsed("").0, Config::default());
@@ -159,9 +177,21 @@ mod tests {
     }
 
     #[test]
+    fn formats_are_named_one_by_one() {
+        let (config, problems) = parsed("formats=json+folded");
+        assert_eq!(config.formats, Formats::named(b"folded+json"));
+        assert!(config.formats.is_some() && problems.is_empty());
+        for wrong in ["formats=", "formats=json+png", "formats", "formats=json+"] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!(config.formats, None);
+            assert!(problems[0].accepted.contains("text+json"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_wrong_part_is_named_and_the_rest_applies() {
         let (config, problems) = parsed("sample=lots,dump=x,colour=red,dump,dump=dir/");
-        assert_eq!(config, Config { sample_bytes: None, dump: Some(b"x") });
+        assert_eq!(config, Config { sample_bytes: None, dump: Some(b"x"), formats: None });
         let named: Vec<_> = problems.iter().map(|problem| (problem.part, problem.what)).collect();
         assert_eq!(
             named,

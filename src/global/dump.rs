@@ -4,8 +4,12 @@
 //! | --- | --- |
 //! | `PREFIX.classes.txt` | the table of size classes |
 //! | `PREFIX.json` | everything, for machines |
-//! | `PREFIX.alloc.folded`, `PREFIX.inuse.folded` | stacks with bytes allocated, in use |
-//! | `PREFIX.alloc.svg`, `PREFIX.inuse.svg` | flamegraphs of the same |
+//! | `PREFIX.html` | a page to look at |
+//! | `PREFIX.heap.pb.gz` | the profile for `go tool pprof` |
+//! | `PREFIX.alloc.folded`, `PREFIX.inuse.folded`, `PREFIX.peak.folded` | stacks with bytes allocated, in use, in use at the peak |
+//! | `PREFIX.alloc.svg` and so on | flamegraphs of the same |
+//! | `PREFIX.dhat.json`, `PREFIX.speedscope.json` | for these viewers; on request |
+//! | `PREFIX.alloc.icicle.svg` and so on | the same with the root on top; on request |
 //!
 //! A file is written beside its place and then renamed, so that a failure leaves
 //! what was there before.
@@ -14,6 +18,18 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+#[cfg(feature = "profile")]
+use super::formats::Formats;
+#[cfg(feature = "profile")]
+use crate::profile::Profile;
+#[cfg(feature = "profile")]
+use crate::report::{Stats, Weight, json};
+
+/// Figures of which there is a file each, with their names.
+#[cfg(feature = "profile")]
+const WEIGHTS: [(&str, Weight); 3] =
+    [("alloc", Weight::AllocatedBytes), ("inuse", Weight::InUseBytes), ("peak", Weight::PeakBytes)];
 
 /// Writes all reports now, to files whose names begin with `prefix`; returns
 /// their paths. Directories that are missing are created.
@@ -50,21 +66,50 @@ fn write(prefix: &Path) -> io::Result<Vec<PathBuf>> {
 
 #[cfg(feature = "profile")]
 fn write(prefix: &Path) -> io::Result<Vec<PathBuf>> {
-    use crate::report::{Weight, json};
-
     crate::profile::quietly(|| {
         let stats = super::stats();
         let profile = crate::profile::capture();
         let mut files = Files::new(prefix)?;
-        files.write(".classes.txt", |out| write!(out, "{stats}"))?;
-        files.write(".json", |out| json::write(&stats, &profile, out))?;
-        for (name, weight) in [("alloc", Weight::AllocatedBytes), ("inuse", Weight::InUseBytes)] {
-            files.write(&format!(".{name}.folded"), |out| profile.write_folded(weight, out))?;
-            #[cfg(feature = "flamegraph")]
-            files.write(&format!(".{name}.svg"), |out| profile.write_flamegraph(weight, out))?;
-        }
+        all(&mut files, Formats::chosen(), &stats, &profile)?;
         Ok(files.written)
     })
+}
+
+#[cfg(feature = "profile")]
+fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) -> io::Result<()> {
+    if formats.has(Formats::TEXT) {
+        files.write(".classes.txt", |out| write!(out, "{stats}"))?;
+    }
+    if formats.has(Formats::JSON) {
+        files.write(".json", |out| json::write(stats, profile, out))?;
+    }
+    #[cfg(feature = "pprof")]
+    if formats.has(Formats::PPROF) {
+        files.write(".heap.pb.gz", |out| profile.write_pprof(out))?;
+    }
+    if formats.has(Formats::DHAT) {
+        files.write(".dhat.json", |out| profile.write_dhat(out))?;
+    }
+    if formats.has(Formats::SPEEDSCOPE) {
+        files.write(".speedscope.json", |out| profile.write_speedscope(out))?;
+    }
+    if formats.has(Formats::HTML) {
+        files.write(".html", |out| profile.write_html(stats, out))?;
+    }
+    for (name, weight) in WEIGHTS {
+        if formats.has(Formats::FOLDED) {
+            files.write(&format!(".{name}.folded"), |out| profile.write_folded(weight, out))?;
+        }
+        #[cfg(feature = "flamegraph")]
+        if formats.has(Formats::SVG) {
+            files.write(&format!(".{name}.svg"), |out| profile.write_flamegraph(weight, out))?;
+        }
+        #[cfg(feature = "flamegraph")]
+        if formats.has(Formats::ICICLE) {
+            files.write(&format!(".{name}.icicle.svg"), |out| profile.write_icicle(weight, out))?;
+        }
+    }
+    Ok(())
 }
 
 /// The files of one dump.

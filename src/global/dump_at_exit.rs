@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::config;
 use super::dump::dump;
+use super::sampling::quietly;
 use crate::sys::lock::Lock;
 use crate::sys::stderr::Line;
 
@@ -85,17 +86,13 @@ extern "C" fn start() {
     crate::profile::prepare();
     let Some(variable) = config::variable() else { return };
     let asked = config::parse(variable, config::Problem::report);
+    #[cfg(feature = "profile")]
+    if let Some(formats) = asked.formats {
+        formats.choose();
+    }
     if let Some(prefix) = asked.dump {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
     }
-}
-
-/// Runs `work` without sampling what it allocates.
-fn quietly<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(feature = "profile")]
-    return crate::profile::quietly(work);
-    #[cfg(not(feature = "profile"))]
-    work()
 }
 
 /// The dynamic loader calls what this section lists, after the C library's own

@@ -2,16 +2,27 @@
 //! profiler meet.
 
 mod alloc;
+mod assert;
 mod config;
 mod dump;
 mod dump_at_exit;
+#[cfg(feature = "profile")]
+mod formats;
+mod measure;
 mod sampling;
 mod slow;
+#[cfg(feature = "tracing")]
+mod span_layer;
 mod stats;
 
 pub use alloc::SpanAlloc;
+#[doc(hidden)]
+pub use assert::{__assertion_failed, __meter};
 pub use dump::dump;
 pub use dump_at_exit::dump_at_exit;
+pub use measure::{Meter, Usage, measure};
+#[cfg(feature = "tracing")]
+pub use span_layer::SpanLayer;
 pub use stats::stats;
 
 /// Gives all free pages back to the OS now, instead of within a second or two.

@@ -15,7 +15,7 @@ use core::ptr::{self, NonNull};
 use once_cell::race::OnceBool;
 
 use super::alloc::SpanAlloc;
-use super::sampling;
+use super::{measure, sampling};
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
 use crate::heap::class::{ClassId, WIDE_SLOTS};
@@ -44,11 +44,15 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
     CACHE.with(|cache| {
         open_thread(options.interval, cache);
         let interval = sampling::interval();
-        match HEAP.allocate_slow(cache, class, interval) {
+        let block = match HEAP.allocate_slow(cache, class, interval) {
             Refill::Block(block) => block.cast(),
             Refill::Sample => allocate_sampled(cache, class, bytes, interval),
             Refill::OutOfMemory => ptr::null_mut(),
+        };
+        if !block.is_null() {
+            measure::on_alloc(bytes, class.block_bytes());
         }
+        block
     })
 }
 
@@ -104,6 +108,7 @@ pub(super) fn allocate_large(options: &SpanAlloc, layout: Layout, zeroed: bool) 
     if sampled {
         record_large(large.start, layout, interval);
     }
+    measure::on_alloc(layout.size(), block_bytes(layout));
     if zeroed && !large.zeroed {
         // SAFETY: a fresh block of that size.
         unsafe { large.start.write_bytes(0, layout.size()) };
@@ -146,6 +151,8 @@ pub(super) unsafe fn resize_large(
     if sampled {
         record_large(resized, new, interval);
     }
+    measure::on_free(block_bytes(old));
+    measure::on_alloc(new.size(), block_bytes(new));
     tend();
     resized.as_ptr()
 }
@@ -183,6 +190,7 @@ pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block)
 #[cold]
 #[inline(never)]
 unsafe fn free_slower(class: ClassId, block: *mut Block) {
+    measure::on_free(class.block_bytes());
     CACHE.with(|cache| {
         open_thread(0, cache);
         // SAFETY: passed on.
@@ -200,6 +208,7 @@ unsafe fn free_slower(class: ClassId, block: *mut Block) {
 #[inline(never)]
 pub(super) unsafe fn free_sampled(class: ClassId, block: *mut Block) {
     sampling::on_free(block.addr());
+    measure::on_free(class.block_bytes());
     // SAFETY: passed on.
     unsafe { HEAP.free_sampled(class, block) };
     tend();
@@ -217,9 +226,21 @@ pub(super) unsafe fn free_large(block: *mut u8, layout: Layout) {
     if HEAP.take_sampled(start, layout) {
         sampling::on_free(block.addr());
     }
+    measure::on_free(block_bytes(layout));
     // SAFETY: passed on.
     unsafe { HEAP.free_large(start, layout) };
     tend();
+}
+
+/// Has every allocation and free of this thread come here from now on, or no
+/// longer.
+pub(super) fn observe(on: bool) {
+    CACHE.with(|cache| {
+        open_thread(0, cache);
+        if let Some(thread_heap) = cache.owner() {
+            thread_heap.observe(cache, on);
+        }
+    });
 }
 
 /// Starts the scavenger if there is something for it.

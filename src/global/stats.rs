@@ -1,5 +1,6 @@
 //! The heap's counts as the public snapshot.
 
+use super::sampling::quietly;
 use super::slow::HEAP;
 use crate::heap::class::{ClassId, WIDE_SLOTS};
 use crate::heap::counts::HeapCounts;
@@ -26,6 +27,10 @@ use crate::sys::os::resident_bytes;
 /// println!("{stats}");
 /// ```
 pub fn stats() -> Stats {
+    quietly(snapshot)
+}
+
+fn snapshot() -> Stats {
     let counts = HEAP.counts();
     #[allow(unused_mut, reason = "changed with the profiler")]
     let mut stats =

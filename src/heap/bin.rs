@@ -121,7 +121,7 @@ impl Bin {
     }
 
     /// Dies if an invariant does not hold. The bin's thread does nothing meanwhile.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&self, list: &List) {
         let count = |mut block: *mut Block, blocks_max| {
             let mut blocks = 0;
@@ -193,6 +193,15 @@ impl Bin {
         self.due.set(0);
         self.load(list, Chain::EMPTY);
         chain
+    }
+
+    /// Takes both allowances back, with the mark that may lie behind one of them
+    /// (see [`unload`](Self::unload)), and ends draining. The books are settled.
+    pub(crate) fn stop(&self, list: &List) {
+        self.grant(list, 0);
+        self.due.set(0);
+        self.make_room(list, 0);
+        self.flushes.set(0);
     }
 
     pub(crate) fn take_previous(&self) -> Chain {

@@ -22,7 +22,7 @@
 
 use core::ptr;
 
-use super::class::{CLASSES, ClassId};
+use super::class::{CLASSES, ClassId, STRIDE};
 use super::span::{Block, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
@@ -63,6 +63,8 @@ pub(crate) struct Drain {
     /// Frees while draining that are not in the bin's books yet.
     pub(crate) frees: OwnU32,
 }
+
+const _: () = assert!(size_of::<List>() == STRIDE && size_of::<Drain>() == STRIDE);
 
 /// What a thread reaches without a call.
 #[derive(Debug)]
@@ -172,14 +174,14 @@ impl Cache {
 
     #[inline(always)]
     pub(crate) fn list(&self, class: ClassId) -> &List {
-        // SAFETY: a class is below CLASSES.
-        unsafe { self.lists.get_unchecked(class.index()) }
+        // SAFETY: a class is below CLASSES, and its offset that many elements.
+        unsafe { &*self.lists.as_ptr().byte_add(class.offset()) }
     }
 
     #[inline(always)]
     pub(crate) fn drain_of(&self, class: ClassId) -> &Drain {
-        // SAFETY: a class is below CLASSES.
-        unsafe { self.drains.get_unchecked(class.index()) }
+        // SAFETY: a class is below CLASSES, and its offset that many elements.
+        unsafe { &*self.drains.as_ptr().byte_add(class.offset()) }
     }
 
     #[inline]

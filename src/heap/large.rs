@@ -281,7 +281,7 @@ impl<O: Os> Heap<O> {
         let align = layout.align().max(if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 });
         let start = self.map_at_multiple(bytes, align)?;
         if bytes >= HUGE_PAGE_BYTES {
-            self.os.prefer_huge(start, bytes);
+            self.os.prefer_huge(start, bytes, true);
         }
         let mapping = Mapping {
             start: OwnPtr::new(start.as_ptr()),

@@ -55,8 +55,8 @@ pub(crate) mod space;
 pub(crate) mod span;
 pub(crate) mod thread;
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;
 
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;

@@ -108,7 +108,7 @@ impl Outbox {
     }
 
     /// The spans with how many of their blocks wait here.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (Span, u32)> {
         let batch = |batch: &Batch| Some((Span::from_link(batch.span.get())?, batch.blocks.get()));
         self.0.iter().filter_map(batch)

@@ -10,6 +10,12 @@
 //! under `RLIMIT_AS`, strict overcommit or a checker that shadows memory; a prefix
 //! is extended when more is needed.
 //!
+//! From the second chunk on, a chunk asks for huge pages: a heap of that size
+//! spends its time on address translation otherwise (a million live blocks: a third
+//! less per replacement). A chunk that the scavenger takes pages from gives them up,
+//! or the kernel would fill the holes again behind our back, until it is nearly full
+//! once more.
+//!
 //! # Invariants
 //!
 //! 1. A slot in `free` is mapped, belongs to no span and its header's kind is
@@ -38,6 +44,8 @@ pub(crate) struct Chunk {
     base: NonNull<u8>,
     mapped: usize,
     run_max: usize,
+    /// The kernel was asked for huge pages.
+    huge: bool,
     free: Bits,
     dirty: Bits,
     aged: Bits,
@@ -159,7 +167,11 @@ impl PageHeap {
     /// the OS without the lock; what is dirty and free now ages. `wanted` limits
     /// the slots taken: one run, whose start and bytes are returned. Call until it
     /// returns `None`, then [`age`](Self::age).
-    pub(crate) fn scavenge(&mut self, wanted: usize) -> Option<(Scavenged, NonNull<u8>, usize)> {
+    pub(crate) fn scavenge(
+        &mut self,
+        os: &impl Os,
+        wanted: usize,
+    ) -> Option<(Scavenged, NonNull<u8>, usize)> {
         for index in 0..self.len {
             let chunk = self.chunk(index)?;
             let Some((start, length)) = chunk.aged.next_run(0) else { continue };
@@ -168,6 +180,7 @@ impl PageHeap {
             slots.insert(start, length);
             chunk.aged.subtract(&slots);
             chunk.free.subtract(&slots);
+            chunk.set_huge(os, false);
             // SAFETY: the slots lie in the chunk's mapped part.
             let from = unsafe { chunk.base.add(start * SLOT_BYTES) };
             self.free_dirty -= length;
@@ -178,11 +191,14 @@ impl PageHeap {
     }
 
     /// What is free and dirty now is given back by the next tick, unless used
-    /// before.
-    pub(crate) fn age(&mut self) {
+    /// before. A chunk that is nearly full, but the first, has huge pages again.
+    pub(crate) fn age(&mut self, os: &impl Os) {
         for index in 0..self.len {
             if let Some(chunk) = self.chunk(index) {
                 chunk.aged = chunk.free.and(&chunk.dirty);
+                if index > 0 && chunk.free.len() < CHUNK_SLOTS / 8 {
+                    chunk.set_huge(os, true);
+                }
             }
         }
     }
@@ -218,7 +234,7 @@ impl PageHeap {
     }
 
     /// Dies if an invariant does not hold.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(&mut self) {
         let (mut in_use, mut free_dirty) = (0, 0);
         for index in 0..self.len {
@@ -321,6 +337,7 @@ impl PageHeap {
             base,
             mapped,
             run_max: CHUNK_SLOTS,
+            huge: false,
             free,
             dirty: Bits::EMPTY,
             aged: Bits::EMPTY,
@@ -331,6 +348,11 @@ impl PageHeap {
             return None;
         };
         self.chunks[self.len] = place.as_ptr();
+        if self.len > 0
+            && let Some(chunk) = self.chunk(self.len)
+        {
+            chunk.set_huge(os, true);
+        }
         // SAFETY: slot 0 of a mapped chunk.
         unsafe { Span::from_header(base.as_ptr()) }.hot().slots.set(self.len as u32);
         self.len += 1;
@@ -400,6 +422,16 @@ impl PageHeap {
         // SAFETY: the part behind, used by nobody.
         unsafe { os.unmap(tail, all - skip - bytes) };
         Some(base)
+    }
+}
+
+impl Chunk {
+    /// Asks the kernel for huge pages, or for none to come.
+    fn set_huge(&mut self, os: &impl Os, huge: bool) {
+        if self.huge != huge {
+            os.prefer_huge(self.base, self.mapped * SLOT_BYTES, huge);
+            self.huge = huge;
+        }
     }
 }
 

@@ -18,7 +18,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use super::Heap;
 use super::geometry::SLOT_BYTES;
-use super::pages::PageHeap;
 use crate::sys::os::Os;
 use crate::sys::thread;
 
@@ -99,7 +98,7 @@ impl<O: Os> Heap<O> {
         for which in 0..2 {
             while let Some((taken, start, bytes)) = {
                 let mut space = self.space.lock();
-                space.each()[which].scavenge(BATCH_SLOTS)
+                space.each()[which].scavenge(&self.os, BATCH_SLOTS)
             } {
                 // SAFETY: the slots are in no span and out of the page heap.
                 let clean = unsafe { self.os.purge(start, bytes) };
@@ -107,7 +106,7 @@ impl<O: Os> Heap<O> {
             }
         }
         let mut space = self.space.lock();
-        space.each().into_iter().for_each(PageHeap::age);
+        space.each().into_iter().for_each(|pages| pages.age(&self.os));
         space.counts().free_dirty
     }
 

@@ -418,7 +418,7 @@ impl Span {
     }
 
     /// Dies if an invariant does not hold. Nobody else uses the span meanwhile.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn check(self) {
         let (hot, view) = (self.hot(), self.cold().remote.view());
         let (class, freed) = (self.class(), self.freed());

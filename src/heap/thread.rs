@@ -38,7 +38,7 @@ use super::outbox::Outbox;
 use super::remote::NEVER;
 use super::span::{Block, Chain, FAR, Hot, Kind, Place, Span};
 use crate::base::marks::Marks;
-use crate::base::own::OwnPtr;
+use crate::base::own::{OwnPtr, OwnU8};
 use crate::sys::os::Os;
 
 /// What a refill came to.
@@ -60,6 +60,9 @@ pub(crate) struct ThreadHeap {
     pub(crate) outbox: Outbox,
     marks: UnsafeCell<Marks>,
     kind: Kind,
+    /// While not 0 every allowance is used up at once (see
+    /// [`observe`](Self::observe)).
+    observed: OwnU8,
     /// The cache that pops from the lists, for snapshots; null without a thread.
     /// Written under the central lock.
     pub(crate) cache: OwnPtr<Cache>,
@@ -82,6 +85,7 @@ impl ThreadHeap {
             outbox: Outbox::new(),
             marks: UnsafeCell::new(Marks::new()),
             kind,
+            observed: OwnU8::new(0),
             cache: OwnPtr::new(ptr::null_mut()),
             next_all: OwnPtr::new(ptr::null_mut()),
             next_idle: OwnPtr::new(ptr::null_mut()),
@@ -107,6 +111,30 @@ impl ThreadHeap {
             }
         }
         self.cache.set(ptr::null_mut());
+    }
+
+    /// Has every allocation and every free of this thread take the slow path from
+    /// here on, or no longer. Nothing drains meanwhile: that would be a short way.
+    pub(crate) fn observe(&self, cache: &Cache, on: bool) {
+        self.observed.set(on.into());
+        for class in ClassId::all() {
+            let (bin, list) = (self.bin(class), cache.list(class));
+            bin.settle(list, cache.drain_of(class));
+            bin.stop(list);
+            cache.set_draining(class, false);
+        }
+    }
+
+    #[inline]
+    fn is_observed(&self) -> bool {
+        self.observed.get() != 0
+    }
+
+    /// The allowance for a pop or push that follows at once, where `most` would be
+    /// given to an unobserved thread.
+    #[inline]
+    fn allowance(&self, most: u32) -> u32 {
+        if self.is_observed() { 1 } else { most }
     }
 
     /// The address by which spans name this heap.
@@ -155,11 +183,13 @@ impl ThreadHeap {
                 return Refill::OutOfMemory;
             }
             bin.load(list, chain);
-            bin.make_room(list, list_max(class));
+            // None for an observed thread: its next free would go unseen.
+            let room = if self.is_observed() { 0 } else { list_max(class) };
+            bin.make_room(list, room);
             cache.set_draining(class, false);
         }
         if list.left.get() == 0 {
-            let granted = grant_max(class);
+            let granted = self.allowance(grant_max(class));
             match self.marks().charge(class.block_bytes() as u64, granted.into(), interval) {
                 None => bin.grant(list, granted),
                 Some(0) => return Refill::Sample,
@@ -225,20 +255,22 @@ impl ThreadHeap {
         let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
         if bin.flushes() < FLUSHES_MAX {
             if length <= max / 2 {
-                bin.make_room(list, max - length);
+                bin.make_room(list, self.allowance(max - length));
                 return;
             }
             let previous = bin.take_previous();
             if previous.blocks == 0 {
                 bin.set_previous(bin.unload(list));
-                bin.make_room(list, max);
+                bin.make_room(list, self.allowance(max));
                 return;
             }
-            bin.count_flush();
+            if !self.is_observed() {
+                bin.count_flush();
+            }
             self.send_home(heap, class, previous);
             if bin.flushes() < FLUSHES_MAX {
                 bin.set_previous(bin.unload(list));
-                bin.make_room(list, max);
+                bin.make_room(list, self.allowance(max));
                 return;
             }
         }

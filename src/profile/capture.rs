@@ -5,11 +5,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::labels::{Labels, Name, Row};
+use super::peak::Moment;
 use super::recorder::Recorder;
-use super::snapshot::{Amount, BlockSize, Losses, Module, Profile, Site, Unwinding};
+use super::sites::{Figures, Sites};
+use super::snapshot::{
+    Amount, BlockSize, Group, Lifetimes, Losses, Module, Profile, Site, Unwinding,
+};
 use super::stack::Mode;
 use super::sums::Sums;
 use crate::sys::modules;
+use crate::sys::os::monotonic_ns;
 
 /// The profile as it stands. Sites are copied a sixteenth at a time, so with
 /// other threads running it is not of one instant.
@@ -28,43 +34,75 @@ pub fn capture() -> Profile {
         if super::interval() != 0 {
             recorder.walker.unwinders.load();
         }
+        let (duration_ns, peak_after_ns) = recorder.peak.times(monotonic_ns());
         Profile {
-            interval_bytes: super::interval(),
-            unwinding: match recorder.walker.mode() {
-                Mode::Trial => Unwinding::Undecided,
-                Mode::Cfi => Unwinding::UnwindTables,
-                Mode::FramePointers => Unwinding::FramePointers,
-            },
-            sites: sites(recorder),
+            duration_ns,
+            peak_after_ns,
             sizes: sizes(),
-            modules: loaded_modules(),
-            losses: losses(recorder),
-            profiler_bytes: super::memory_bytes() as u64,
-            symbols: OnceLock::new(),
+            threads: groups(&recorder.threads),
+            spans: groups(&recorder.spans),
+            ..of_sites(&recorder.sites, recorder.peak.moment(), super::interval())
         }
     })
 }
 
+/// The profile that these sites make.
+pub(super) fn of_sites(sites: &Sites, moment: Moment, interval_bytes: u64) -> Profile {
+    let recorder = &super::PROFILER;
+    super::quietly(|| Profile {
+        interval_bytes,
+        time_unix_ns: unix_ns(),
+        duration_ns: 0,
+        peak_after_ns: 0,
+        process: std::process::id(),
+        unwinding: match recorder.walker.mode() {
+            Mode::Trial => Unwinding::Undecided,
+            Mode::Cfi => Unwinding::UnwindTables,
+            Mode::FramePointers => Unwinding::FramePointers,
+        },
+        sites: copied(sites, moment),
+        sizes: Vec::new(),
+        threads: Vec::new(),
+        spans: Vec::new(),
+        modules: loaded_modules(),
+        losses: losses(recorder),
+        profiler_bytes: super::memory_bytes() as u64,
+        symbols: OnceLock::new(),
+    })
+}
+
+/// Now, in nanoseconds since 1970; 0 where the clock stands before that.
+fn unix_ns() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// Copies flat first: a site's lock is held while it is copied, and the copy
 /// must not allocate then.
-fn sites(recorder: &Recorder) -> Vec<Site> {
-    let (sites, frames) = recorder.sites.size();
+fn copied(table: &Sites, moment: Moment) -> Vec<Site> {
+    let (sites, frames) = table.size();
     // What other threads add meanwhile fits the surplus, or is left out.
     let (sites, frames) = (sites + sites / 8 + 64, frames + frames / 8 + 4096);
     let mut all_frames = Vec::with_capacity(frames);
     let mut all_sites = Vec::with_capacity(sites);
-    recorder.sites.for_each(|frames, alloc, live| {
+    table.for_each(moment, |frames, figures| {
         let fits = all_frames.len() + frames.len() <= all_frames.capacity();
         if fits && all_sites.len() < all_sites.capacity() {
             all_frames.extend_from_slice(frames);
-            all_sites.push((frames.len(), *alloc, *live));
+            all_sites.push((frames.len(), *figures));
         }
     });
     let mut rest = all_frames.as_slice();
-    let site = |(count, alloc, live): (usize, Sums, Sums)| {
+    let site = |(count, figures): (usize, Figures)| {
         let (frames, others) = rest.split_at(count);
         rest = others;
-        Site { frames: frames.to_vec(), allocated: amount(&alloc), in_use: amount(&live) }
+        Site {
+            frames: frames.to_vec(),
+            allocated: amount(&figures.alloc),
+            in_use: amount(&figures.live),
+            peak: amount(&figures.peak),
+            lifetimes: Lifetimes::of(figures.lifetimes.objects()),
+        }
     };
     all_sites.into_iter().map(site).collect()
 }
@@ -81,6 +119,20 @@ pub(crate) fn sizes() -> Vec<BlockSize> {
     });
     sizes.sort_by_key(|size| size.block_bytes);
     sizes
+}
+
+/// What was sampled under each label, most allocated first.
+fn groups(labels: &Labels) -> Vec<Group> {
+    let mut found = Vec::with_capacity(Labels::MAX);
+    labels.for_each(|name, row| found.push((name.copied(), row)));
+    let group = |(name, row): (Option<Name>, Row)| Group {
+        name: name.map_or_else(|| Group::OTHERS.to_owned(), |name| name.text()),
+        allocated: amount(&row.alloc),
+        in_use: amount(&row.live),
+    };
+    let mut groups: Vec<_> = found.into_iter().map(group).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.allocated.bytes));
+    groups
 }
 
 fn amount(sums: &Sums) -> Amount {

@@ -54,13 +54,21 @@ impl Classes {
         change(&mut self.rows[home].lock());
     }
 
-    /// Calls `visit` with each row in use, in no order.
+    /// Calls `visit` with each row that has samples, in no order.
     pub(super) fn for_each(&self, mut visit: impl FnMut(Row)) {
         for row in &self.rows {
             let row = *row.lock();
-            if row.block_bytes != 0 {
+            if row.alloc.samples != 0 {
                 visit(row);
             }
+        }
+    }
+
+    /// Forgets the sums; rows keep their sizes.
+    pub(super) fn reset(&self) {
+        for row in &self.rows {
+            let mut row = row.lock();
+            *row = Row { block_bytes: row.block_bytes, ..Row::FREE };
         }
     }
 

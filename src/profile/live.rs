@@ -9,6 +9,7 @@
 //! 2. An entry is reachable from its home slot without crossing an empty one:
 //!    removal shifts the followers back.
 
+use super::labels::Label;
 use super::memory::{Table, Zeroed};
 use super::sites::SiteId;
 use super::sums::{Sums, Weight};
@@ -24,6 +25,10 @@ pub(super) struct Sample {
     pub(super) requested_bytes: u64,
     pub(super) block_bytes: u64,
     pub(super) site: SiteId,
+    /// The thread that allocated it, and the span it was in.
+    pub(super) thread: Label,
+    pub(super) span: Label,
+    pub(super) born_ns: u64,
 }
 
 impl Sample {
@@ -107,6 +112,11 @@ impl Live {
         Some(before)
     }
 
+    /// Forgets every block and gives the memory back.
+    pub(super) fn reset(&self) {
+        self.shards.iter().for_each(|shard| *shard.lock() = Shard { slots: Table::new(), used: 0 });
+    }
+
     pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {
         self.shards.iter()
     }
@@ -178,7 +188,10 @@ mod tests {
             weight: Weight::new(8, 1),
             requested_bytes: n,
             block_bytes: n + 1,
-            site: SiteId(n as u32),
+            site: SiteId { at: n as u32, generation: 0 },
+            thread: Label::NONE,
+            span: Label::NONE,
+            born_ns: n,
         }
     }
 

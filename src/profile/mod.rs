@@ -12,6 +12,8 @@
 //! | `sites` | stack | sums allocated and live |
 //! | `live` | address | sample: weight, sizes, site |
 //! | `classes` | block size | sums allocated and live |
+//! | `threads`, `spans` | name | sums allocated and live |
+//! | `peak` | | what is in use, and the most that was |
 //!
 //! An allocation walks the stack, adds to `sites` and `classes`, and enters
 //! `live`; a free takes its entry from `live` and subtracts. One lock is held at
@@ -24,28 +26,37 @@
 //!    so whoever finds it set takes none by waiting. A signal handler that
 //!    allocates is such a finder.
 
+mod ages;
 mod capture;
 mod classes;
+pub(crate) mod labels;
+mod lifetimes;
 mod live;
 mod memory;
+mod peak;
 mod recorder;
 mod sites;
 pub(crate) mod snapshot;
 mod stack;
 mod sums;
 pub(crate) mod symbols;
+mod trace;
 mod unwind;
 
 use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
-use recorder::Recorder;
+pub(crate) use labels::Label;
+use recorder::{Birth, Recorder};
 use sums::Weight;
+
+use crate::sys::os;
 
 pub use capture::capture;
 pub(crate) use capture::sizes;
-pub use snapshot::{Amount, BlockSize, Losses, Module, Profile, Site, Unwinding};
+pub use snapshot::{Amount, BlockSize, Group, Lifetimes, Losses, Module, Profile, Site, Unwinding};
+pub(crate) use trace::Trace;
 
 static INTERVAL_BYTES: AtomicU64 = AtomicU64::new(0);
 static PROFILER: Recorder = Recorder::new();
@@ -57,11 +68,22 @@ struct Thread {
     busy: Cell<bool>,
     /// Whether this thread holds all locks for a fork.
     forking: Cell<bool>,
+    /// The label of its name, once something was sampled.
+    name: Cell<Option<Label>>,
+    /// The label of the span that it is in.
+    span: Cell<Label>,
 }
 
 thread_local! {
-    static THREAD: Thread =
-        const { Thread { quiet: Cell::new(0), busy: Cell::new(false), forking: Cell::new(false) } };
+    static THREAD: Thread = const {
+        Thread {
+            quiet: Cell::new(0),
+            busy: Cell::new(false),
+            forking: Cell::new(false),
+            name: Cell::new(None),
+            span: Cell::new(Label::NONE),
+        }
+    };
 }
 
 /// Mean bytes between samples; 0 while sampling is off.
@@ -112,7 +134,7 @@ pub fn start(interval_bytes: u64) -> Result<(), IntervalError> {
 }
 
 /// Stops sampling. Blocks sampled before are followed until they are freed, and
-/// what was gathered stays.
+/// what was gathered stays until [`reset`].
 ///
 /// # Examples
 ///
@@ -122,6 +144,22 @@ pub fn start(interval_bytes: u64) -> Result<(), IntervalError> {
 /// ```
 pub fn stop() {
     init(0);
+}
+
+/// Forgets everything that was gathered and gives its memory back. Sampling goes
+/// on if it is on; blocks allocated before are not followed any more.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::profile::stop();
+/// spanalloc::profile::reset();
+/// assert!(spanalloc::profile::capture().sites.is_empty());
+/// ```
+pub fn reset() {
+    if let Some(_busy) = Busy::enter() {
+        PROFILER.reset();
+    }
 }
 
 /// A sampling interval of 0 bytes.
@@ -169,16 +207,45 @@ pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usiz
     };
     let stack = PROFILER.walker.walk(Busy::hint());
     PROFILER.note_ending(stack.ending);
-    let weight = Weight::new(block_bytes, interval);
-    let (requested, block) = (requested_bytes as u64, block_bytes as u64);
-    PROFILER.allocated(address, weight, requested, block, stack.frames());
+    let birth = Birth {
+        weight: Weight::new(block_bytes, interval),
+        requested_bytes: requested_bytes as u64,
+        block_bytes: block_bytes as u64,
+        thread: thread_label(),
+        span: THREAD.with(|thread| thread.span.get()),
+        now_ns: os::monotonic_ns(),
+    };
+    PROFILER.allocated(address, &birth, stack.frames());
+}
+
+/// The label of a kind of span.
+#[cfg(feature = "tracing")]
+pub(crate) fn span_label(name: &str) -> Label {
+    Busy::enter().map_or(Label::NONE, |_busy| PROFILER.spans.of(name.as_bytes()))
+}
+
+/// Has what this thread allocates from now on count for a kind of span.
+#[cfg(feature = "tracing")]
+pub(crate) fn set_span(label: Label) {
+    THREAD.with(|thread| thread.span.set(label));
+}
+
+/// The label of this thread's name, which is asked for once.
+fn thread_label() -> Label {
+    THREAD.with(|thread| {
+        thread.name.get().unwrap_or_else(|| {
+            let label = PROFILER.threads.of(crate::sys::thread::name().to_bytes());
+            thread.name.set(Some(label));
+            label
+        })
+    })
 }
 
 /// Records the free of a sampled block, before the block can be reused.
 #[cold]
 pub(crate) fn on_free(address: usize) {
     match Busy::enter() {
-        Some(_busy) => PROFILER.freed(address),
+        Some(_busy) => PROFILER.freed(address, os::monotonic_ns()),
         None => PROFILER.lost.frees.raise(),
     }
 }
@@ -187,7 +254,7 @@ pub(crate) fn on_free(address: usize) {
 #[cold]
 pub(crate) fn on_resize(address: usize, requested_bytes: usize) {
     if let Some(_busy) = Busy::enter() {
-        PROFILER.resized(address, requested_bytes as u64);
+        PROFILER.resized(address, requested_bytes as u64, os::monotonic_ns());
     }
 }
 

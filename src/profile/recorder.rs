@@ -3,10 +3,12 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::classes::Classes;
+use super::labels::{Label, Labels};
 use super::live::{Inserted, Live, Sample};
+use super::peak::Peak;
 use super::sites::Sites;
 use super::stack::{Ending, Walker};
-use super::sums::Weight;
+use super::sums::{Sums, Weight};
 use crate::sys::lock::Lock;
 
 /// A profiler.
@@ -15,7 +17,21 @@ pub(super) struct Recorder {
     pub(super) sites: Sites,
     live: Live,
     pub(super) classes: Classes,
+    pub(super) peak: Peak,
+    pub(super) threads: Labels,
+    pub(super) spans: Labels,
     pub(super) lost: Lost,
+}
+
+/// A block that was sampled, and what is known of its allocation.
+#[derive(Clone, Copy)]
+pub(super) struct Birth {
+    pub(super) weight: Weight,
+    pub(super) requested_bytes: u64,
+    pub(super) block_bytes: u64,
+    pub(super) thread: Label,
+    pub(super) span: Label,
+    pub(super) now_ns: u64,
 }
 
 /// What could not be recorded, or not as it should be; the fields of
@@ -68,6 +84,9 @@ impl Recorder {
             sites: Sites::new(),
             live: Live::new(),
             classes: Classes::new(),
+            peak: Peak::new(),
+            threads: Labels::new(),
+            spans: Labels::new(),
             lost: Lost::new(),
         }
     }
@@ -83,29 +102,26 @@ impl Recorder {
     }
 
     /// Records the sampled block at `address`, allocated at the stack `frames`.
-    pub(super) fn allocated(
-        &self,
-        address: usize,
-        weight: Weight,
-        requested_bytes: u64,
-        block_bytes: u64,
-        frames: &[u64],
-    ) {
-        let sample = |site| Sample { weight, requested_bytes, block_bytes, site };
-        let sums = super::sums::Sums::of(weight, requested_bytes, block_bytes);
-        let Some(site) = self.sites.allocated(frames, &sums) else {
+    pub(super) fn allocated(&self, address: usize, birth: &Birth, frames: &[u64]) {
+        let Birth { weight, requested_bytes, block_bytes, thread, span, now_ns } = *birth;
+        let sums = Sums::of(weight, requested_bytes, block_bytes);
+        let moment = self.peak.change(&Sums::ZERO, &sums, now_ns);
+        let Some(site) = self.sites.allocated(frames, &sums, moment) else {
+            self.peak.change(&sums, &Sums::ZERO, now_ns);
             return self.lost.out_of_memory.raise();
         };
-        self.classes.update(block_bytes as usize, |row| {
-            row.alloc.add(&sums);
-            row.live.add(&sums);
+        self.each_row(block_bytes, thread, span, |alloc, live| {
+            alloc.add(&sums);
+            live.add(&sums);
         });
-        match self.live.insert(address, sample(site)) {
+        let born_ns = now_ns;
+        let sample = Sample { weight, requested_bytes, block_bytes, site, thread, span, born_ns };
+        match self.live.insert(address, sample) {
             Inserted::New => {}
-            Inserted::Replaced(before) => self.forget(&before),
+            Inserted::Replaced(before) => self.forget(&before, now_ns, false),
             Inserted::Refused => {
                 // Its free would go unnoticed: better allocated and not live.
-                self.forget(&sample(site));
+                self.forget(&sample, now_ns, false);
                 self.lost.out_of_memory.raise();
             }
         }
@@ -113,28 +129,58 @@ impl Recorder {
 
     /// Records that the block at `address` is free; one that was never recorded
     /// changes nothing.
-    pub(super) fn freed(&self, address: usize) {
+    pub(super) fn freed(&self, address: usize, now_ns: u64) {
         if let Some(sample) = self.live.remove(address) {
-            self.forget(&sample);
+            self.forget(&sample, now_ns, true);
         }
     }
 
     /// Records that the block at `address` now holds `requested_bytes`.
-    pub(super) fn resized(&self, address: usize, requested_bytes: u64) {
+    pub(super) fn resized(&self, address: usize, requested_bytes: u64, now_ns: u64) {
         let Some(before) = self.live.resize(address, requested_bytes) else { return };
         let after = Sample { requested_bytes, ..before };
-        self.sites.resized(before.site, &before.sums(), &after.sums());
-        self.classes.update(before.block_bytes as usize, |row| {
-            row.live.subtract(&before.sums());
-            row.live.add(&after.sums());
+        let (less, more) = (before.sums(), after.sums());
+        let moment = self.peak.change(&less, &more, now_ns);
+        self.sites.resized(before.site, &less, &more, moment);
+        self.each_row(before.block_bytes, before.thread, before.span, |_, live| {
+            live.subtract(&less);
+            live.add(&more);
         });
     }
 
-    /// Takes a sample off what is live.
-    fn forget(&self, sample: &Sample) {
+    /// Takes a sample off what is live; `seen` says that this is when it was freed.
+    fn forget(&self, sample: &Sample, now_ns: u64, seen: bool) {
         let sums = sample.sums();
-        self.sites.freed(sample.site, &sums);
-        self.classes.update(sample.block_bytes as usize, |row| row.live.subtract(&sums));
+        let moment = self.peak.change(&sums, &Sums::ZERO, now_ns);
+        let lived = seen.then(|| (sample.weight, now_ns.saturating_sub(sample.born_ns)));
+        self.sites.freed(sample.site, &sums, lived, moment);
+        self.each_row(sample.block_bytes, sample.thread, sample.span, |_, live| {
+            live.subtract(&sums);
+        });
+    }
+
+    /// Changes the sums allocated and live of a block's size, thread and span.
+    fn each_row(
+        &self,
+        block_bytes: u64,
+        thread: Label,
+        span: Label,
+        change: impl Fn(&mut Sums, &mut Sums),
+    ) {
+        self.classes.update(block_bytes as usize, |row| change(&mut row.alloc, &mut row.live));
+        self.threads.update(thread, |row| change(&mut row.alloc, &mut row.live));
+        self.spans.update(span, |row| change(&mut row.alloc, &mut row.live));
+    }
+
+    /// Forgets everything that was gathered and gives the tables' memory back. What
+    /// is recorded meanwhile may be forgotten in part.
+    pub(super) fn reset(&self) {
+        self.live.reset();
+        self.sites.reset();
+        self.classes.reset();
+        self.threads.reset();
+        self.spans.reset();
+        self.peak.reset();
     }
 
     /// Takes every lock, until [`release_all`](Self::release_all).
@@ -143,6 +189,11 @@ impl Recorder {
         hold(self.sites.locks());
         hold(self.live.locks());
         hold(self.classes.locks());
+        hold(self.peak.locks());
+        for labels in [&self.threads, &self.spans] {
+            hold(labels.name_locks());
+            hold(labels.row_locks());
+        }
     }
 
     /// Ends what [`hold_all`](Self::hold_all) began.
@@ -151,6 +202,11 @@ impl Recorder {
         release(self.sites.locks());
         release(self.live.locks());
         release(self.classes.locks());
+        release(self.peak.locks());
+        for labels in [&self.threads, &self.spans] {
+            release(labels.name_locks());
+            release(labels.row_locks());
+        }
     }
 }
 
@@ -164,14 +220,14 @@ fn release<'a, T: 'a>(locks: impl Iterator<Item = &'a Lock<T>>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sums::Sums;
+    use super::super::peak::Moment;
     use super::*;
 
     fn totals(recorder: &Recorder) -> (Sums, Sums) {
         let (mut alloc, mut live) = (Sums::ZERO, Sums::ZERO);
-        recorder.sites.for_each(|_, site_alloc, site_live| {
-            alloc.add(site_alloc);
-            live.add(site_live);
+        recorder.sites.for_each(Moment::FIRST, |_, figures| {
+            alloc.add(&figures.alloc);
+            live.add(&figures.live);
         });
         let (mut class_alloc, mut class_live) = (Sums::ZERO, Sums::ZERO);
         recorder.classes.for_each(|row| {
@@ -182,15 +238,26 @@ mod tests {
         (alloc, live)
     }
 
+    fn birth(interval: u64, requested_bytes: u64, block_bytes: u64) -> Birth {
+        Birth {
+            weight: Weight::new(block_bytes as usize, interval),
+            requested_bytes,
+            block_bytes,
+            thread: Label::NONE,
+            span: Label::NONE,
+            now_ns: 0,
+        }
+    }
+
     #[test]
     fn what_is_freed_is_no_longer_live() {
         let recorder = Recorder::new();
         let weight = Weight::new(32, 4096);
-        recorder.allocated(16, weight, 20, 32, &[1, 2]);
-        recorder.allocated(48, weight, 30, 32, &[1, 3]);
-        recorder.resized(48, 32);
-        recorder.freed(16);
-        recorder.freed(1024);
+        recorder.allocated(16, &birth(4096, 20, 32), &[1, 2]);
+        recorder.allocated(48, &birth(4096, 30, 32), &[1, 3]);
+        recorder.resized(48, 32, 1);
+        recorder.freed(16, 1);
+        recorder.freed(1024, 1);
         let (alloc, live) = totals(&recorder);
         assert_eq!((alloc.samples, live.samples), (2, 1));
         assert_eq!(live, Sums::of(weight, 32, 32));
@@ -199,9 +266,8 @@ mod tests {
     #[test]
     fn a_reused_address_ends_the_sample_before() {
         let recorder = Recorder::new();
-        let weight = Weight::new(32, 1);
-        recorder.allocated(16, weight, 20, 32, &[1, 2]);
-        recorder.allocated(16, weight, 25, 32, &[1, 3]);
+        recorder.allocated(16, &birth(1, 20, 32), &[1, 2]);
+        recorder.allocated(16, &birth(1, 25, 32), &[1, 3]);
         let (alloc, live) = totals(&recorder);
         assert_eq!((alloc.samples, live.samples), (2, 1));
         assert_eq!(live.requested_bytes(), 25);
@@ -213,7 +279,7 @@ mod tests {
         recorder.hold_all();
         assert!(recorder.sites.locks().all(|lock| lock.try_lock().is_none()));
         recorder.release_all();
-        recorder.allocated(16, Weight::new(8, 1), 8, 8, &[1]);
+        recorder.allocated(16, &birth(1, 8, 8), &[1]);
         assert_eq!(totals(&recorder).0.samples, 1);
     }
 
@@ -227,9 +293,9 @@ mod tests {
                     for n in 0..5000_usize {
                         let address = (thread * 5000 + n + 1) * 16;
                         let frames = [n as u64 % 50, 7];
-                        recorder.allocated(address, Weight::new(16, 1), 10, 16, &frames);
+                        recorder.allocated(address, &birth(1, 10, 16), &frames);
                         if n % 2 == 0 {
-                            recorder.freed(address);
+                            recorder.freed(address, 1);
                         }
                     }
                 });
@@ -238,5 +304,42 @@ mod tests {
         let (alloc, live) = totals(&recorder);
         assert_eq!((alloc.objects(), live.objects()), (20_000, 10_000));
         assert_eq!(recorder.sites.size().0, 50);
+    }
+
+    #[test]
+    fn the_peak_is_what_each_site_held_at_the_highest_point() {
+        let recorder = Recorder::new();
+        // A model keeps every state; the peak is the highest of them.
+        let (mut held, mut highest, mut at_peak) = ([0_u64; 4], 0, [0; 4]);
+        let (mut blocks, mut state) = (Vec::new(), 7_u64);
+        for step in 0..20_000_usize {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let grows = (state >> 40) % 100 < if step % 400 < 200 { 60 } else { 40 };
+            if grows || blocks.is_empty() {
+                let (site, bytes) = ((state >> 33) % 4, (state >> 20) % 100 + 1);
+                let address = (step + 1) * 16;
+                recorder.allocated(address, &birth(1, bytes, 128), &[site + 1]);
+                blocks.push((address, site, bytes));
+                held[site as usize] += bytes;
+            } else {
+                let at = (state >> 33) as usize % blocks.len();
+                let (address, site, bytes) = blocks.swap_remove(at);
+                recorder.freed(address, 0);
+                held[site as usize] -= bytes;
+            }
+            if held.iter().sum::<u64>() > highest {
+                (highest, at_peak) = (held.iter().sum(), held);
+            }
+            if step % 37 == 0 {
+                let mut found = [0; 4];
+                recorder.sites.for_each(recorder.peak.moment(), |frames, figures| {
+                    found[frames[0] as usize - 1] = figures.peak.requested_bytes();
+                });
+                assert_eq!(found, at_peak, "step {step}");
+            }
+        }
+        recorder.reset();
+        assert_eq!(recorder.sites.size(), (0, 0));
+        assert_eq!(totals(&recorder), (Sums::ZERO, Sums::ZERO));
     }
 }

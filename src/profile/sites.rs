@@ -1,7 +1,7 @@
 //! The site table: each distinct stack once, with its sums.
 //!
-//! A *site* is a stack of return addresses, leaf first. Sites are never removed,
-//! so a [`SiteId`] is good for ever. The table is cut into shards by the hash of
+//! A *site* is a stack of return addresses, leaf first. Sites are removed
+//! only all at once, by [`Sites::reset`]. The table is cut into shards by the hash of
 //! the stack; each shard has a lock, held for one probe and a few additions.
 //!
 //! Invariants, per shard
@@ -9,9 +9,12 @@
 //!    `sites`, at most three quarters of them used; linear probing from the hash.
 //! 2. A site's frames are `frames[first..first + count]`.
 //! 3. `alloc - live` is what was freed: what is live was allocated.
+//! 4. A [`SiteId`] names a site as long as its generation is the shard's.
 
+use super::lifetimes::Lifetimes;
 use super::memory::{Table, Zeroed};
-use super::sums::Sums;
+use super::peak::Moment;
+use super::sums::{Sums, Weight};
 use crate::sys::lock::Lock;
 
 const SHARDS: usize = 16;
@@ -19,7 +22,10 @@ const SLOTS_MIN: usize = 256;
 
 /// Names a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SiteId(pub(super) u32);
+pub(super) struct SiteId {
+    pub(super) at: u32,
+    pub(super) generation: u32,
+}
 
 /// The table.
 pub(super) struct Sites {
@@ -31,8 +37,19 @@ struct Site {
     hash: u64,
     first: usize,
     count: usize,
-    alloc: Sums,
-    live: Sums,
+    /// The last era whose peak was put aside.
+    era: u64,
+    figures: Figures,
+}
+
+/// What is known of a site.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Figures {
+    pub(super) alloc: Sums,
+    pub(super) live: Sums,
+    /// What was live at the highest point; put aside at the first change after it.
+    pub(super) peak: Sums,
+    pub(super) lifetimes: Lifetimes,
 }
 
 // SAFETY: integers.
@@ -42,6 +59,17 @@ struct Shard {
     index: Table<u32>,
     sites: Table<Site>,
     frames: Table<u64>,
+    generation: u32,
+}
+
+impl Site {
+    /// Puts aside what is live if it is so since the peak that was left.
+    fn leave(&mut self, moment: Moment) {
+        if self.era < moment.era {
+            self.era = moment.era;
+            self.figures.peak = self.figures.live;
+        }
+    }
 }
 
 impl Sites {
@@ -51,47 +79,83 @@ impl Sites {
 
     /// Counts one allocation at the stack `frames`; `None` if the table cannot
     /// take a new site.
-    pub(super) fn allocated(&self, frames: &[u64], sample: &Sums) -> Option<SiteId> {
+    pub(super) fn allocated(
+        &self,
+        frames: &[u64],
+        sample: &Sums,
+        moment: Moment,
+    ) -> Option<SiteId> {
         let hash = hash(frames);
         let shard_at = hash as usize % SHARDS;
         let mut shard = self.shards[shard_at].lock();
         let at = shard.find_or_insert(hash, frames)?;
+        let generation = shard.generation;
         let site = &mut shard.sites[at];
-        site.alloc.add(sample);
-        site.live.add(sample);
-        u32::try_from(at * SHARDS + shard_at).ok().map(SiteId)
+        site.leave(moment);
+        site.figures.alloc.add(sample);
+        site.figures.live.add(sample);
+        let at = u32::try_from(at * SHARDS + shard_at).ok()?;
+        Some(SiteId { at, generation })
     }
 
-    /// Takes an object off what is live at `id`.
-    pub(super) fn freed(&self, id: SiteId, sample: &Sums) {
-        self.with_live(id, |live| live.subtract(sample));
-    }
-
-    /// Replaces a live object's sums after it changed size in place.
-    pub(super) fn resized(&self, id: SiteId, before: &Sums, after: &Sums) {
-        self.with_live(id, |live| {
-            live.subtract(before);
-            live.add(after);
+    /// Takes an object off what is live at `id`; `lived` is its weight and how many
+    /// nanoseconds it lived, if that is known.
+    pub(super) fn freed(
+        &self,
+        id: SiteId,
+        sample: &Sums,
+        lived: Option<(Weight, u64)>,
+        moment: Moment,
+    ) {
+        self.with(id, moment, |figures| {
+            figures.live.subtract(sample);
+            if let Some((weight, lived_ns)) = lived {
+                figures.lifetimes.add(weight, lived_ns);
+            }
         });
     }
 
-    fn with_live(&self, id: SiteId, change: impl FnOnce(&mut Sums)) {
-        let at = id.0 as usize;
+    /// Replaces a live object's sums after it changed size in place.
+    pub(super) fn resized(&self, id: SiteId, before: &Sums, after: &Sums, moment: Moment) {
+        self.with(id, moment, |figures| {
+            figures.live.subtract(before);
+            figures.live.add(after);
+        });
+    }
+
+    fn with(&self, id: SiteId, moment: Moment, change: impl FnOnce(&mut Figures)) {
+        let at = id.at as usize;
         let mut shard = self.shards[at % SHARDS].lock();
-        if let Some(site) = shard.sites.get_mut(at / SHARDS) {
-            change(&mut site.live);
+        if shard.generation == id.generation
+            && let Some(site) = shard.sites.get_mut(at / SHARDS)
+        {
+            site.leave(moment);
+            change(&mut site.figures);
         }
     }
 
-    /// Calls `visit(frames, alloc, live)` with each site. The shard's lock is
-    /// held meanwhile, so `visit` must neither allocate nor wait.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(&[u64], &Sums, &Sums)) {
+    /// Calls `visit` with each site, its peak being the last one before `moment`.
+    /// The shard's lock is held meanwhile, so `visit` must neither allocate nor wait.
+    pub(super) fn for_each(&self, moment: Moment, mut visit: impl FnMut(&[u64], &Figures)) {
         for shard in &self.shards {
             let shard = shard.lock();
             for site in shard.sites.iter() {
                 let frames = &shard.frames[site.first..site.first + site.count];
-                visit(frames, &site.alloc, &site.live);
+                let mut figures = site.figures;
+                if moment.rising || site.era < moment.era {
+                    figures.peak = figures.live;
+                }
+                visit(frames, &figures);
             }
+        }
+    }
+
+    /// Removes every site and gives the memory back.
+    pub(super) fn reset(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let generation = shard.generation.wrapping_add(1);
+            *shard = Shard { generation, ..Shard::new() };
         }
     }
 
@@ -111,7 +175,7 @@ impl Sites {
 
 impl Shard {
     const fn new() -> Self {
-        Self { index: Table::new(), sites: Table::new(), frames: Table::new() }
+        Self { index: Table::new(), sites: Table::new(), frames: Table::new(), generation: 0 }
     }
 
     fn find_or_insert(&mut self, hash: u64, frames: &[u64]) -> Option<usize> {
@@ -129,10 +193,10 @@ impl Shard {
             slot = (slot + 1) & mask;
         }
         let (first, count) = (self.frames.len(), frames.len());
-        let (alloc, live) = (Sums::default(), Sums::default());
+        let (era, figures) = (0, Figures::default());
         // A failure between the two leaves frames that no site names: harmless.
-        let stored =
-            self.frames.extend(frames) && self.sites.push(Site { hash, first, count, alloc, live });
+        let stored = self.frames.extend(frames)
+            && self.sites.push(Site { hash, first, count, era, figures });
         stored.then(|| {
             self.index[slot] = self.sites.len() as u32;
             self.sites.len() - 1
@@ -166,25 +230,25 @@ fn hash(frames: &[u64]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sums::Weight;
     use super::*;
+
+    const NOW: Moment = Moment::FIRST;
 
     #[test]
     fn a_stack_is_one_site_and_another_is_another() {
         let sites = Sites::new();
         let sample = Sums::of(Weight::new(8, 1), 5, 8);
-        let ids: Vec<_> =
-            (0..5000_u64).map(|n| sites.allocated(&[n, n * 7, 3], &sample).unwrap()).collect();
+        let insert = |n: u64| sites.allocated(&[n, n * 7, 3], &sample, NOW);
+        let ids: Vec<_> = (0..5000_u64).map(|n| insert(n).unwrap()).collect();
         for (n, id) in ids.iter().enumerate().step_by(7) {
-            let n = n as u64;
-            assert_eq!(sites.allocated(&[n, n * 7, 3], &sample), Some(*id));
-            sites.freed(*id, &sample);
+            assert_eq!(insert(n as u64), Some(*id));
+            sites.freed(*id, &sample, None, NOW);
         }
         assert_eq!(sites.size(), (5000, 15_000));
         let (mut alloc, mut live) = (Sums::default(), Sums::default());
-        sites.for_each(|_, site_alloc, site_live| {
-            alloc.add(site_alloc);
-            live.add(site_live);
+        sites.for_each(NOW, |_, figures| {
+            alloc.add(&figures.alloc);
+            live.add(&figures.live);
         });
         let again = 5000_u64.div_ceil(7);
         assert_eq!(alloc.objects(), 5000 + again);
@@ -197,12 +261,29 @@ mod tests {
         let sites = Sites::new();
         let weight = Weight::new(8, 1);
         let (before, after) = (Sums::of(weight, 5, 8), Sums::of(weight, 7, 8));
-        let id = sites.allocated(&[1], &before).unwrap();
-        sites.resized(id, &before, &after);
-        sites.for_each(|_, alloc, live| {
-            assert_eq!((alloc.requested_bytes(), live.requested_bytes()), (5, 7));
+        let id = sites.allocated(&[1], &before, NOW).unwrap();
+        sites.resized(id, &before, &after, NOW);
+        sites.for_each(NOW, |_, figures| {
+            let bytes = (figures.alloc.requested_bytes(), figures.live.requested_bytes());
+            assert_eq!(bytes, (5, 7));
         });
-        sites.freed(id, &after);
-        sites.for_each(|_, _, live| assert_eq!(*live, Sums::default()));
+        sites.freed(id, &after, Some((weight, 10)), NOW);
+        sites.for_each(NOW, |_, figures| {
+            assert_eq!(figures.live, Sums::default());
+            assert_eq!(figures.lifetimes.objects(), [1]);
+        });
+    }
+
+    #[test]
+    fn a_reset_forgets_sites_and_what_names_them() {
+        let sites = Sites::new();
+        let sample = Sums::of(Weight::new(8, 1), 5, 8);
+        let old = sites.allocated(&[1], &sample, NOW).unwrap();
+        sites.reset();
+        assert_eq!(sites.size(), (0, 0));
+        let new = sites.allocated(&[1], &sample, NOW).unwrap();
+        sites.freed(old, &sample, None, NOW);
+        sites.for_each(NOW, |_, figures| assert_eq!(figures.live.objects(), 1));
+        assert_ne!(old, new);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::ages::Lifetimes;
 use super::symbols::Symbols;
 
 /// A heap profile: what was sampled up to the moment it was captured.
@@ -30,12 +31,30 @@ pub struct Profile {
     /// Mean bytes between samples at the time of the capture; 0 if sampling was
     /// off. Each sample was weighed with the interval of its own time.
     pub interval_bytes: u64,
+    /// When it was captured, in nanoseconds since 1970.
+    pub time_unix_ns: u64,
+    /// How long ago gathering began, in nanoseconds: at the first sample since the
+    /// process started or since [`reset`](super::reset).
+    #[serde(default)]
+    pub duration_ns: u64,
+    /// When the program held most, in nanoseconds since gathering began.
+    #[serde(default)]
+    pub peak_after_ns: u64,
+    /// The process.
+    #[serde(default)]
+    pub process: u32,
     /// How the stacks were walked.
     pub unwinding: Unwinding,
     /// One entry per distinct stack, in no particular order.
     pub sites: Vec<Site>,
     /// One entry per block size seen, ascending.
     pub sizes: Vec<BlockSize>,
+    /// One entry per name of a thread that allocated, most allocated first.
+    #[serde(default)]
+    pub threads: Vec<Group>,
+    /// One entry per kind of `tracing` span that something was allocated in.
+    #[serde(default)]
+    pub spans: Vec<Group>,
     /// Modules with code, as loaded at the time of the capture.
     pub modules: Vec<Module>,
     /// What is missing from the figures above, and why.
@@ -44,7 +63,7 @@ pub struct Profile {
     pub profiler_bytes: u64,
     /// Filled by the first report.
     #[serde(skip)]
-    pub(super) symbols: OnceLock<Symbols>,
+    pub(crate) symbols: OnceLock<Symbols>,
 }
 
 impl Profile {
@@ -67,7 +86,7 @@ pub enum Unwinding {
 }
 
 /// A stack and what was allocated at it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Site {
     /// Return addresses, leaf first.
@@ -76,6 +95,39 @@ pub struct Site {
     pub allocated: Amount,
     /// What of it was not freed yet.
     pub in_use: Amount,
+    /// What of it was in use when the program held most.
+    #[serde(default)]
+    pub peak: Amount,
+    /// How long the objects lived that were freed.
+    #[serde(default)]
+    pub lifetimes: Lifetimes,
+}
+
+impl Site {
+    /// Adds the figures of another site.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.allocated.add(&other.allocated);
+        self.in_use.add(&other.in_use);
+        self.peak.add(&other.peak);
+        self.lifetimes.add(&other.lifetimes);
+    }
+}
+
+/// What was allocated under a name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Group {
+    /// The name; empty for what was allocated under none.
+    pub name: String,
+    /// Everything allocated under it while sampling was on.
+    pub allocated: Amount,
+    /// What of it was not freed yet, wherever it is now.
+    pub in_use: Amount,
+}
+
+impl Group {
+    /// Stands for all names beyond those that are told apart.
+    pub(crate) const OTHERS: &str = "(others)";
 }
 
 /// An estimate from samples, already weighted.
@@ -100,6 +152,13 @@ impl Amount {
             samples if samples == self.objects && samples != 0 => 0.0,
             samples => 1.0 / (samples as f64).sqrt(),
         }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.block_bytes += other.block_bytes;
     }
 }
 
@@ -174,12 +233,20 @@ impl Profile {
             frames: frames.to_vec(),
             allocated: amount(*allocated),
             in_use: amount(*in_use),
+            peak: amount(*in_use),
+            lifetimes: Lifetimes::of(vec![0, allocated - in_use]),
         };
         Self {
             interval_bytes: 4096,
+            time_unix_ns: 1,
+            duration_ns: 2_000_000_000,
+            peak_after_ns: 1_000_000_000,
+            process: 7,
             unwinding: Unwinding::UnwindTables,
             sites: sites.iter().map(site).collect(),
             sizes: Vec::new(),
+            threads: Vec::new(),
+            spans: Vec::new(),
             modules: Vec::new(),
             losses: Losses::default(),
             profiler_bytes: 0,

@@ -29,6 +29,11 @@ impl Weight {
         // A block of one byte at the largest interval still fits (`as` saturates).
         Self((weight * ONE as f64).round() as u64)
     }
+
+    /// The weight in its fixed point.
+    pub(crate) fn fixed(self) -> u64 {
+        self.0
+    }
 }
 
 /// Sums over samples.
@@ -79,20 +84,26 @@ impl Sums {
     }
 
     pub(crate) fn objects(&self) -> u64 {
-        rounded(self.objects)
+        Self::rounded(self.objects)
     }
 
     pub(crate) fn requested_bytes(&self) -> u64 {
-        rounded(self.requested)
+        Self::rounded(self.requested)
     }
 
     pub(crate) fn block_bytes(&self) -> u64 {
-        rounded(self.block)
+        Self::rounded(self.block)
     }
-}
 
-fn rounded(fixed: u128) -> u64 {
-    u64::try_from((fixed + u128::from(ONE / 2)) >> FRACTION_BITS).unwrap_or(u64::MAX)
+    /// Bytes asked for, in the fixed point of weights.
+    pub(crate) fn weighted_bytes(&self) -> u128 {
+        self.requested
+    }
+
+    /// A whole number from the fixed point of weights.
+    pub(crate) fn rounded(fixed: u128) -> u64 {
+        u64::try_from((fixed + u128::from(ONE / 2)) >> FRACTION_BITS).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! still has its symbol table; one without that yields `file+0xoffset`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -24,6 +25,16 @@ pub(crate) struct Frame {
     pub(crate) line: Option<u32>,
 }
 
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, " ({file}:{line})"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The names of a profile's addresses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Symbols {
@@ -36,6 +47,11 @@ impl Symbols {
     /// that is not in the profile.
     pub(crate) fn frames(&self, address: u64) -> &[Frame] {
         self.frames.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    /// Names that were resolved before.
+    pub(crate) fn known(frames: HashMap<u64, Vec<Frame>>) -> Self {
+        Self { frames }
     }
 
     pub(crate) fn resolve(profile: &Profile) -> Self {
@@ -167,11 +183,7 @@ mod tests {
         walker.unwinders.load();
         let frames = walker.walk(0).frames().to_vec();
         let mut profile = crate::profile::capture();
-        profile.sites = vec![crate::profile::Site {
-            frames: frames.clone(),
-            allocated: Default::default(),
-            in_use: Default::default(),
-        }];
+        profile.sites = vec![crate::profile::Site { frames: frames.clone(), ..Default::default() }];
         let symbols = Symbols::resolve(&profile);
         let leaf = &symbols.frames(frames[0])[0];
         assert!(leaf.function.ends_with("names_this_function_with_file_and_line"), "{leaf:?}");

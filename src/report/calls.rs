@@ -6,10 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::units::{Bytes, count};
 use crate::profile::symbols::{Frame, Symbols};
-use crate::profile::{Amount, Profile};
+use crate::profile::{Amount, Profile, Site};
 
 /// Which of a profile's figures a report shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,18 @@ pub enum Weight {
     InUseBytes,
     /// Objects not freed yet (`inuse_objects`).
     InUseObjects,
+    /// Bytes in use when the program held most.
+    PeakBytes,
+    /// Objects in use when the program held most bytes.
+    PeakObjects,
+}
+
+/// What of a site's figures a [`Weight`] speaks of.
+#[derive(Clone, Copy)]
+enum Part {
+    Allocated,
+    InUse,
+    Peak,
 }
 
 impl Weight {
@@ -33,40 +48,46 @@ impl Weight {
             Self::AllocatedObjects => "Objects allocated",
             Self::InUseBytes => "Bytes in use",
             Self::InUseObjects => "Objects in use",
+            Self::PeakBytes => "Bytes in use at the peak",
+            Self::PeakObjects => "Objects in use at the peak",
+        }
+    }
+
+    /// Which figures, and whether they are bytes.
+    fn parts(self) -> (Part, bool) {
+        match self {
+            Self::AllocatedBytes => (Part::Allocated, true),
+            Self::AllocatedObjects => (Part::Allocated, false),
+            Self::InUseBytes => (Part::InUse, true),
+            Self::InUseObjects => (Part::InUse, false),
+            Self::PeakBytes => (Part::Peak, true),
+            Self::PeakObjects => (Part::Peak, false),
         }
     }
 
     /// The unit of its values.
     #[cfg(feature = "flamegraph")]
     pub(crate) fn unit(self) -> &'static str {
-        match self {
-            Self::AllocatedBytes | Self::InUseBytes => "bytes",
-            Self::AllocatedObjects | Self::InUseObjects => "objects",
-        }
+        if self.parts().1 { "bytes" } else { "objects" }
     }
 
-    /// Which of the two amounts of a stack it speaks of.
-    pub(crate) fn amount<'a>(self, allocated: &'a Amount, in_use: &'a Amount) -> &'a Amount {
-        match self {
-            Self::AllocatedBytes | Self::AllocatedObjects => allocated,
-            Self::InUseBytes | Self::InUseObjects => in_use,
+    /// Which amount of a site it speaks of.
+    pub(crate) fn amount(self, site: &Site) -> &Amount {
+        match self.parts().0 {
+            Part::Allocated => &site.allocated,
+            Part::InUse => &site.in_use,
+            Part::Peak => &site.peak,
         }
     }
 
     /// Its value in an amount.
     pub(crate) fn value(self, amount: &Amount) -> u64 {
-        match self {
-            Self::AllocatedBytes | Self::InUseBytes => amount.bytes,
-            Self::AllocatedObjects | Self::InUseObjects => amount.objects,
-        }
+        if self.parts().1 { amount.bytes } else { amount.objects }
     }
 
     /// A value as a report writes it.
     pub(crate) fn figure(self, value: u64) -> String {
-        match self {
-            Self::AllocatedBytes | Self::InUseBytes => Bytes(value).to_string(),
-            Self::AllocatedObjects | Self::InUseObjects => count(value, 9),
-        }
+        if self.parts().1 { Bytes(value).to_string() } else { count(value, 9) }
     }
 }
 
@@ -75,13 +96,14 @@ impl Weight {
 pub(crate) struct Call {
     /// Leaf first; never empty.
     pub(crate) frames: Vec<Frame>,
-    pub(crate) allocated: Amount,
-    pub(crate) in_use: Amount,
+    /// The figures of all sites with these names. Its frames are the return
+    /// addresses of `frames`, one for one, in the first of these sites.
+    pub(crate) site: Site,
 }
 
 impl Call {
     pub(crate) fn amount(&self, weight: Weight) -> &Amount {
-        weight.amount(&self.allocated, &self.in_use)
+        weight.amount(&self.site)
     }
 
     pub(crate) fn value(&self, weight: Weight) -> u64 {
@@ -92,17 +114,16 @@ impl Call {
 /// The named stacks of a profile, those with the largest value first.
 pub(crate) fn calls(profile: &Profile, weight: Weight) -> Vec<Call> {
     let symbols = profile.symbols();
-    let mut merged = BTreeMap::<Vec<&str>, Call>::new();
-    let named: Vec<_> = profile.sites.iter().map(|site| named(&site.frames, symbols)).collect();
-    for (site, frames) in profile.sites.iter().zip(&named) {
-        let key = frames.iter().map(|frame| &*frame.function).collect();
-        let call = merged.entry(key).or_insert_with(|| Call {
-            frames: frames.clone(),
-            allocated: Amount::default(),
-            in_use: Amount::default(),
-        });
-        add(&mut call.allocated, &site.allocated);
-        add(&mut call.in_use, &site.in_use);
+    let mut merged = BTreeMap::<Vec<Arc<str>>, Call>::new();
+    for site in &profile.sites {
+        let (addresses, frames) = named(&site.frames, symbols);
+        match merged.entry(frames.iter().map(|frame| frame.function.clone()).collect()) {
+            Entry::Vacant(place) => {
+                let site = Site { frames: addresses, ..site.clone() };
+                place.insert(Call { frames, site });
+            }
+            Entry::Occupied(call) => call.into_mut().site.add(site),
+        }
     }
     // A stable sort: equal values stay in the order of their names.
     let mut calls: Vec<_> = merged.into_values().collect();
@@ -110,24 +131,30 @@ pub(crate) fn calls(profile: &Profile, weight: Weight) -> Vec<Call> {
     calls
 }
 
-fn add(sum: &mut Amount, one: &Amount) {
-    sum.samples += one.samples;
-    sum.objects += one.objects;
-    sum.bytes += one.bytes;
-    sum.block_bytes += one.block_bytes;
+/// The frames of a stack, leaf first, with their addresses, without those of the
+/// allocator and those in which a thread or `main` is started.
+fn named(addresses: &[u64], symbols: &Symbols) -> (Vec<u64>, Vec<Frame>) {
+    let frames = |address: &u64| symbols.frames(*address).iter().cloned();
+    let each = |address: &u64| frames(address).map(|_| *address).collect::<Vec<_>>();
+    let all: Vec<Frame> = addresses.iter().flat_map(frames).collect();
+    let kept = kept(&all);
+    if kept.is_empty() {
+        return (vec![0], vec![unknown()]);
+    }
+    let addresses: Vec<u64> = addresses.iter().flat_map(each).collect();
+    (addresses[kept.clone()].to_vec(), all[kept].to_vec())
 }
 
-/// The frames of a stack, leaf first, without those of the allocator and those
-/// in which a thread or `main` is started.
-fn named(addresses: &[u64], symbols: &Symbols) -> Vec<Frame> {
-    let all: Vec<Frame> =
-        addresses.iter().flat_map(|address| symbols.frames(*address)).cloned().collect();
-    let (leaf, end) = (leaf_frames(&all), program_end(&all));
-    if leaf < end {
-        return all[leaf..end].to_vec();
-    }
-    let unknown = Frame { function: "[stack unknown]".into(), file: None, line: None };
-    all.last().map_or_else(|| vec![unknown], |root| vec![root.clone()])
+/// Stands for a stack of which nothing is known.
+pub(super) fn unknown() -> Frame {
+    Frame { function: "[stack unknown]".into(), file: None, line: None }
+}
+
+/// Which frames of a stack, leaf first, are the program's; at least the root's, if
+/// there is one.
+pub(super) fn kept(all: &[Frame]) -> Range<usize> {
+    let (leaf, end) = (leaf_frames(all), program_end(all));
+    if leaf < end { leaf..end } else { all.len().saturating_sub(1)..all.len() }
 }
 
 /// Where the program's frames end and those begin in which the standard library

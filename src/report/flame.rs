@@ -3,12 +3,12 @@
 use std::io;
 
 use inferno::flamegraph::color::{BasicPalette, Palette};
-use inferno::flamegraph::{self, Options};
+use inferno::flamegraph::{self, Direction, Options};
 
 use super::calls::Weight;
+use super::facts::facts;
 use super::folded::folded;
-use super::units::Bytes;
-use crate::profile::{self, Profile, Unwinding};
+use crate::profile::{self, Profile};
 
 impl Profile {
     /// Writes a flamegraph as SVG, with search and zoom when opened in a
@@ -32,45 +32,73 @@ impl Profile {
     /// assert!(svg.starts_with(b"<?xml"));
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn write_flamegraph<W: io::Write>(&self, weight: Weight, mut out: W) -> io::Result<()> {
-        profile::quietly(|| {
-            let folded = folded(self, weight);
-            let subtitle = subtitle(self, weight);
-            if folded.is_empty() {
-                return out.write_all(empty(weight.title(), &subtitle).as_bytes());
-            }
-            let mut options = Options::default();
-            options.title = weight.title().to_owned();
-            options.subtitle = Some(subtitle);
-            options.count_name = weight.unit().to_owned();
-            options.name_type = "Function:".to_owned();
-            options.colors = Palette::Basic(BasicPalette::Mem);
-            options.deterministic = true;
-            flamegraph::from_lines(&mut options, folded.lines(), out)
-        })
+    pub fn write_flamegraph<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
+        profile::quietly(|| draw(self, weight, Direction::Straight, out))
     }
+
+    /// Writes the same upside down: the root on top, as an icicle hangs.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use spanalloc::report::Weight;
+    ///
+    /// let mut svg = Vec::new();
+    /// spanalloc::profile::capture().write_icicle(Weight::PeakBytes, &mut svg)?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn write_icicle<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
+        profile::quietly(|| draw(self, weight, Direction::Inverted, out))
+    }
+}
+
+fn draw<W: io::Write>(
+    profile: &Profile,
+    weight: Weight,
+    direction: Direction,
+    out: W,
+) -> io::Result<()> {
+    let folded = folded(profile, weight);
+    let mut options = Options::default();
+    options.direction = direction;
+    options.colors = Palette::Basic(BasicPalette::Mem);
+    picture(options, weight, subtitle(profile, weight), &folded, out)
+}
+
+/// Draws folded stacks; without any, a picture that says so.
+pub(super) fn picture<W: io::Write>(
+    mut options: Options<'_>,
+    weight: Weight,
+    subtitle: String,
+    folded: &str,
+    mut out: W,
+) -> io::Result<()> {
+    if folded.is_empty() {
+        return out.write_all(empty(weight.title(), &subtitle).as_bytes());
+    }
+    options.title = weight.title().to_owned();
+    options.subtitle = Some(subtitle);
+    options.count_name = weight.unit().to_owned();
+    options.name_type = "Function:".to_owned();
+    options.deterministic = true;
+    flamegraph::from_lines(&mut options, folded.lines(), out)
 }
 
 /// Total, number of samples, interval and how stacks were walked.
 fn subtitle(profile: &Profile, weight: Weight) -> String {
     let (mut total, mut samples) = (0, 0);
     for site in &profile.sites {
-        let amount = weight.amount(&site.allocated, &site.in_use);
+        let amount = weight.amount(site);
         samples += amount.samples;
         total += weight.value(amount);
     }
     let total = weight.figure(total);
-    let interval = match profile.interval_bytes {
-        0 => "sampling now off".to_owned(),
-        1 => "every allocation".to_owned(),
-        bytes => format!("one per {}", Bytes(bytes)),
-    };
-    let stacks = match profile.unwinding {
-        Unwinding::Undecided => "unwind tables (still comparing with frame pointers)",
-        Unwinding::UnwindTables => "unwind tables",
-        Unwinding::FramePointers => "frame pointers",
-    };
-    format!("total {total}; {samples} samples, {interval}; stacks by {stacks}")
+    let facts = facts(profile);
+    format!("total {total}; {samples} samples, {facts}")
 }
 
 /// inferno refuses an empty profile; a dump still owes a picture.
@@ -111,6 +139,21 @@ mod tests {
     fn the_same_profile_gives_the_same_bytes() {
         let profile = || Profile::of_sites(&[(&[0x11, 2], 3, 0), (&[0x21, 2], 30, 6)]);
         assert_eq!(svg(&profile()), svg(&profile()));
+    }
+
+    #[test]
+    fn an_icicle_hangs_from_its_root() {
+        let profile = Profile::of_sites(&[(&[0x11, 2], 300, 0)]);
+        let height = |picture: &str, name: &str| -> f64 {
+            let text = &picture[picture.rfind(&format!(">{name}</text>")).unwrap() - 80..];
+            let y = &text[text.find(" y=\"").unwrap() + 4..];
+            y[..y.find('"').unwrap()].parse().unwrap()
+        };
+        let mut icicle = Vec::new();
+        profile.write_icicle(Weight::AllocatedBytes, &mut icicle).unwrap();
+        let (icicle, flame) = (String::from_utf8(icicle).unwrap(), svg(&profile));
+        assert!(height(&flame, "0x10") < height(&flame, "0x1"));
+        assert!(height(&icicle, "0x10") > height(&icicle, "0x1"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::io;
 
 use super::calls::{Weight, calls};
+use crate::profile::symbols::Frame;
 use crate::profile::{self, Profile};
 
 impl Profile {
@@ -40,15 +41,20 @@ pub(super) fn folded(profile: &Profile, weight: Weight) -> String {
         if value == 0 {
             break;
         }
-        for (at, frame) in call.frames.iter().rev().enumerate() {
-            if at != 0 {
-                text.push(';');
-            }
-            push_escaped(&mut text, &frame.function);
-        }
+        push_stack(&mut text, &call.frames);
         text.push_str(&format!(" {value}\n"));
     }
     text
+}
+
+/// Appends the functions of a stack, which is leaf first, from the root on.
+pub(super) fn push_stack(text: &mut String, frames: &[Frame]) {
+    for (at, frame) in frames.iter().rev().enumerate() {
+        if at != 0 {
+            text.push(';');
+        }
+        push_escaped(text, &frame.function);
+    }
 }
 
 /// The format has no escape for its separator, and type names have it

@@ -1,18 +1,89 @@
-//! Everything a dump knows, as JSON for machines and for later versions.
+//! Everything a dump knows, as JSON for machines and for later versions, and the
+//! way back from it.
 //!
-//! `version` is raised when a field changes its meaning; new fields may come
-//! without.
+//! `version` is raised when a field changes its meaning or goes; new fields may
+//! come without, and a reader takes their default where they are missing.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::stats::Stats;
-use crate::profile::symbols::Symbols;
+use crate::profile::symbols::{Frame, Symbols};
 use crate::profile::{self, Profile};
 
+const FORMAT: &str = "spanalloc";
 /// Version of the format.
 const VERSION: u32 = 1;
+
+/// What a dump's `PREFIX.json` holds.
+///
+/// # Examples
+///
+/// ```
+/// # let directory = std::env::temp_dir().join(format!("json-{}", std::process::id()));
+/// # let prefix = directory.join("app");
+/// use spanalloc::report::{Dump, Weight};
+///
+/// spanalloc::dump(&prefix)?;
+/// let dump = Dump::read_json(std::fs::File::open(prefix.with_extension("json"))?)?;
+/// println!("{}\n{}", dump.stats, dump.profile.top(10, Weight::InUseBytes));
+/// # std::fs::remove_dir_all(directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Dump {
+    /// The allocator's counters.
+    pub stats: Stats,
+    /// The profile, with the names that were resolved when it was written: reports
+    /// of it read no other file.
+    pub profile: Profile,
+}
+
+/// Why a dump cannot be read.
+#[derive(Debug)]
+pub struct DumpError(Reason);
+
+#[derive(Debug)]
+enum Reason {
+    Json(serde_json::Error),
+    Format(String),
+    Version(u32),
+}
+
+impl fmt::Display for DumpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reason::Json(error) => write!(f, "this is no dump: {error}"),
+            Reason::Format(format) => {
+                write!(f, "format {format:?} is not a dump's; accepted: {FORMAT:?}")
+            }
+            Reason::Version(version) => {
+                write!(f, "version {version} is not known; accepted: up to {VERSION}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for DumpError {}
+
+/// What tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Header {
+    format: String,
+    version: u32,
+}
+
+#[derive(Deserialize)]
+struct ReadDocument {
+    stats: Stats,
+    profile: Profile,
+    symbols: Vec<Symbol<String>>,
+}
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -20,43 +91,99 @@ struct Document<'a> {
     version: u32,
     stats: &'a Stats,
     profile: &'a Profile,
-    symbols: Vec<Symbol<'a>>,
+    symbols: Vec<Symbol<&'a str>>,
 }
 
 /// The names of a return address.
-#[derive(Serialize)]
-struct Symbol<'a> {
+#[derive(Serialize, Deserialize)]
+struct Symbol<T> {
     address: u64,
     /// Inlined functions from the innermost outwards.
-    functions: Vec<Function<'a>>,
+    functions: Vec<Function<T>>,
 }
 
-#[derive(Serialize)]
-struct Function<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+#[derive(Serialize, Deserialize)]
+struct Function<T> {
+    name: T,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    file: Option<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+impl Dump {
+    /// Reads what this version or an earlier one wrote.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, is of another format, or of a later version.
+    pub fn read_json(mut from: impl io::Read) -> Result<Self, DumpError> {
+        profile::quietly(|| {
+            let mut text = String::new();
+            let json = |error| DumpError(Reason::Json(error));
+            from.read_to_string(&mut text).map_err(|error| json(serde_json::Error::io(error)))?;
+            let header: Header = serde_json::from_str(&text).map_err(json)?;
+            if header.format != FORMAT {
+                return Err(DumpError(Reason::Format(header.format)));
+            }
+            if header.version > VERSION {
+                return Err(DumpError(Reason::Version(header.version)));
+            }
+            let read: ReadDocument = serde_json::from_str(&text).map_err(json)?;
+            // A new cell: nothing was resolved before.
+            let _ = read.profile.symbols.set(known(read.symbols));
+            Ok(Self { stats: read.stats, profile: read.profile })
+        })
+    }
+
+    /// Writes what [`read_json`](Self::read_json) reads.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn write_json(&self, out: impl io::Write) -> io::Result<()> {
+        write(&self.stats, &self.profile, out)
+    }
+}
+
+fn known(symbols: Vec<Symbol<String>>) -> Symbols {
+    let mut texts = HashMap::<String, Arc<str>>::new();
+    let mut text = |text: String| -> Arc<str> {
+        texts.entry(text).or_insert_with_key(|text| text.as_str().into()).clone()
+    };
+    let mut frames = HashMap::new();
+    for symbol in symbols {
+        let named = symbol.functions.into_iter().map(|function| Frame {
+            function: text(function.name),
+            file: function.file.map(&mut text),
+            line: function.line,
+        });
+        frames.insert(symbol.address, named.collect());
+    }
+    Symbols::known(frames)
 }
 
 /// Writes the document.
 pub(crate) fn write(stats: &Stats, profile: &Profile, out: impl io::Write) -> io::Result<()> {
     profile::quietly(|| {
         let symbols = symbols(profile, profile.symbols());
-        let document = Document { format: "spanalloc", version: VERSION, stats, profile, symbols };
+        let document = Document { format: FORMAT, version: VERSION, stats, profile, symbols };
         serde_json::to_writer(out, &document).map_err(io::Error::from)
     })
 }
 
-fn symbols<'a>(profile: &Profile, symbols: &'a Symbols) -> Vec<Symbol<'a>> {
+fn symbols<'a>(profile: &Profile, symbols: &'a Symbols) -> Vec<Symbol<&'a str>> {
     let mut addresses: Vec<u64> =
         profile.sites.iter().flat_map(|site| site.frames.iter().copied()).collect();
     addresses.sort_unstable();
     addresses.dedup();
     let functions = |address| {
         symbols.frames(address).iter().map(|frame| Function {
-            name: &frame.function,
+            name: &*frame.function,
             file: frame.file.as_deref(),
             line: frame.line,
         })
@@ -65,4 +192,45 @@ fn symbols<'a>(profile: &Profile, symbols: &'a Symbols) -> Vec<Symbol<'a>> {
         .into_iter()
         .map(|address| Symbol { address, functions: functions(address).collect() })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Weight;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let profile = Profile::of_sites(&[(&[0x11, 2], 3, 3), (&[0x21, 2], 30, 6)]);
+        let dump = Dump { stats: Stats::default(), profile };
+        let mut first = Vec::new();
+        dump.write_json(&mut first).unwrap();
+        let read = Dump::read_json(&first[..]).unwrap();
+        let mut second = Vec::new();
+        read.write_json(&mut second).unwrap();
+        assert_eq!(first, second);
+        let top = |dump: &Dump| dump.profile.top(5, Weight::InUseBytes).to_string();
+        assert_eq!(top(&read), top(&dump));
+    }
+
+    #[test]
+    fn what_is_not_a_dump_is_refused_with_its_reason() {
+        let error = |text: &str| Dump::read_json(text.as_bytes()).unwrap_err().to_string();
+        assert!(error("{").contains("this is no dump"));
+        assert!(error(r#"{"format": "other", "version": 1}"#).contains("\"other\""));
+        let later = error(r#"{"format": "spanalloc", "version": 99}"#);
+        assert!(later.contains("99") && later.contains("up to 1"), "{later}");
+    }
+
+    /// Written by the first version. It must be readable for ever, so what it holds
+    /// is never changed.
+    #[test]
+    fn the_first_version_is_still_read() {
+        let text = include_str!("../../tests/data/dump-v1.json");
+        let dump = Dump::read_json(text.as_bytes()).unwrap();
+        assert_eq!(dump.stats.total().allocs, 12);
+        let top = dump.profile.top(5, Weight::InUseBytes).to_string();
+        assert!(top.contains("app::keep (src/app.rs:7)"), "{top}");
+        assert_eq!(dump.profile.sites[0].in_use.bytes, 640);
+    }
 }

@@ -6,6 +6,10 @@
 //! | `calls` | a profile as named stacks: trimmed, merged, sorted |
 //! | `top` | the largest sites as text |
 //! | `folded`, `flame` | folded stacks and flamegraphs |
+//! | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
+//! | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
+//! | `dhat`, `speedscope` | the formats of two viewers |
+//! | `html`, `page.*` | one page to look at |
 //! | `json` | everything, for machines |
 //! | `units` | how figures are written |
 
@@ -13,12 +17,26 @@
 
 #[cfg(feature = "profile")]
 mod calls;
+#[cfg(feature = "profile")]
+mod dhat;
+#[cfg(feature = "profile")]
+mod diff;
+#[cfg(feature = "profile")]
+mod facts;
 #[cfg(feature = "flamegraph")]
 mod flame;
 #[cfg(feature = "profile")]
 mod folded;
 #[cfg(feature = "profile")]
+mod html;
+#[cfg(feature = "profile")]
 pub(crate) mod json;
+#[cfg(feature = "pprof")]
+mod pprof;
+#[cfg(feature = "pprof")]
+mod protobuf;
+#[cfg(feature = "profile")]
+mod speedscope;
 mod stats;
 mod table;
 #[cfg(feature = "profile")]
@@ -27,6 +45,10 @@ mod units;
 
 #[cfg(feature = "profile")]
 pub use calls::Weight;
+#[cfg(feature = "profile")]
+pub use diff::Diff;
+#[cfg(feature = "profile")]
+pub use json::{Dump, DumpError};
 pub use stats::{ClassStats, Memory, Requested, Stats};
 #[cfg(feature = "profile")]
 pub use top::Top;

@@ -145,6 +145,19 @@ impl Requested {
 }
 
 impl Memory {
+    /// Where the resident bytes are, by name; these sum to them.
+    pub(crate) fn parts(&self) -> [(&'static str, u64); 7] {
+        [
+            ("live blocks", self.live),
+            ("on threads' lists", self.cached),
+            ("free in spans", self.spare),
+            ("free pages", self.free_pages),
+            ("metadata", self.metadata),
+            ("profiler", self.profiler),
+            ("elsewhere", self.elsewhere()),
+        ]
+    }
+
     /// Resident bytes that are not the allocator's: the program's text and data,
     /// stacks, mappings of its own.
     pub fn elsewhere(&self) -> u64 {

@@ -120,16 +120,7 @@ fn percentiles(_f: &mut fmt::Formatter<'_>, _stats: &Stats) -> fmt::Result {
 
 fn memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
     writeln!(f, "resident {}:", Bytes(memory.resident))?;
-    let parts = [
-        ("live blocks", memory.live),
-        ("on threads' lists", memory.cached),
-        ("free in spans", memory.spare),
-        ("free pages", memory.free_pages),
-        ("metadata", memory.metadata),
-        ("profiler", memory.profiler),
-        ("elsewhere", memory.elsewhere()),
-    ];
-    for (name, bytes) in parts {
+    for (name, bytes) in memory.parts() {
         let share = (memory.resident != 0).then(|| bytes as f64 / memory.resident as f64);
         writeln!(f, "  {name:<18} {:>10} {:>7}", Bytes(bytes).to_string(), percent(share))?;
     }

@@ -65,13 +65,15 @@ impl Top {
         let share = (self.total != 0).then(|| value as f64 / self.total as f64);
         let error = amount.relative_error() * 100.0;
         let (value, share) = (self.weight.figure(value), percent(share));
-        writeln!(f, "{value:>12} ±{error:.0}% {share:>7}  {} samples", count(amount.samples, 9))?;
+        write!(f, "{value:>12} ±{error:.0}% {share:>7}  {} samples", count(amount.samples, 9))?;
+        let lifetimes = &call.site.lifetimes;
+        if let (Some(median), Some(most)) = (lifetimes.quantile(0.5), lifetimes.quantile(0.9)) {
+            let freed = count(lifetimes.total(), 9);
+            write!(f, "; {freed} freed, half within {median:.1?}, 90% within {most:.1?}")?;
+        }
+        writeln!(f)?;
         for frame in call.frames.iter().take(FRAMES_SHOWN) {
-            write!(f, "{:15}{}", "", frame.function)?;
-            if let (Some(file), Some(line)) = (&frame.file, frame.line) {
-                write!(f, " ({file}:{line})")?;
-            }
-            writeln!(f)?;
+            writeln!(f, "{:15}{frame}", "")?;
         }
         match call.frames.len().saturating_sub(FRAMES_SHOWN) {
             0 => Ok(()),
@@ -91,7 +93,8 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "Bytes allocated: 5.86 KiB in 2 sites, the largest 1:");
         let row: Vec<_> = lines[1].split_whitespace().collect();
-        assert_eq!(row, ["4.39", "KiB", "±6%", "75.0%", "300", "samples"]);
+        assert_eq!(row[..6], ["4.39", "KiB", "±6%", "75.0%", "300", "samples;"]);
+        assert!(lines[1].ends_with("444 freed, half within 4.0µs, 90% within 4.0µs"), "{text}");
         assert_eq!(lines[2].trim(), "0x20");
         assert_eq!(lines[3].trim(), "0x1");
         assert_eq!(lines.len(), 4);

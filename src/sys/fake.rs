@@ -106,7 +106,7 @@ unsafe impl Os for Fake {
         got
     }
 
-    fn prefer_huge(&self, _: NonNull<u8>, _: usize) {}
+    fn prefer_huge(&self, _: NonNull<u8>, _: usize, _: bool) {}
 
     fn entropy(&self) -> u64 {
         // The same marks in every run.

@@ -1,6 +1,6 @@
 //! Floor 1: the operating system. Every system call of the crate is made here.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fake;
 pub(crate) mod fatal;
 pub(crate) mod lock;

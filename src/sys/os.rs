@@ -47,8 +47,8 @@ pub(crate) unsafe trait Os: Sync {
         new_bytes: usize,
     ) -> Option<NonNull<u8>>;
 
-    /// Asks for huge pages in a range. A hint.
-    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize);
+    /// Asks for huge pages in a range, or that no more come. A hint.
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool);
 
     /// A number to seed a thread's sampler with, so that no two runs sample alike.
     fn entropy(&self) -> u64;
@@ -100,9 +100,10 @@ unsafe impl Os for Linux {
         (got != libc::MAP_FAILED).then(|| NonNull::new(got.cast())).flatten()
     }
 
-    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize) {
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // SAFETY: advice changes no contents; a wrong range is an error, ignored.
-        keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) });
+        keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) });
     }
 
     fn entropy(&self) -> u64 {
@@ -112,12 +113,16 @@ unsafe impl Os for Linux {
 
 /// A coarse hash of the time: enough to tell runs and threads apart.
 fn clock_bits() -> u64 {
+    monotonic_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Nanoseconds since some moment before the process began. No system call where
+/// the kernel lends its clock to processes.
+pub(crate) fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is a live out-parameter.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    let nanoseconds =
-        (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64);
-    nanoseconds.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
 /// Maps `bytes` of zeroed private memory anywhere. `None` when the kernel refuses.

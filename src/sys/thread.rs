@@ -98,3 +98,37 @@ pub(crate) fn sleep_ms(milliseconds: u32) {
     // SAFETY: `time` is live; the remaining time is not asked for.
     unsafe { libc::nanosleep(&time, ptr::null_mut()) };
 }
+
+/// The name of this thread as the kernel knows it, or that of the program; `main`
+/// for the thread the process began with.
+#[cfg(feature = "profile")]
+pub(crate) fn name() -> ThreadName {
+    const MAIN: &[u8] = b"main";
+    let mut name = ThreadName([0; NAME_BYTES]);
+    // SAFETY: takes no arguments.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: takes no arguments.
+    if unsafe { libc::gettid() } == process {
+        name.0[..MAIN.len()].copy_from_slice(MAIN);
+        return name;
+    }
+    // SAFETY: the kernel writes at most 16 bytes, the last of them 0.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.0.as_mut_ptr()) };
+    name
+}
+
+/// What the kernel keeps of a thread's name, with the byte 0 that ends it.
+#[cfg(feature = "profile")]
+const NAME_BYTES: usize = 16;
+
+/// A thread's name.
+#[cfg(feature = "profile")]
+pub(crate) struct ThreadName([u8; NAME_BYTES]);
+
+#[cfg(feature = "profile")]
+impl ThreadName {
+    pub(crate) fn to_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(NAME_BYTES);
+        &self.0[..end]
+    }
+}

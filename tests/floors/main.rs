@@ -22,9 +22,11 @@ const OUTER_ALLOWED: [(&str, &str); 1] = [
 ];
 /// What `report` may take from `profile`: plain data and its names, and the guard
 /// that keeps a report out of the profile.
-const PROFILE_DATA: [&str; 10] = [
+const PROFILE_DATA: [&str; 12] = [
     "Amount",
     "BlockSize",
+    "Group",
+    "Lifetimes",
     "Losses",
     "Module",
     "Profile",

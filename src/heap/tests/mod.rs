@@ -4,7 +4,10 @@
 //! global allocator makes. Several may live in one thread, so that a test decides
 //! who frees what and when.
 
+pub(crate) mod bytes;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod lives;
 
 use core::alloc::Layout;
@@ -147,8 +150,10 @@ impl Worker {
 }
 
 /// Numbers that look random and are the same in every run.
+#[cfg(test)]
 struct Random(u64);
 
+#[cfg(test)]
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99_991);
@@ -204,6 +209,23 @@ impl Heap<Fake> {
             let placed = count.live + count.listed + elsewhere[class.index()];
             assert_eq!(out[class.index()], placed, "blocks of {} bytes", class.block_bytes());
         }
+    }
+
+    /// Slots of spans that the late heap keeps: it has them while the process lives.
+    fn late_slots(&self) -> usize {
+        let mut slots = 0;
+        let late = self.late.lock();
+        self.space.lock().each().into_iter().for_each(|pages| {
+            pages.each_header(|span| {
+                // SAFETY: thread heaps live as long as the heap.
+                let home = unsafe { span.cold().home.get().as_ref() };
+                let of_blocks = span.kind() == Kind::Blocks;
+                if of_blocks && home.is_some_and(|home| late.is(home)) {
+                    slots += span.hot().slots.get() as usize;
+                }
+            });
+        });
+        slots
     }
 
     /// Slots in spans.

@@ -1,0 +1,85 @@
+//! Assertions about what code allocates. A failure prints the sites that did.
+
+use super::measure::Meter;
+
+/// Sites shown when an assertion fails.
+#[cfg(feature = "profile")]
+const SITES_SHOWN: usize = 5;
+
+/// Evaluates an expression, and panics unless what it allocates on this thread
+/// keeps to every condition; returns its value.
+///
+/// A condition is a field of [`Usage`](crate::Usage), a comparison, and a limit.
+/// The message gives the condition, all of what was counted, and the sites that
+/// allocated most. The expression becomes the body of a closure. Each of its
+/// allocations costs about a microsecond, for its stack.
+///
+/// # Examples
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: spanalloc::SpanAlloc = spanalloc::SpanAlloc::new();
+/// let words = spanalloc::assert_usage!(
+///     "one two three".split(' ').collect::<Vec<_>>();
+///     allocs == 1, peak_block_bytes <= 128,
+/// );
+/// assert_eq!(words.len(), 3);
+/// ```
+#[macro_export]
+macro_rules! assert_usage {
+    ($work:expr; $($field:ident $compare:tt $limit:expr),+ $(,)?) => {{
+        let meter = $crate::__meter();
+        let value = meter.count(|| $work);
+        let usage = meter.usage();
+        $({
+            let limit: u64 = $limit;
+            if !(usage.$field $compare limit) {
+                let condition = ::core::concat!(
+                    ::core::stringify!($field), " ", ::core::stringify!($compare)
+                );
+                $crate::__assertion_failed(&meter, condition, limit);
+            }
+        })+
+        value
+    }};
+}
+
+/// Evaluates an expression, and panics if it allocates on this thread; returns
+/// its value. See [`assert_usage!`](crate::assert_usage).
+///
+/// # Examples
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: spanalloc::SpanAlloc = spanalloc::SpanAlloc::new();
+/// let mut buffer = String::with_capacity(16);
+/// spanalloc::assert_no_allocs!(buffer.push_str("fits"));
+/// ```
+#[macro_export]
+macro_rules! assert_no_allocs {
+    ($work:expr $(,)?) => {
+        $crate::assert_usage!($work; allocs == 0)
+    };
+}
+
+/// The meter of an assertion.
+#[doc(hidden)]
+pub fn __meter() -> Meter {
+    #[cfg(feature = "profile")]
+    return Meter::with_sites();
+    #[cfg(not(feature = "profile"))]
+    Meter::new()
+}
+
+/// Panics with what an assertion found.
+#[doc(hidden)]
+#[track_caller]
+pub fn __assertion_failed(meter: &Meter, condition: &str, limit: u64) -> ! {
+    let message = format!("expected {condition} {limit}, found {}", meter.usage());
+    #[cfg(feature = "profile")]
+    if let Some(profile) = meter.profile() {
+        let top = profile.top(SITES_SHOWN, crate::report::Weight::AllocatedBytes);
+        panic!("{message}\n{top}");
+    }
+    panic!("{message}");
+}

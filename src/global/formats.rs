@@ -1,0 +1,86 @@
+//! Which reports a dump writes, by name.
+
+use core::sync::atomic::{AtomicU16, Ordering};
+
+/// A set of formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Formats(u16);
+
+/// What dumps write in this process.
+static CHOSEN: AtomicU16 = AtomicU16::new(Formats::DEFAULT.0);
+
+impl Formats {
+    pub(super) const TEXT: Self = Self(1);
+    pub(super) const JSON: Self = Self(1 << 1);
+    pub(super) const FOLDED: Self = Self(1 << 2);
+    #[cfg(feature = "flamegraph")]
+    pub(super) const SVG: Self = Self(1 << 3);
+    #[cfg(feature = "flamegraph")]
+    pub(super) const ICICLE: Self = Self(1 << 4);
+    #[cfg(feature = "pprof")]
+    pub(super) const PPROF: Self = Self(1 << 5);
+    pub(super) const DHAT: Self = Self(1 << 6);
+    pub(super) const SPEEDSCOPE: Self = Self(1 << 7);
+    pub(super) const HTML: Self = Self(1 << 8);
+
+    const NAMES: &[(&[u8], Self)] = &[
+        (b"text", Self::TEXT),
+        (b"json", Self::JSON),
+        (b"folded", Self::FOLDED),
+        #[cfg(feature = "flamegraph")]
+        (b"svg", Self::SVG),
+        #[cfg(feature = "flamegraph")]
+        (b"icicle", Self::ICICLE),
+        #[cfg(feature = "pprof")]
+        (b"pprof", Self::PPROF),
+        (b"dhat", Self::DHAT),
+        (b"speedscope", Self::SPEEDSCOPE),
+        (b"html", Self::HTML),
+    ];
+
+    /// What the names may be.
+    pub(super) const ACCEPTED: &str = match (cfg!(feature = "flamegraph"), cfg!(feature = "pprof"))
+    {
+        (true, true) => {
+            "names joined by +, of text+json+folded+svg+icicle+pprof+dhat+speedscope+html"
+        }
+        (true, false) => "names joined by +, of text+json+folded+svg+icicle+dhat+speedscope+html",
+        (false, true) => "names joined by +, of text+json+folded+pprof+dhat+speedscope+html",
+        (false, false) => "names joined by +, of text+json+folded+dhat+speedscope+html",
+    };
+
+    /// What is written unless something else is asked for: everything but what only
+    /// says the same in another form.
+    const DEFAULT: Self = {
+        let mut all = 0;
+        let mut at = 0;
+        while at < Self::NAMES.len() {
+            all |= Self::NAMES[at].1.0;
+            at += 1;
+        }
+        #[cfg(feature = "flamegraph")]
+        let all = all & !Self::ICICLE.0;
+        Self(all & !Self::DHAT.0 & !Self::SPEEDSCOPE.0)
+    };
+
+    /// The formats of these names, joined by `+`; none if one is unknown.
+    pub(super) fn named(text: &[u8]) -> Option<Self> {
+        let one = |name: &[u8]| Self::NAMES.iter().find(|(known, _)| *known == name.trim_ascii());
+        let mut names = text.split(|byte| *byte == b'+');
+        names.try_fold(Self(0), |all, name| Some(Self(all.0 | one(name)?.1.0)))
+    }
+
+    /// Has all dumps of this process write these.
+    pub(super) fn choose(self) {
+        CHOSEN.store(self.0, Ordering::Relaxed);
+    }
+
+    /// What dumps of this process write.
+    pub(super) fn chosen() -> Self {
+        Self(CHOSEN.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn has(self, one: Self) -> bool {
+        self.0 & one.0 != 0
+    }
+}

@@ -1,0 +1,140 @@
+//! Memory by span of `tracing`: the layer that tells the profiler which span a
+//! thread is in.
+//!
+//! A span has a label from its creation on. Entering and leaving set one word of
+//! the thread to the label of the innermost span, which the sampler reads when it
+//! samples; an allocation that is not sampled pays nothing. A future that is
+//! instrumented enters its span at each poll, on whichever thread, so this is right
+//! across `.await`.
+//!
+//! Nothing here emits an event: the dispatcher may be what allocates.
+
+use std::fmt::{Debug, Write};
+
+use tracing_core::Subscriber;
+use tracing_core::field::{Field, Visit};
+use tracing_core::span::{Attributes, Id, Record};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::profile::{self, Label, quietly};
+
+/// A layer for `tracing_subscriber` that has samples count for the span they were
+/// taken in: [`Profile::spans`](crate::profile::Profile::spans) then says how many
+/// bytes were allocated in each kind of span and are still in use, wherever they
+/// are by now.
+///
+/// A kind is a span's name, or the value of a field if one was chosen. Some 250
+/// kinds are told apart; further ones count together as `(others)`.
+///
+/// # Examples
+///
+/// ```
+/// use tracing_subscriber::layer::SubscriberExt;
+/// use tracing_subscriber::util::SubscriberInitExt;
+///
+/// tracing_subscriber::registry().with(spanalloc::SpanLayer::new().by_field("kind")).init();
+/// spanalloc::profile::start(512 * 1024)?;
+/// let request = tracing::info_span!("request", kind = "upload");
+/// let body = request.in_scope(|| vec![0_u8; 1 << 20]);
+/// for span in &spanalloc::profile::capture().spans {
+///     println!("{}: {} bytes in use", span.name, span.in_use.bytes);
+/// }
+/// # drop(body);
+/// # Ok::<(), spanalloc::profile::IntervalError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpanLayer {
+    field: Option<&'static str>,
+}
+
+/// The label of a span, kept with it.
+struct Labelled(Label);
+
+impl SpanLayer {
+    /// Tells spans apart by their names.
+    pub const fn new() -> Self {
+        Self { field: None }
+    }
+
+    /// Tells spans apart by the value of a field. A span without the field counts
+    /// for the one around it. Choose a field of few values: a kind of request
+    /// rather than its number.
+    pub const fn by_field(self, field: &'static str) -> Self {
+        Self { field: Some(field) }
+    }
+
+    /// The label that the recorded values give, if they do.
+    fn label(&self, record: impl FnOnce(&mut dyn Visit)) -> Option<Label> {
+        let mut value = Value { field: self.field?, text: None };
+        record(&mut value);
+        value.text.map(|text| profile::span_label(&text))
+    }
+}
+
+/// Finds the value of a field.
+struct Value {
+    field: &'static str,
+    text: Option<String>,
+}
+
+impl Visit for Value {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == self.field {
+            self.text = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == self.field {
+            let mut text = String::new();
+            // Writing to a string fails only if the value's own code does.
+            self.text = write!(text, "{value:?}").is_ok().then_some(text);
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        quietly(|| {
+            let Some(span) = context.span(id) else { return };
+            let label = match self.field {
+                None => profile::span_label(attributes.metadata().name()),
+                Some(_) => self.label(|value| attributes.record(value)).unwrap_or_else(|| {
+                    span.parent().map_or(Label::NONE, |parent| label_of(&parent.extensions()))
+                }),
+            };
+            span.extensions_mut().replace(Labelled(label));
+        });
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        quietly(|| {
+            let label = self.label(|value| values.record(value));
+            if let (Some(label), Some(span)) = (label, context.span(id)) {
+                span.extensions_mut().replace(Labelled(label));
+            }
+        });
+        enter_current(&context);
+    }
+
+    fn on_enter(&self, _: &Id, context: Context<'_, S>) {
+        enter_current(&context);
+    }
+
+    fn on_exit(&self, _: &Id, context: Context<'_, S>) {
+        enter_current(&context);
+    }
+}
+
+fn label_of(extensions: &tracing_subscriber::registry::Extensions<'_>) -> Label {
+    extensions.get::<Labelled>().map_or(Label::NONE, |labelled| labelled.0)
+}
+
+/// Has this thread's samples count for the innermost span it is in. Asking for
+/// that, rather than keeping a stack, is right in whichever order spans end.
+fn enter_current<S: Subscriber + for<'a> LookupSpan<'a>>(context: &Context<'_, S>) {
+    let span = quietly(|| context.lookup_current());
+    profile::set_span(span.map_or(Label::NONE, |span| label_of(&span.extensions())));
+}

@@ -1,0 +1,320 @@
+//! Models of how the owner of a span learns that others freed its blocks, for
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`.
+//!
+//! [`Remote`] and [`Mailbox`] are the ones that ship. Around them a *world* of one
+//! span, two thread heaps and the central lock walks the steps of `review`,
+//! `review_central`, `deliver`, `close_thread` and `adopt`, without the lists.
+//!
+//! # What is proved, within the bounds
+//!
+//! 1. When every block is free, exactly one party retires the span, once.
+//! 2. Only the owner touches the span's plain words: loom's cell fails on a race.
+//! 3. A message is in one mailbox at most, and none is left unread.
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::{Arc, Mutex, MutexGuard};
+use loom::thread;
+
+use super::mailbox::{Mail, Mailbox};
+use super::remote::{NEVER, Remote};
+use crate::base::sync::{AtomicPtr, Ordering::*};
+
+/// Blocks of the span, all of them with the program at first.
+const BLOCKS: u32 = 2;
+
+/// What only the span's owner may read or write.
+#[derive(Default)]
+struct Words {
+    on_central: bool,
+    retired: u32,
+}
+
+struct Item {
+    remote: Remote,
+    mail: AtomicPtr<Item>,
+    home: AtomicUsize,
+    words: UnsafeCell<Words>,
+}
+
+impl Mail for Item {
+    fn link(item: *mut Self) -> *const AtomicPtr<Self> {
+        // SAFETY: the world lives as long as the model runs.
+        unsafe { &raw const (*item).mail }
+    }
+}
+
+struct World {
+    item: Item,
+    heaps: [Mailbox<Item>; 2],
+    central: Mutex<()>,
+}
+
+// SAFETY: what loom guards, loom guards.
+unsafe impl Sync for World {}
+// SAFETY: as above.
+unsafe impl Send for World {}
+
+impl World {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            item: Item {
+                remote: Remote::new(),
+                mail: AtomicPtr::new(core::ptr::null_mut()),
+                home: AtomicUsize::new(0),
+                words: UnsafeCell::new(Words::default()),
+            },
+            heaps: [Mailbox::new(), Mailbox::new()],
+            central: Mutex::new(()),
+        })
+    }
+
+    fn link(&self) -> *mut Item {
+        core::ptr::from_ref(&self.item).cast_mut()
+    }
+
+    fn words<R>(&self, use_words: impl FnOnce(&mut Words) -> R) -> R {
+        // SAFETY: the owner alone comes here; loom fails otherwise.
+        self.item.words.with_mut(|words| use_words(unsafe { &mut *words }))
+    }
+
+    /// Another thread frees one block.
+    fn free(&self, head: u32) {
+        if self.item.remote.push(head, 1, |_| ()) {
+            self.deliver();
+        }
+    }
+
+    fn deliver(&self) {
+        loop {
+            if self.item.remote.view().abandoned() {
+                let central = self.central.lock().unwrap();
+                if self.item.remote.view().abandoned() {
+                    return self.review_central(&central, true);
+                }
+            }
+            let home = self.item.home.load(Relaxed);
+            // SAFETY: the item lives as long as the world.
+            if unsafe { self.heaps[home].push(self.link()) }.is_ok() {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn retire_if_not_posted(&self, mail: bool) {
+        if mail {
+            self.item.remote.acknowledge(NEVER);
+        }
+        if !self.item.remote.view().posted() {
+            self.words(|words| words.retired += 1);
+        }
+    }
+
+    /// By the thread that owns the span.
+    fn review(&self, mut mail: bool) {
+        let remote = &self.item.remote;
+        assert!(!remote.view().abandoned(), "reviewed by a thread and owned by none");
+        self.words(|words| assert_eq!(words.retired, 0));
+        loop {
+            let count = remote.view().count();
+            let in_use = BLOCKS - count;
+            if in_use == 0 {
+                return self.retire_if_not_posted(mail);
+            }
+            let notify = count + in_use.div_ceil(2);
+            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
+            assert!(!mail || before.posted(), "a message without its token");
+            if before.count() < notify || (before.posted() && !mail) {
+                return;
+            }
+            mail = false;
+        }
+    }
+
+    fn review_central(&self, _: &MutexGuard<'_, ()>, mut mail: bool) {
+        let remote = &self.item.remote;
+        assert!(remote.view().abandoned(), "reviewed under the lock and owned by a thread");
+        loop {
+            if remote.view().count() == BLOCKS {
+                return self.retire_if_not_posted(mail);
+            }
+            self.words(|words| words.on_central = true);
+            let before = if mail { remote.acknowledge(BLOCKS) } else { remote.set_notify(BLOCKS) };
+            assert!(!mail || before.posted(), "a message without its token");
+            if before.count() < BLOCKS || (before.posted() && !mail) {
+                return;
+            }
+            mail = false;
+        }
+    }
+
+    fn read_mail(&self, who: usize) {
+        self.heaps[who].drain(|_| {
+            let mine = self.item.home.load(Relaxed) == who;
+            if mine && !self.item.remote.view().abandoned() {
+                self.review(true);
+            } else {
+                self.deliver();
+            }
+        });
+    }
+
+    /// Thread `who` ends; `owns` says whether the span is its.
+    fn close(&self, who: usize, owns: bool) {
+        self.read_mail(who);
+        let central = self.central.lock().unwrap();
+        if owns && self.words(|words| words.retired == 0) {
+            self.item.remote.abandon(NEVER);
+            self.review_central(&central, false);
+        }
+        self.heaps[who].close(|_| {
+            if self.item.remote.view().abandoned() {
+                return self.review_central(&central, true);
+            }
+            let home = self.item.home.load(Relaxed);
+            assert_ne!(home, who);
+            // SAFETY: the item lives as long as the world.
+            assert!(unsafe { self.heaps[home].push(self.link()) }.is_ok());
+        });
+    }
+
+    /// Thread 1 takes the span, if it is there to be taken.
+    fn adopt(&self) -> bool {
+        let central = self.central.lock().unwrap();
+        if !self.item.remote.view().abandoned() {
+            return false;
+        }
+        let here = self.words(|words| words.on_central && words.retired == 0);
+        if here {
+            self.words(|words| words.on_central = false);
+            self.item.home.store(1, Relaxed);
+            self.item.remote.adopt();
+        }
+        drop(central);
+        if here {
+            self.review(false);
+            self.read_mail(1);
+        }
+        here
+    }
+
+    /// All threads have ended but the owner, which reads its mail a last time.
+    fn end(&self) {
+        self.read_mail(1);
+        assert_eq!(self.words(|words| words.retired), 1, "every block is free");
+        assert!(!self.heaps[1].has_mail());
+    }
+}
+
+/// Two threads that free a block each.
+fn two_others(world: &Arc<World>) -> [thread::JoinHandle<()>; 2] {
+    [1, 2].map(|head| {
+        let world = world.clone();
+        thread::spawn(move || world.free(head))
+    })
+}
+
+/// Every schedule with that many preemptions at most.
+fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(run);
+}
+
+#[test]
+fn loom_the_owner_learns_that_all_is_free() {
+    model(3, || {
+        let world = World::new();
+        let others = two_others(&world);
+        world.review(false);
+        world.read_mail(0);
+        others.into_iter().for_each(|other| other.join().unwrap());
+        if world.words(|words| words.retired == 0) {
+            world.read_mail(0);
+        }
+        assert_eq!(world.words(|words| words.retired), 1);
+        assert!(!world.heaps[0].has_mail());
+    });
+}
+
+#[test]
+fn loom_a_span_whose_owner_ends_is_retired_once() {
+    model(3, || {
+        let world = World::new();
+        let others = two_others(&world);
+        world.review(false);
+        world.close(0, true);
+        others.into_iter().for_each(|other| other.join().unwrap());
+        world.end();
+    });
+}
+
+#[test]
+fn loom_a_span_that_is_adopted_is_retired_once() {
+    model(2, || {
+        let world = World::new();
+        let heir = {
+            let world = world.clone();
+            thread::spawn(move || world.adopt())
+        };
+        let others = two_others(&world);
+        world.review(false);
+        world.close(0, true);
+        others.into_iter().for_each(|other| other.join().unwrap());
+        heir.join().unwrap();
+        world.end();
+    });
+}
+
+/// The heap of the ended owner gets a new thread, which ends as well: what was
+/// posted to the first one must reach whoever has the span by then.
+#[test]
+fn loom_a_message_to_a_former_owner_is_passed_on() {
+    model(3, || {
+        let world = World::new();
+        let other = {
+            let world = world.clone();
+            thread::spawn(move || {
+                world.free(1);
+                world.free(2);
+            })
+        };
+        let heir = {
+            let world = world.clone();
+            thread::spawn(move || world.adopt())
+        };
+        world.review(false);
+        world.close(0, true);
+        world.heaps[0].open();
+        world.close(0, false);
+        other.join().unwrap();
+        heir.join().unwrap();
+        world.end();
+    });
+}
+
+#[test]
+fn loom_the_links_of_a_chain_are_seen_by_who_takes_it() {
+    model(3, || {
+        let remote = Arc::new(Remote::new());
+        let contents = Arc::new([UnsafeCell::new(0), UnsafeCell::new(0)]);
+        let others = [0, 1].map(|which| {
+            let (remote, contents) = (remote.clone(), contents.clone());
+            thread::spawn(move || {
+                // SAFETY: this thread's block until it is pushed.
+                contents[which].with_mut(|word| unsafe { *word = 7 });
+                remote.push(which as u32 + 1, 1, |_| ());
+            })
+        });
+        // As a span is given back: by a look at the count, without taking.
+        while remote.view().count() < 2 {
+            thread::yield_now();
+        }
+        for word in contents.iter() {
+            // SAFETY: both blocks are free.
+            assert_eq!(word.with_mut(|word| unsafe { *word }), 7);
+        }
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}

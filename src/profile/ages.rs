@@ -1,0 +1,88 @@
+//! How long sampled objects lived, as plain data.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::lifetimes::{BUCKETS, bound_ns};
+
+/// Lifetimes of objects that were freed, as counts by bucket: below 1 µs, below
+/// 4 µs, and so on by factors of 4. Estimates, like every figure of a profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Lifetimes {
+    /// Objects by bucket, up to the last one that has any.
+    pub objects: Vec<u64>,
+}
+
+impl Lifetimes {
+    pub(crate) fn of(objects: Vec<u64>) -> Self {
+        Self { objects }
+    }
+
+    /// The lifetimes that a bucket ends before; none for the last.
+    pub fn bound(bucket: usize) -> Option<Duration> {
+        bound_ns(bucket).map(Duration::from_nanos)
+    }
+
+    /// How many buckets there are.
+    pub const fn buckets() -> usize {
+        BUCKETS
+    }
+
+    /// Objects of all buckets.
+    pub fn total(&self) -> u64 {
+        self.objects.iter().sum()
+    }
+
+    /// Objects freed within a bucket's bound, such as 4 for 256 µs.
+    pub fn within(&self, bucket: usize) -> u64 {
+        self.objects.iter().take(bucket + 1).sum()
+    }
+
+    /// The lifetime that a share of the objects, `0.0..=1.0`, did not outlive, as
+    /// closely as buckets tell; none if none was freed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let profile = spanalloc::profile::capture();
+    /// for site in &profile.sites {
+    ///     println!("median {:?}", site.lifetimes.quantile(0.5));
+    /// }
+    /// ```
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let mut histogram = Histogram::<u64>::new(2).ok()?;
+        for (bucket, objects) in self.objects.iter().enumerate() {
+            // The last bucket has no end; its beginning is what is known.
+            let last = bucket.checked_sub(1).and_then(bound_ns).unwrap_or(1);
+            histogram.record_n(bound_ns(bucket).unwrap_or(last), *objects).ok()?;
+        }
+        let found = || Duration::from_nanos(histogram.value_at_quantile(share));
+        (!histogram.is_empty()).then(found)
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.objects.resize(self.objects.len().max(other.objects.len()), 0);
+        self.objects.iter_mut().zip(&other.objects).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_the_bounds_of_their_buckets() {
+        let lifetimes = Lifetimes::of(vec![0, 90, 0, 0, 10]);
+        let about = |share, ns: f64| {
+            let found = lifetimes.quantile(share).unwrap().as_nanos() as f64;
+            assert!((found / ns - 1.0).abs() < 0.01, "{share}: {found}");
+        };
+        about(0.5, 4000.0);
+        about(0.95, 256_000.0);
+        assert_eq!((lifetimes.total(), lifetimes.within(1)), (100, 90));
+        assert_eq!(Lifetimes::default().quantile(0.5), None);
+    }
+}

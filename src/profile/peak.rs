@@ -1,0 +1,98 @@
+//! The highest point of what was in use, and what each site held then.
+//!
+//! Nothing is copied at a new high. Its state *is* the peak until the first change
+//! that leads away from it; from there on each site, before its own first change,
+//! puts aside what it held. Peaks that are left are numbered, so that a site can
+//! tell whether what it put aside is of the last one: this number is the *era*.
+//!
+//! Invariants
+//! 1. While `rising`, nothing was in use above what is in use now, and what a site
+//!    holds is its share of the peak.
+//! 2. Otherwise a site whose era is the current one has its share of the peak put
+//!    aside, and any other has not changed since the peak.
+//!
+//! Several threads' changes reach the sites in another order than this lock, so a
+//! peak may be off by the samples in flight at that moment.
+
+use super::sums::Sums;
+use crate::sys::lock::Lock;
+
+pub(super) struct Peak(Lock<State>);
+
+struct State {
+    in_use: Sums,
+    highest: u128,
+    /// When the first change came; 0 before it.
+    first_ns: u64,
+    highest_ns: u64,
+    moment: Moment,
+}
+
+impl State {
+    const NEW: Self =
+        Self { in_use: Sums::ZERO, highest: 0, first_ns: 0, highest_ns: 0, moment: Moment::FIRST };
+}
+
+/// Where the peak lies in time, seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// How many peaks were left.
+    pub(super) era: u64,
+    /// Whether the peak is now.
+    pub(super) rising: bool,
+}
+
+impl Moment {
+    pub(super) const FIRST: Self = Self { era: 0, rising: true };
+}
+
+impl Peak {
+    pub(super) const fn new() -> Self {
+        Self(Lock::new(State::NEW))
+    }
+
+    /// What is in use is about to change by so much less and so much more.
+    pub(super) fn change(&self, less: &Sums, more: &Sums, now_ns: u64) -> Moment {
+        let mut state = self.0.lock();
+        if state.first_ns == 0 {
+            state.first_ns = now_ns;
+        }
+        if state.moment.rising && more.weighted_bytes() < less.weighted_bytes() {
+            state.moment.era += 1;
+            state.moment.rising = false;
+        }
+        state.in_use.subtract(less);
+        state.in_use.add(more);
+        let in_use = state.in_use.weighted_bytes();
+        // What is below zero while changes overtake each other is above half.
+        if in_use > state.highest && in_use < u128::MAX / 2 {
+            state.highest = in_use;
+            state.highest_ns = now_ns;
+            state.moment.rising = true;
+        }
+        state.moment
+    }
+
+    /// How long ago the first change was, and how long after it the peak.
+    pub(super) fn times(&self, now_ns: u64) -> (u64, u64) {
+        let state = self.0.lock();
+        match state.first_ns {
+            0 => (0, 0),
+            first => (now_ns.saturating_sub(first), state.highest_ns.saturating_sub(first)),
+        }
+    }
+
+    pub(super) fn moment(&self) -> Moment {
+        self.0.lock().moment
+    }
+
+    /// Begins afresh with nothing in use.
+    pub(super) fn reset(&self) {
+        let mut state = self.0.lock();
+        *state = State::NEW;
+    }
+
+    pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {
+        std::iter::once(&self.0)
+    }
+}

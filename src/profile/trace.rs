@@ -1,0 +1,62 @@
+//! The sites of one measurement: every allocation that is recorded, none sampled.
+//!
+//! Apart from the profile of the process, which it neither reads nor changes.
+
+use super::Busy;
+use super::capture;
+use super::peak::Moment;
+use super::sites::Sites;
+use super::snapshot::Profile;
+use super::sums::{Sums, Weight};
+
+/// Sites with exact sums.
+pub(crate) struct Trace {
+    sites: Sites,
+}
+
+impl Trace {
+    /// Without sites. Gets the unwinder ready, which allocates.
+    pub(crate) fn new() -> Self {
+        super::quietly(|| super::PROFILER.walker.unwinders.load());
+        Self { sites: Sites::new() }
+    }
+
+    /// Records an allocation at the stack of the caller. No lock of the allocator
+    /// may be held.
+    #[cold]
+    pub(crate) fn allocated(&self, requested_bytes: usize, block_bytes: usize) {
+        let Some(_busy) = Busy::enter() else {
+            return super::PROFILER.lost.reentrant.raise();
+        };
+        let stack = super::PROFILER.walker.walk(Busy::hint());
+        let every = Weight::new(block_bytes, 1);
+        let sums = Sums::of(every, requested_bytes as u64, block_bytes as u64);
+        if self.sites.allocated(stack.frames(), &sums, Moment::FIRST).is_none() {
+            super::PROFILER.lost.out_of_memory.raise();
+        }
+    }
+
+    /// The sites as a profile. What was freed is not followed: everything counts
+    /// as in use.
+    pub(crate) fn profile(&self) -> Profile {
+        capture::of_sites(&self.sites, Moment::FIRST, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_has_what_was_recorded_and_nothing_else() {
+        let trace = Trace::new();
+        for bytes in [24, 30] {
+            trace.allocated(bytes, 32);
+        }
+        let profile = trace.profile();
+        let bytes: u64 = profile.sites.iter().map(|site| site.allocated.bytes).sum();
+        assert_eq!((bytes, profile.interval_bytes), (54, 1));
+        let sizes: u64 = profile.sites.iter().map(|site| site.allocated.samples).sum();
+        assert_eq!(sizes, 2);
+    }
+}

@@ -1,0 +1,360 @@
+//! `profile.proto`, gzipped, as `go tool pprof` and other viewers read it.
+//!
+//! What the format asks of a writer: string 0 is empty; mapping 1 is the program;
+//! a stack is a list of locations, leaf first; a location has the address of the
+//! call, which is one less than the return address, and one line per function
+//! inlined there, innermost first; identifiers count from 1; times, periods and
+//! values stand with their units. A location is named by its address and by how
+//! much of it is shown, since the allocator's own functions are left out even
+//! where they were inlined into the program's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+
+use flate2::{Compression, GzBuilder};
+
+use super::calls::{kept, unknown};
+use super::facts::{facts, losses};
+use super::protobuf::Message;
+use crate::profile::symbols::Frame;
+use crate::profile::{self, Profile, Site};
+
+/// Types and units of a sample's values, in the order every heap profile has.
+const SAMPLE_TYPES: [(&str, &str); 4] = [
+    ("alloc_objects", "count"),
+    ("alloc_space", "bytes"),
+    ("inuse_objects", "count"),
+    ("inuse_space", "bytes"),
+];
+const DEFAULT_SAMPLE_TYPE: &str = "inuse_space";
+/// Functions at the leaf that a reader is asked to leave out once it has names.
+const DROPPED: &str = "<?spanalloc::(base|global|heap|profile|sys)::.*|<?spanalloc::SpanAlloc.*|\
+    (__rustc(\\[.*\\])?::)?__r(ust|dl|g)_(alloc|realloc).*";
+
+/// Field numbers of the messages, by message.
+mod field {
+    pub(super) mod profile {
+        pub(in super::super) const SAMPLE_TYPE: u64 = 1;
+        pub(in super::super) const SAMPLE: u64 = 2;
+        pub(in super::super) const MAPPING: u64 = 3;
+        pub(in super::super) const LOCATION: u64 = 4;
+        pub(in super::super) const FUNCTION: u64 = 5;
+        pub(in super::super) const STRING: u64 = 6;
+        pub(in super::super) const DROP_FRAMES: u64 = 7;
+        pub(in super::super) const TIME_NANOS: u64 = 9;
+        pub(in super::super) const PERIOD_TYPE: u64 = 11;
+        pub(in super::super) const PERIOD: u64 = 12;
+        pub(in super::super) const COMMENT: u64 = 13;
+        pub(in super::super) const DEFAULT_KIND: u64 = 14;
+    }
+    pub(super) mod value_type {
+        pub(in super::super) const TYPE: u64 = 1;
+        pub(in super::super) const UNIT: u64 = 2;
+    }
+    pub(super) mod sample {
+        pub(in super::super) const LOCATIONS: u64 = 1;
+        pub(in super::super) const VALUES: u64 = 2;
+    }
+    pub(super) mod mapping {
+        pub(in super::super) const ID: u64 = 1;
+        pub(in super::super) const START: u64 = 2;
+        pub(in super::super) const LIMIT: u64 = 3;
+        pub(in super::super) const OFFSET: u64 = 4;
+        pub(in super::super) const FILE: u64 = 5;
+        pub(in super::super) const BUILD_ID: u64 = 6;
+        /// Functions, file names, line numbers, inline frames.
+        pub(in super::super) const HAS: [u64; 4] = [7, 8, 9, 10];
+    }
+    pub(super) mod location {
+        pub(in super::super) const ID: u64 = 1;
+        pub(in super::super) const MAPPING: u64 = 2;
+        pub(in super::super) const ADDRESS: u64 = 3;
+        pub(in super::super) const LINE: u64 = 4;
+    }
+    pub(super) mod line {
+        pub(in super::super) const FUNCTION: u64 = 1;
+        pub(in super::super) const NUMBER: u64 = 2;
+    }
+    pub(super) mod function {
+        pub(in super::super) const ID: u64 = 1;
+        pub(in super::super) const NAME: u64 = 2;
+        pub(in super::super) const SYSTEM_NAME: u64 = 3;
+        pub(in super::super) const FILE: u64 = 4;
+    }
+}
+
+impl Profile {
+    /// Writes the profile for `go tool pprof`: `profile.proto`, gzipped, with the
+    /// sample types `alloc_objects`, `alloc_space`, `inuse_objects` and
+    /// `inuse_space`, functions named, inlined ones included.
+    ///
+    /// Resolves names on the first report of a profile: that reads the files of
+    /// the modules.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut gzipped = Vec::new();
+    /// spanalloc::profile::capture().write_pprof(&mut gzipped)?;
+    /// assert_eq!(gzipped[..2], [0x1f, 0x8b]);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn write_pprof<W: Write>(&self, out: W) -> io::Result<()> {
+        profile::quietly(|| gzip(&encoded(self, true), out))
+    }
+
+    /// The same with addresses and build-ids in place of names: reads no file and
+    /// takes milliseconds. `go tool pprof PROGRAM PROFILE` finds the names later.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut gzipped = Vec::new();
+    /// spanalloc::profile::capture().write_pprof_raw(&mut gzipped)?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn write_pprof_raw<W: Write>(&self, out: W) -> io::Result<()> {
+        profile::quietly(|| gzip(&encoded(self, false), out))
+    }
+}
+
+fn gzip<W: Write>(message: &Message, out: W) -> io::Result<()> {
+    let mut gzip = GzBuilder::new().mtime(0).write(out, Compression::default());
+    gzip.write_all(message.as_bytes())?;
+    gzip.finish()?.flush()
+}
+
+fn encoded(profile: &Profile, symbolized: bool) -> Message {
+    use field::profile::*;
+
+    let mut encoder = Encoder::new(profile, symbolized);
+    for (kind, unit) in SAMPLE_TYPES {
+        encoder.value_type(SAMPLE_TYPE, kind, unit);
+    }
+    encoder.mappings();
+    encoder.samples();
+    encoder.value_type(PERIOD_TYPE, "space", "bytes");
+    encoder.out.number(PERIOD, profile.interval_bytes);
+    encoder.out.number(TIME_NANOS, profile.time_unix_ns);
+    let kind = encoder.string(DEFAULT_SAMPLE_TYPE);
+    encoder.out.number(DEFAULT_KIND, kind);
+    for comment in std::iter::once(facts(profile)).chain(losses(&profile.losses)) {
+        let comment = encoder.string(&comment);
+        encoder.out.number(COMMENT, comment);
+    }
+    if !symbolized {
+        let dropped = encoder.string(DROPPED);
+        encoder.out.number(DROP_FRAMES, dropped);
+    }
+    for string in &encoder.strings {
+        encoder.out.text(STRING, string);
+    }
+    encoder.out
+}
+
+struct Encoder<'a> {
+    profile: &'a Profile,
+    symbolized: bool,
+    out: Message,
+    strings: Vec<String>,
+    string_ids: HashMap<String, u64>,
+    /// By name and file.
+    functions: HashMap<(u64, u64), u64>,
+    /// By mapping, return address, and which of its functions are shown.
+    locations: HashMap<(u64, u64, usize, usize), u64>,
+    /// Start and end of each mapping, its identifier being its place + 1.
+    mappings: Vec<(u64, u64)>,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(profile: &'a Profile, symbolized: bool) -> Self {
+        Self {
+            profile,
+            symbolized,
+            out: Message::default(),
+            strings: vec![String::new()],
+            string_ids: HashMap::from([(String::new(), 0)]),
+            functions: HashMap::new(),
+            locations: HashMap::new(),
+            mappings: Vec::new(),
+        }
+    }
+
+    fn string(&mut self, text: &str) -> u64 {
+        if let Some(id) = self.string_ids.get(text) {
+            return *id;
+        }
+        let id = self.strings.len() as u64;
+        self.strings.push(text.to_owned());
+        self.string_ids.insert(text.to_owned(), id);
+        id
+    }
+
+    fn value_type(&mut self, field: u64, kind: &str, unit: &str) {
+        let (kind, unit) = (self.string(kind), self.string(unit));
+        self.out.message(field, |out| {
+            out.number(field::value_type::TYPE, kind);
+            out.number(field::value_type::UNIT, unit);
+        });
+    }
+
+    /// The modules, the program first.
+    fn mappings(&mut self) {
+        use field::mapping::*;
+
+        let mut modules: Vec<_> = self.profile.modules.iter().collect();
+        modules.sort_by_key(|module| (!module.main, module.start));
+        for (at, module) in modules.into_iter().enumerate() {
+            self.mappings.push((module.start, module.end));
+            let file = self.string(&module.path.to_string_lossy());
+            let build_id = self.string(&module.build_id);
+            let symbolized = self.symbolized;
+            self.out.message(field::profile::MAPPING, |out| {
+                out.number(ID, at as u64 + 1);
+                out.number(START, module.start);
+                out.number(LIMIT, module.end);
+                out.number(OFFSET, module.file_offset);
+                out.number(FILE, file);
+                out.number(BUILD_ID, build_id);
+                HAS.iter().for_each(|has| out.flag(*has, symbolized));
+            });
+        }
+    }
+
+    fn samples(&mut self) {
+        let mut merged = BTreeMap::<Vec<u64>, [u64; 4]>::new();
+        for site in &self.profile.sites {
+            let stack = if self.symbolized { self.stack(site) } else { self.raw_stack(site) };
+            let values = merged.entry(stack).or_default();
+            let (allocated, in_use) = (&site.allocated, &site.in_use);
+            let more = [allocated.objects, allocated.bytes, in_use.objects, in_use.bytes];
+            values.iter_mut().zip(more).for_each(|(value, more)| *value += more);
+        }
+        for (stack, values) in merged {
+            self.out.message(field::profile::SAMPLE, |out| {
+                out.packed(field::sample::LOCATIONS, &stack);
+                out.packed(field::sample::VALUES, &values);
+            });
+        }
+    }
+
+    fn raw_stack(&mut self, site: &Site) -> Vec<u64> {
+        site.frames.iter().map(|address| self.location(*address, &[], 0)).collect()
+    }
+
+    /// The locations of a stack, leaf first, without the allocator's functions.
+    fn stack(&mut self, site: &Site) -> Vec<u64> {
+        let symbols = self.profile.symbols();
+        let of = |address: &u64| symbols.frames(*address);
+        let all: Vec<Frame> = site.frames.iter().flat_map(of).cloned().collect();
+        let kept = kept(&all);
+        let mut first = 0;
+        let mut stack = Vec::with_capacity(site.frames.len());
+        for address in &site.frames {
+            let frames = of(address);
+            let from = kept.start.saturating_sub(first).min(frames.len());
+            let to = kept.end.saturating_sub(first).min(frames.len());
+            if from < to {
+                stack.push(self.location(*address, &frames[from..to], from));
+            }
+            first += frames.len();
+        }
+        if stack.is_empty() {
+            stack.push(self.location(0, &[unknown()], 0));
+        }
+        stack
+    }
+
+    /// The location of these functions, which follow `skipped` others, at a return
+    /// address.
+    fn location(&mut self, address: u64, frames: &[Frame], skipped: usize) -> u64 {
+        use field::location::*;
+
+        // The call is before the address it returns to.
+        let call = address.saturating_sub(1);
+        let inside = |(start, end): &(u64, u64)| (*start..*end).contains(&call);
+        let mapping = self.mappings.iter().position(inside).map_or(0, |at| at as u64 + 1);
+        let next = self.locations.len() as u64 + 1;
+        let id = *self.locations.entry((mapping, address, skipped, frames.len())).or_insert(next);
+        if id != next {
+            return id;
+        }
+        let line = |frame: &Frame| (self.function(frame), frame.line.unwrap_or(0));
+        let lines: Vec<_> = frames.iter().map(line).collect();
+        self.out.message(field::profile::LOCATION, |out| {
+            out.number(ID, id);
+            out.number(MAPPING, mapping);
+            out.number(ADDRESS, call);
+            for (function, number) in lines {
+                out.message(LINE, |out| {
+                    out.number(field::line::FUNCTION, function);
+                    out.number(field::line::NUMBER, number.into());
+                });
+            }
+        });
+        id
+    }
+
+    fn function(&mut self, frame: &Frame) -> u64 {
+        use field::function::*;
+
+        let name = self.string(&frame.function);
+        let file = self.string(frame.file.as_deref().unwrap_or_default());
+        let next = self.functions.len() as u64 + 1;
+        let id = *self.functions.entry((name, file)).or_insert(next);
+        if id == next {
+            self.out.message(field::profile::FUNCTION, |out| {
+                out.number(ID, id);
+                out.number(NAME, name);
+                out.number(SYSTEM_NAME, name);
+                out.number(FILE, file);
+            });
+        }
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn equal_stacks_are_one_sample_and_strings_begin_empty() {
+        let profile = Profile::of_sites(&[(&[0x11, 2], 3, 3), (&[0x11, 2], 6, 0)]);
+        let mut encoder = Encoder::new(&profile, true);
+        encoder.samples();
+        assert_eq!((encoder.locations.len(), encoder.functions.len()), (2, 2));
+        assert_eq!(encoder.strings, ["", "0x10", "0x1"]);
+        let mut one = Message::default();
+        one.message(field::profile::SAMPLE, |out| {
+            out.packed(field::sample::LOCATIONS, &[1, 2]);
+            out.packed(field::sample::VALUES, &[9, 90, 3, 30]);
+        });
+        assert!(encoder.out.as_bytes().ends_with(one.as_bytes()));
+    }
+
+    #[test]
+    fn an_empty_profile_and_the_same_profile_twice() {
+        let gzipped = |profile: &Profile| {
+            let mut out = Vec::new();
+            profile.write_pprof(&mut out).unwrap();
+            out
+        };
+        let profile = || Profile::of_sites(&[(&[0x11, 2], 3, 3), (&[0x21, 2], 6, 0)]);
+        assert_eq!(gzipped(&profile()), gzipped(&profile()));
+        let mut plain = Vec::new();
+        let empty = gzipped(&Profile::of_sites(&[]));
+        flate2::read::GzDecoder::new(&empty[..]).read_to_end(&mut plain).unwrap();
+        assert!(plain.windows(11).any(|window| window == b"inuse_space"));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a profile keeps beside what is allocated and in use: the peak, lifetimes,
+//! threads; and that its memory goes back. One test: the profiler is the process's.
+#![cfg(feature = "profile")]
+
+use std::hint::black_box;
+use std::thread;
+use std::time::Duration;
+
+use spanalloc::SpanAlloc;
+use spanalloc::profile::{self, Amount, Profile};
+
+#[global_allocator]
+static GLOBAL: SpanAlloc = SpanAlloc::new();
+
+const OBJECT_BYTES: usize = 5000;
+
+type Object = Box<[u8; OBJECT_BYTES]>;
+
+#[inline(never)]
+fn objects(count: usize) -> Vec<Object> {
+    (0..count).map(|_| black_box(Box::new([0; OBJECT_BYTES]))).collect()
+}
+
+/// The sum of an amount over all sites of 5000-byte objects.
+fn sum(profile: &Profile, amount: impl Fn(&profile::Site) -> Amount) -> u64 {
+    let size = |amount: Amount| amount.objects * OBJECT_BYTES as u64 == amount.bytes;
+    let of_objects = profile.sites.iter().filter(|site| size(site.allocated));
+    of_objects.map(|site| amount(site).objects).sum()
+}
+
+#[test]
+fn peak_lifetimes_and_threads_are_exact_at_an_interval_of_one() {
+    profile::start(1).unwrap();
+    thread::Builder::new()
+        .name("holder-of-much-and-more".into())
+        .spawn(|| {
+            let many = objects(700);
+            thread::sleep(Duration::from_millis(20));
+            drop(many);
+            let few = objects(100);
+            (0..50).for_each(|_| drop(objects(1)));
+            few
+        })
+        .unwrap()
+        .join()
+        .map(|few| {
+            let profile = profile::capture();
+            assert_eq!(sum(&profile, |site| site.allocated), 850);
+            assert_eq!(sum(&profile, |site| site.in_use), 100);
+            assert_eq!(sum(&profile, |site| site.peak), 700);
+
+            let of_objects = |site: &&profile::Site| {
+                site.allocated.bytes == site.allocated.objects * OBJECT_BYTES as u64
+            };
+            let mut lived = vec![0; profile::Lifetimes::buckets()];
+            for site in profile.sites.iter().filter(of_objects) {
+                let objects = &site.lifetimes.objects;
+                lived.iter_mut().zip(objects).for_each(|(sum, objects)| *sum += objects);
+            }
+            // Below 16 ms, and from there on.
+            let bound = (0..lived.len())
+                .find(|at| profile::Lifetimes::bound(*at).unwrap() > Duration::from_millis(15))
+                .unwrap();
+            let (short, long) = lived.split_at(bound + 1);
+            assert_eq!(long.iter().sum::<u64>(), 700, "{lived:?}");
+            assert_eq!(short.iter().sum::<u64>(), 50, "{lived:?}");
+
+            // The kernel keeps 15 bytes of a name.
+            let name = |group: &&profile::Group| group.name == "holder-of-much-";
+            let thread = profile.threads.iter().find(name).unwrap();
+            assert!(thread.allocated.bytes >= 850 * OBJECT_BYTES as u64);
+            // Of what another thread holds now the one that allocated it is told.
+            assert!(thread.in_use.bytes >= 100 * OBJECT_BYTES as u64);
+            assert!(thread.in_use.bytes < 120 * OBJECT_BYTES as u64);
+            drop(few);
+        })
+        .unwrap();
+
+    profile::stop();
+    let before = spanalloc::stats().memory.profiler;
+    profile::reset();
+    let after = spanalloc::stats().memory.profiler;
+    assert!(before > 16 << 10 && after == 0, "{before} {after}");
+    assert!(profile::capture().sites.is_empty());
+    assert!(profile::capture().threads.is_empty());
+}
