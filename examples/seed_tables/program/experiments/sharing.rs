@@ -1,0 +1,162 @@
+//! E10, E11: locks over shards, and compare-and-swap on hot cells.
+
+use super::{Experiment, Finding, Plot, Verdict};
+use crate::program::probe::{Probe, Random, timed};
+use spanalloc::map::{CasTable, Sharded};
+use spanalloc::pool::SlicePool;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+const CONTENDED: &str = "% of locks contended";
+const SHARDS: [usize; 4] = [1, 8, 32, 64];
+const THREADS: [usize; 3] = [1, 2, 4];
+
+pub(super) const E10: Experiment = Experiment {
+    id: "E10",
+    title: "Shards",
+    workload: "1, 2 and 4 threads append to lists of 64 values under 4096 keys of a sharded map; \
+               a full list goes and a new one comes, of a pool or not.",
+    article: "contention from high to very low with 32 or 64 shards",
+    rule: "with 4 threads contention falls or stays from 1 to 8, 32 and 64 shards, and falls from \
+           1 to 64, intervals apart",
+    plot: Plot::lines(CONTENDED, "shards").log_x(),
+    measure: shards,
+    rule_on: |data| {
+        let at = |shards| data.ours_at(CONTENDED, "4 threads", shards as f64);
+        let [one, eight, many, most] = SHARDS.map(at);
+        let levels = [one?, eight?, many?, most?];
+        // A step up counts only where the intervals show it.
+        let never_up = levels.windows(2).all(|pair| !pair[0].below(pair[1]));
+        let speed = |name: &str| data.ours_at("million operations per second", name, 64.0);
+        let (plain, pooled) = (speed("4 threads")?, speed("4 threads, pool")?);
+        Some(Finding {
+            verdict: Verdict::when(never_up && levels[3].below(levels[0])),
+            ours: format!("{} % → {} % of locks", levels[0], levels[3]),
+            why: format!(
+                "two threads meet in one of n shards with a chance of 1 in n; the pool of lists \
+                 changes {plain} million operations per second to {pooled}."
+            ),
+        })
+    },
+};
+
+fn shards(probe: &mut Probe) {
+    let operations = probe.size(50_000, 4000);
+    for shards in probe.turns(&SHARDS) {
+        for threads in THREADS {
+            for pooled in [false, true] {
+                let suffix = if pooled { ", pool" } else { "" };
+                let plural = if threads == 1 { "" } else { "s" };
+                let name = format!("{threads} thread{plural}{suffix}");
+                let map: Sharded<u64, Vec<u64>> = Sharded::new(shards);
+                let pool: SlicePool<u64> = SlicePool::default();
+                let ns = together(threads, |thread| {
+                    let mut random = Random(thread as u64 + probe.seed() * 100);
+                    for number in 0..operations {
+                        append(&map, pooled.then_some(&pool), random.next() % 4096, number);
+                    }
+                });
+                let stats = map.stats();
+                let locks: u64 = stats.iter().map(|shard| shard.locks).sum();
+                let contended: u64 = stats.iter().map(|shard| shard.contended).sum();
+                let x = shards as f64;
+                let speed = (threads as u64 * operations) as f64 * 1000.0 / ns;
+                probe.record_at(CONTENDED, &name, x, 100.0 * contended as f64 / locks as f64);
+                probe.record_at("million operations per second", &name, x, speed);
+            }
+        }
+    }
+}
+
+/// Appends to the list of a key; a list of 64 makes room for a new one.
+fn append(map: &Sharded<u64, Vec<u64>>, pool: Option<&SlicePool<u64>>, key: u64, value: u64) {
+    map.with(key, |list| {
+        if list.len() < 64 {
+            list.push(value);
+            return;
+        }
+        match pool {
+            // The guard takes the full list, and gives it back cleared.
+            Some(pool) => std::mem::swap(list, &mut pool.get()),
+            None => *list = Vec::with_capacity(64),
+        }
+        black_box(&*list);
+    });
+}
+
+/// Runs `work` in so many threads that start together; the nanoseconds of all of it.
+fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
+    let start = Barrier::new(threads + 1);
+    thread::scope(|scope| {
+        let (start, work) = (&start, &work);
+        let running: Vec<_> = (0..threads)
+            .map(|thread| {
+                scope.spawn(move || {
+                    start.wait();
+                    work(thread);
+                })
+            })
+            .collect();
+        start.wait();
+        timed(|| running.into_iter().for_each(|thread| drop(thread.join()))).0
+    })
+}
+
+const FAILED: &str = "% of compare-and-swaps failed";
+
+pub(super) const E11: Experiment = Experiment {
+    id: "E11",
+    title: "Compare-and-swap on tophashes (not Go)",
+    workload: "1, 2 and 4 threads claim and release cells of 1, 4 or 64 hot buckets of a table \
+               made for this; Go's map has no atomics.",
+    article: "more than 35 % failures, about 12 ns",
+    rule: "more than 35 % of the compare-and-swaps fail with 4 threads on one bucket",
+    plot: Plot::lines(FAILED, "threads"),
+    measure: cas,
+    rule_on: |data| {
+        let failed = data.ours_at(FAILED, "1 hot bucket", 4.0)?;
+        let ns = data.ours_at("ns per claim and release", "1 hot bucket", 1.0)?;
+        let processors = thread::available_parallelism().map_or(0, usize::from);
+        Some(Finding {
+            verdict: Verdict::at_least(failed, 35.0),
+            ours: format!("{failed} % failures; {ns} ns by one thread"),
+            why: format!(
+                "a claim looks before it swaps, and on {processors} processors at most \
+                 {processors} threads race at a time, so few swaps meet a cell that changed in \
+                 between."
+            ),
+        })
+    },
+};
+
+fn cas(probe: &mut Probe) {
+    let operations = probe.size(100_000u64, 10_000);
+    for (name, buckets) in
+        probe.turns(&[("1 hot bucket", 1), ("4 hot buckets", 4), ("64 hot buckets", 64)])
+    {
+        for threads in THREADS {
+            let table = CasTable::new(buckets);
+            let (attempts, failures) = (AtomicU64::new(0), AtomicU64::new(0));
+            let ns = together(threads, |thread| {
+                let mut random = Random(thread as u64 + probe.seed() * 100);
+                let (mut tried, mut failed) = (0, 0);
+                for number in 0..operations {
+                    let claim = table.claim(random.next(), number);
+                    tried += u64::from(claim.attempts);
+                    failed += u64::from(claim.failures);
+                    if let Some(slot) = claim.slot {
+                        black_box(table.release(slot));
+                    }
+                }
+                attempts.fetch_add(tried, Relaxed);
+                failures.fetch_add(failed, Relaxed);
+            });
+            let part = failures.load(Relaxed) as f64 / attempts.load(Relaxed) as f64;
+            let all = threads as u64 * operations;
+            probe.record_at(FAILED, name, threads as f64, 100.0 * part);
+            probe.record_at("ns per claim and release", name, threads as f64, ns / all as f64);
+        }
+    }
+}
