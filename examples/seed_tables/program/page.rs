@@ -56,7 +56,7 @@ pub(super) fn render(
         "<p>Figures are medians of {rounds} {}rounds in processes of their own, taken in turns on \
          both allocators, with the order-statistics interval that covers the median with at least \
          95 %: <em>median [low–high]</em>. Plots show the same. “–” is what was not \
-         measured. The articles are about Go, so ratios and shapes are compared, not \
+         measured. Times are processor time of the thread; latencies of single operations and what several threads do are by the clock. The articles are about Go, so ratios and shapes are compared, not \
          nanoseconds; verdicts are computed from our allocator’s figures by the rule \
          given.</p>\n<dl>",
         if quick { "short " } else { "" }

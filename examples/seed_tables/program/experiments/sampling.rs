@@ -3,6 +3,7 @@
 use super::{Experiment, Finding, Plot, Verdict};
 use crate::program::probe::{Probe, Random, allocated, counts, quantile, resident, timed};
 use std::hint::black_box;
+use std::thread;
 
 const NS: &str = "ns per allocation and free";
 const ERROR: &str = "error of bytes, %";
@@ -50,7 +51,10 @@ fn sampling(probe: &mut Probe) {
         if interval > 0 && spanalloc::profile::start(interval).is_err() {
             continue;
         }
-        let (ns, bytes) = timed(|| allocate(probe.seed(), count));
+        // A new thread: blocks that a thread has on its lists were drawn for the interval before.
+        let seed = probe.seed();
+        let run = thread::scope(|scope| scope.spawn(|| timed(|| allocate(seed, count))).join());
+        let Ok((ns, bytes)) = run else { continue };
         spanalloc::profile::stop();
         probe.record(NS, name, ns / f64::from(count));
         if interval > 0 {
@@ -147,8 +151,9 @@ fn decay(probe: &mut Probe) {
 /// Mean resident bytes, P99.9 of a step in nanoseconds, and releases that gave something back.
 fn swell(release: Release, steps: usize) -> (f64, f64, f64) {
     const BLOCK_BYTES: usize = 8192;
-    let mut random = Random(1);
+    // Room for all, and the first blocks, before the first step.
     let mut held: Vec<Vec<u8>> = Vec::with_capacity(16_384);
+    held.resize_with(500, || black_box(vec![1; BLOCK_BYTES]));
     let mut took = vec![0u32; steps];
     let (mut sum, mut looks, mut released) = (0.0, 0.0, 0.0);
     for (step, took) in took.iter_mut().enumerate() {
@@ -156,10 +161,7 @@ fn swell(release: Release, steps: usize) -> (f64, f64, f64) {
         let phase = step % 1500;
         let wanted = if phase < 750 { 500 + phase * 10 } else { 8000 - (phase - 750) * 10 };
         *took = timed(|| {
-            while held.len() > wanted {
-                let at = random.below(held.len());
-                held.swap_remove(at);
-            }
+            held.truncate(wanted);
             while held.len() < wanted {
                 held.push(black_box(vec![1; BLOCK_BYTES]));
             }

@@ -1,13 +1,14 @@
 //! E10, E11: locks over shards, and compare-and-swap on hot cells.
 
 use super::{Experiment, Finding, Plot, Verdict};
-use crate::program::probe::{Probe, Random, timed};
+use crate::program::probe::{Probe, Random};
 use spanalloc::map::{CasTable, Sharded};
 use spanalloc::pool::SlicePool;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
+use std::time::Instant;
 
 const CONTENDED: &str = "% of locks contended";
 const SHARDS: [usize; 4] = [1, 8, 32, 64];
@@ -43,7 +44,7 @@ pub(super) const E10: Experiment = Experiment {
 };
 
 fn shards(probe: &mut Probe) {
-    let operations = probe.size(50_000, 4000);
+    let operations = probe.size(300_000, 10_000);
     for shards in probe.turns(&SHARDS) {
         for threads in THREADS {
             for pooled in [false, true] {
@@ -95,12 +96,17 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
             .map(|thread| {
                 scope.spawn(move || {
                     start.wait();
+                    let first = Instant::now();
                     work(thread);
+                    (first, Instant::now())
                 })
             })
             .collect();
         start.wait();
-        timed(|| running.into_iter().for_each(|thread| drop(thread.join()))).0
+        let spans: Vec<_> = running.into_iter().filter_map(|thread| thread.join().ok()).collect();
+        let first = spans.iter().map(|(first, _)| *first).min();
+        let last = spans.iter().map(|(_, last)| *last).max();
+        first.zip(last).map_or(f64::NAN, |(first, last)| (last - first).as_nanos() as f64)
     })
 }
 
@@ -132,7 +138,7 @@ pub(super) const E11: Experiment = Experiment {
 };
 
 fn cas(probe: &mut Probe) {
-    let operations = probe.size(100_000u64, 10_000);
+    let operations = probe.size(1_000_000u64, 50_000);
     for (name, buckets) in
         probe.turns(&[("1 hot bucket", 1), ("4 hot buckets", 4), ("64 hot buckets", 64)])
     {
