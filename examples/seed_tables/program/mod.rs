@@ -20,7 +20,6 @@ use probe::Probe;
 /// The name of a program on this project's allocator.
 pub(crate) const OURS: &str = "spanalloc";
 /// The name of a program on the system's allocator.
-#[allow(dead_code, reason = "only one of the two programs is called so")]
 pub(crate) const SYSTEM: &str = "system";
 
 /// What the command line asks for.

@@ -136,8 +136,10 @@ pub(crate) fn faults() -> f64 {
 }
 
 /// The most memory that was resident during `work` above what was before, in bytes; `None` where
-/// the kernel does not let a process reset its mark.
+/// the kernel does not let a process reset its mark. What our allocator has free goes back first, or
+/// it would serve `work` without growing.
 pub(crate) fn peak_resident<R>(work: impl FnOnce() -> R) -> (Option<f64>, R) {
+    spanalloc::release_free_memory();
     let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
     let before = status_bytes("VmHWM");
     let result = work();

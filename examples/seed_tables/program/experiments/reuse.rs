@@ -69,6 +69,8 @@ impl Reset for Bulk {
 const PER_REQUEST: usize = 64;
 
 fn tiers(probe: &mut Probe) {
+    slots::<4096>(probe, "4 KiB slot, one object");
+    slots::<512>(probe, "4 KiB slot, eight objects");
     let requests = probe.size(2000, 200);
     let objects: Pool<Keep<Object>> = Pool::new(|| Keep([0; 512]));
     let arenas: Pool<Bulk> = Pool::new(Bulk::default);
@@ -105,8 +107,6 @@ fn tiers(probe: &mut Probe) {
         probe.record(NS, name, ns / made);
         probe.record(FAULTS, name, 1000.0 * (faults() - before) / made);
     }
-    slots::<4096>(probe, "4 KiB slot, one object");
-    slots::<512>(probe, "4 KiB slot, eight objects");
 }
 
 /// All objects at once, each in a slot of `BYTES` bytes.
