@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use spanalloc::map::Map;
 use spanalloc::pool::{Keep, Pool};
@@ -13,16 +14,29 @@ use spanalloc::pool::{Keep, Pool};
 /// The experiments run: one with bars, one with lines, one of counts only.
 const EXPERIMENTS: [&str; 3] = ["E15", "E5", "E21"];
 
-/// The example's program, which `cargo test` has built.
-fn program() -> PathBuf {
+/// The example's program, built with what this test was built with. `cargo test` has built it, but
+/// not where it was told to run this test only.
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let test = std::env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap();
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let features =
+        if cfg!(feature = "flamegraph") { "collections,flamegraph" } else { "collections,profile" };
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--examples", "--profile", profile])
+        .args(["--no-default-features", "--features", features])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "cargo could not build the examples");
     folder.join("examples").join("seed_tables")
-}
+});
 
 fn run(arguments: &[&str]) -> Output {
     // Without cargo at hand it does not build its sibling, which is there.
-    Command::new(program()).args(arguments).env_remove("CARGO").output().unwrap()
+    Command::new(&*PROGRAM).args(arguments).env_remove("CARGO").output().unwrap()
 }
 
 /// The report of a short run, in a file of this name.

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use super::{Data, Experiment, OURS, Options, SYSTEM, machine, page};
 
-/// Repeats of each measurement; the interval is that of the ranks 6 to 15.
-const ROUNDS: usize = 20;
+/// Repeats of each measurement; the interval is that of the ranks 2 to 9.
+const ROUNDS: usize = 10;
 const ROUNDS_QUICK: usize = 6;
 
 /// A program of this example and the allocator it runs on.
