@@ -5,6 +5,7 @@
 //! by size class, for both ways of doing it. `--dump PREFIX` writes the dump of the whole run,
 //! whose flamegraphs show both ways side by side.
 
+mod aggregate;
 mod requests;
 mod tree;
 
@@ -17,7 +18,8 @@ use std::time::{Duration, Instant};
 static GLOBAL: SpanAlloc = SpanAlloc::new();
 
 /// A job's name and what runs it.
-const JOBS: [(&str, fn()); 2] = [("requests", requests::run), ("tree", tree::run)];
+const JOBS: [(&str, fn()); 3] =
+    [("requests", requests::run), ("aggregate", aggregate::run), ("tree", tree::run)];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
