@@ -1,6 +1,7 @@
 //! `go tool pprof` reads our profiles. Skipped, with a message, where it is not
 //! installed.
 #![cfg(feature = "pprof")]
+#![allow(clippy::vec_box, reason = "each object is an allocation of its own")]
 
 #[allow(dead_code, reason = "each test uses a part")]
 mod support;

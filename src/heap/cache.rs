@@ -175,13 +175,17 @@ impl Cache {
     #[inline(always)]
     pub(crate) fn list(&self, class: ClassId) -> &List {
         // SAFETY: a class is below CLASSES, and its offset that many elements.
-        unsafe { &*self.lists.as_ptr().byte_add(class.offset()) }
+        let at = unsafe { self.lists.as_ptr().byte_add(class.offset()) };
+        // SAFETY: an element.
+        unsafe { &*at }
     }
 
     #[inline(always)]
     pub(crate) fn drain_of(&self, class: ClassId) -> &Drain {
         // SAFETY: a class is below CLASSES, and its offset that many elements.
-        unsafe { &*self.drains.as_ptr().byte_add(class.offset()) }
+        let at = unsafe { self.drains.as_ptr().byte_add(class.offset()) };
+        // SAFETY: an element.
+        unsafe { &*at }
     }
 
     #[inline]

@@ -66,7 +66,6 @@ impl Weight {
     }
 
     /// The unit of its values.
-    #[cfg(feature = "flamegraph")]
     pub(crate) fn unit(self) -> &'static str {
         if self.parts().1 { "bytes" } else { "objects" }
     }
