@@ -54,7 +54,7 @@ fn is_sure(estimate: Estimate) -> bool {
 }
 
 fn shards(probe: &mut Probe) {
-    let operations = probe.size(150_000, 10_000);
+    let operations = probe.size(60_000, 10_000);
     for shards in probe.turns(&SHARDS) {
         for threads in THREADS {
             for pooled in [false, true] {
@@ -114,7 +114,7 @@ fn append(map: &Sharded<u64, Vec<u64>>, pool: Option<&SlicePool<u64>>, key: u64,
 /// Less than this many processors at work on average, and threads hardly meet.
 const PROCESSORS_MIN: f64 = 1.5;
 /// How often to try for that many on a machine with other work.
-const TRIES: usize = 8;
+const TRIES: usize = 4;
 
 /// Runs `work` in so many threads that start together. Returns the nanoseconds from the first
 /// one's start to the last one's end and the results; `None` if the threads did not truly run at
@@ -169,7 +169,7 @@ pub(super) const E11: Experiment = Experiment {
 };
 
 fn cas(probe: &mut Probe) {
-    let operations = probe.size(500_000u64, 50_000);
+    let operations = probe.size(200_000u64, 50_000);
     for (name, buckets) in
         probe.turns(&[("1 hot bucket", 1), ("4 hot buckets", 4), ("64 hot buckets", 64)])
     {
