@@ -59,12 +59,14 @@ pub(super) const E14: Experiment = Experiment {
     },
 };
 
+/// Looks sizes up and adds the numbers of their classes.
+type LookUp = Box<dyn Fn(&[u16]) -> usize>;
+
 /// Sizes of a table, and how it finds the class of each of a list of sizes.
 struct Table {
     name: &'static str,
     classes: Vec<u16>,
-    /// The sum of the classes' numbers.
-    look_up: Box<dyn Fn(&[u16]) -> usize>,
+    look_up: LookUp,
 }
 
 impl Table {

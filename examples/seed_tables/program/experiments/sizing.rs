@@ -39,6 +39,9 @@ pub(super) const E15: Experiment = Experiment {
     },
 };
 
+/// Draws the size of a number.
+type Draw = fn(&mut Random, usize) -> usize;
+
 fn capacities(probe: &mut Probe) {
     let count = probe.size(20_000, 2000);
     for (mean, article, _) in MEANS {
@@ -46,7 +49,7 @@ fn capacities(probe: &mut Probe) {
         probe.record_at(EXACT, "article", mean, article);
     }
     let mut random = Random(probe.seed());
-    let kinds: [(&str, fn(&mut Random, usize) -> usize); 3] = [
+    let kinds: [(&str, Draw); 3] = [
         ("Poisson", |random, _| poisson(random, 64.0)),
         ("log-normal", |random, _| (64.0 * (0.5 * normal(random) - 0.125).exp()) as usize),
         ("bursts", |random, n| poisson(random, if n / 50 % 10 == 0 { 460.0 } else { 20.0 })),
