@@ -1,6 +1,8 @@
 //! What a measurement measures with: clocks, counters, and a place to put readings.
 
 use std::fmt::Write;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Instant;
 
 /// Collects the readings of one round of an experiment.
@@ -104,13 +106,19 @@ pub(crate) fn live_bytes() -> Option<u64> {
     counts().then(|| spanalloc::stats().memory.live)
 }
 
+/// Runs `work` on a new thread. A thread's lists hold blocks on which it was decided before sampling
+/// began, or changed; a new thread has none.
+pub(crate) fn on_new_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// Bytes and objects that `work` allocates, exact: every allocation is sampled. Slow.
-pub(crate) fn profiled<R>(work: impl FnOnce() -> R) -> (Option<(f64, f64)>, R) {
+pub(crate) fn profiled<R: Send>(work: impl FnOnce() -> R + Send) -> (Option<(f64, f64)>, R) {
     if !counts() || spanalloc::profile::start(1).is_err() {
         return (None, work());
     }
     let before = allocated();
-    let result = work();
+    let result = on_new_thread(work);
     let after = allocated();
     spanalloc::profile::stop();
     (Some((after.0 - before.0, after.1 - before.1)), result)

@@ -123,8 +123,8 @@ fn settle(by: &By, outcomes: &[Outcome]) -> (Result<Verdict, String>, String) {
         Against(id) => {
             let opposite = |verdict| match verdict {
                 Reproduced => Refuted,
-                Refuted => Reproduced,
-                NotMeasurable => NotMeasurable,
+                // That a rule fails does not make its opposite true.
+                Refuted | NotMeasurable => NotMeasurable,
             };
             (found(id).map(opposite), link(id))
         }

@@ -59,14 +59,13 @@ pub(super) const E14: Experiment = Experiment {
     },
 };
 
-/// Looks all sizes up; the sum of the classes' numbers.
+/// Looks sizes up and adds the numbers of their classes.
 type LookUp = Box<dyn Fn(&[u16]) -> usize>;
 
 /// Sizes of a table, and how it finds the class of each of a list of sizes.
 struct Table {
     name: &'static str,
     classes: Vec<u16>,
-    /// The sum of the classes' numbers.
     look_up: LookUp,
 }
 

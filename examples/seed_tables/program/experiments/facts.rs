@@ -2,7 +2,7 @@
 
 use super::{Experiment, Finding, Plot, Verdict};
 use crate::program::data::figure;
-use crate::program::probe::{Random, counts, resident};
+use crate::program::probe::{Random, counts, on_new_thread, resident};
 use spanalloc::Stats;
 use spanalloc::arena::{Arena, ArenaBox};
 use spanalloc::observe::{Timer, Trend, TrendDetector};
@@ -247,7 +247,8 @@ pub(super) const O2: Experiment = Experiment {
     title: "Four sample types",
     workload: "1000 blocks of 100 bytes, of which 400 are kept, with every allocation sampled.",
     article: "alloc_space against inuse_space, and objects",
-    rule: "allocated and in use are what was asked for, to the byte and the object",
+    rule: "in use is what was asked for, to the byte and the object, and so is allocated but for what \
+           starting the measuring thread takes",
     plot: Plot::bars(SAMPLED),
     measure: |probe| {
         let sums = || {
@@ -263,8 +264,10 @@ pub(super) const O2: Experiment = Experiment {
         }
         let mut held: Vec<Vec<u8>> = Vec::with_capacity(1000);
         let before = sums();
-        held.extend((0..1000).map(|_| black_box(Vec::with_capacity(100))));
-        held.truncate(400);
+        on_new_thread(|| {
+            held.extend((0..1000).map(|_| black_box(Vec::with_capacity(100))));
+            held.truncate(400);
+        });
         let after = sums();
         profile::stop();
         for (at, name) in
@@ -278,12 +281,17 @@ pub(super) const O2: Experiment = Experiment {
         let found =
             [of("alloc_space")?, of("alloc_objects")?, of("inuse_space")?, of("inuse_objects")?];
         Some(Finding {
-            verdict: Verdict::when(found == [100_000.0, 1000.0, 40_000.0, 400.0]),
+            verdict: Verdict::when(whole(found) && found[2] == 40_000.0 && found[3] == 400.0),
             ours: found.map(figure).join(" / "),
             why: String::from("a sample is followed until its block is freed."),
         })
     },
 };
+
+/// Whether all that was allocated is there, beside a few blocks of the thread itself.
+fn whole([bytes, objects, ..]: [f64; 4]) -> bool {
+    (100_000.0..101_000.0).contains(&bytes) && (1000.0..1010.0).contains(&objects)
+}
 
 const LIVE: &str = "live after a release, MB";
 

@@ -27,18 +27,15 @@ pub(super) const E10: Experiment = Experiment {
     measure: shards,
     rule_on: |data| {
         let at = |shards| data.ours_at(CONTENDED, "4 threads", shards as f64);
-        let [one, eight, many, most] = SHARDS.map(at);
-        let levels = [one?, eight?, many?, most?];
-        if !levels.into_iter().all(is_sure) {
-            return None;
-        }
+        let levels: Vec<Estimate> = SHARDS.into_iter().filter_map(at).filter(is_sure).collect();
+        let &[one, _, _, most] = &levels[..] else { return Some(alone()) };
         // A step up counts only where the intervals show it.
         let never_up = levels.windows(2).all(|pair| !pair[0].below(pair[1]));
         let speed = |name: &str| data.ours_at("million operations per second", name, 64.0);
         let (plain, pooled) = (speed("4 threads")?, speed("4 threads, pool")?);
         Some(Finding {
-            verdict: Verdict::when(never_up && levels[3].below(levels[0])),
-            ours: format!("{} % → {} % of locks", levels[0], levels[3]),
+            verdict: Verdict::when(never_up && most.below(one)),
+            ours: format!("{one} % → {most} % of locks"),
             why: format!(
                 "two threads meet in one of n shards with a chance of 1 in n; the pool of lists \
                  changes {plain} million operations per second to {pooled}."
@@ -49,8 +46,20 @@ pub(super) const E10: Experiment = Experiment {
 
 /// Whether there are enough readings for an interval at 95 %: rounds in which the threads did not
 /// run at the same time have none.
-fn is_sure(estimate: Estimate) -> bool {
+fn is_sure(estimate: &Estimate) -> bool {
     estimate.readings >= 6
+}
+
+/// What to say where there are not.
+fn alone() -> Finding {
+    Finding {
+        verdict: Verdict::NotMeasurable,
+        ours: String::from("not measured"),
+        why: format!(
+            "the machine had other work: in too few rounds were {PROCESSORS_MIN} processors at \
+             work for our threads, and threads that take turns do not contend."
+        ),
+    }
 }
 
 fn shards(probe: &mut Probe) {
@@ -153,7 +162,8 @@ pub(super) const E11: Experiment = Experiment {
     plot: Plot::lines(FAILED, "threads"),
     measure: cas,
     rule_on: |data| {
-        let failed = data.ours_at(FAILED, "1 hot bucket", 4.0).filter(|failed| is_sure(*failed))?;
+        let failed = data.ours_at(FAILED, "1 hot bucket", 4.0).filter(is_sure);
+        let Some(failed) = failed else { return Some(alone()) };
         let ns = data.ours_at("ns per claim and release", "1 hot bucket", 1.0)?;
         let processors = thread::available_parallelism().map_or(0, usize::from);
         Some(Finding {

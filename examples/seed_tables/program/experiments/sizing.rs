@@ -39,7 +39,7 @@ pub(super) const E15: Experiment = Experiment {
     },
 };
 
-/// Draws a size, given the number of the draw.
+/// Draws the size of a number.
 type Draw = fn(&mut Random, usize) -> usize;
 
 fn capacities(probe: &mut Probe) {
