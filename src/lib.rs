@@ -40,6 +40,8 @@
 //! (SVGs; `inferno`, which draws them, is licensed under the CDDL), `pprof`, `collections`
 //! (`map`, `pool`, `arena`, `observe`). Without them the allocator depends on `libc`
 //! and `once_cell` alone.
+// The front page names everything; links to what a build leaves out lead nowhere.
+#![cfg_attr(not(feature = "profile"), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(not(all(
     target_os = "linux",

@@ -110,6 +110,11 @@ pub(crate) fn prepare() {
 /// Starts sampling, or changes the interval: one sample per `interval_bytes`
 /// allocated, on average. 1 samples every allocation.
 ///
+/// A thread notices when it next asks the slow path for a class: what it was granted
+/// before, at most 64 KiB or 1,024 blocks of each class, is allocated unsampled. To
+/// sample everything from the first allocation on, set the interval in the
+/// environment or with [`SpanAlloc::sample_every`](crate::SpanAlloc::sample_every).
+///
 /// What was sampled before is kept. The first call reads the list of loaded
 /// modules (about a hundred microseconds).
 ///
