@@ -31,7 +31,7 @@ impl Machine {
             processor: after(&text("/proc/cpuinfo"), "model name", ':'),
             processors: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: memory_bytes("MemTotal") as f64 / f64::from(1 << 30),
-            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+            kernel: release(&text("/proc/sys/kernel/osrelease")),
             huge_pages: huge.split(['[', ']']).nth(1).unwrap_or("unknown").to_owned(),
             rustc: command("rustc", &["--version"]),
             crates: versions(&text(&home().join("Cargo.lock").to_string_lossy())),
@@ -82,6 +82,11 @@ fn versions(lock: &str) -> BTreeMap<String, String> {
         .map(|block| (quoted(block, "name"), quoted(block, "version")))
         .filter(|(name, _)| CRATES.contains(&name.as_str()))
         .collect()
+}
+
+/// The kernel's version without what its builder appended.
+fn release(text: &str) -> String {
+    text.trim().split('-').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
     vec![
         ("date", command("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         ("processor", format!("{processors} × {}", processor())),
-        ("kernel", text("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("kernel", release(&text("/proc/sys/kernel/osrelease"))),
         ("architecture", std::env::consts::ARCH.to_owned()),
         ("huge pages", text("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
         ("compiler", command("rustc", &["--version"])),
@@ -47,4 +47,9 @@ fn command(name: &str, arguments: &[&str]) -> String {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(_) => String::from("unknown"),
     }
+}
+
+/// The kernel's version without what its builder appended.
+fn release(text: &str) -> String {
+    text.trim().split('-').next().unwrap_or_default().to_owned()
 }
