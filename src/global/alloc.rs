@@ -14,9 +14,9 @@ use crate::heap::geometry::is_sampled;
 /// for: here, by [`profile::start`](crate::profile::start), or by the environment
 /// variable `SPANALLOC`, which wins.
 ///
-/// Cost: about 20 instructions for an allocation with its free, whether sampling
-/// is on or off, when the layout is a constant; about 12 more when the size is
-/// known only at run time.
+/// Cost on x86-64, whether sampling is on or off: 10 instructions to allocate and 11
+/// to free when the layout is a constant, 17 and 18 when the size is known only at
+/// run time (`tests/golden.rs` counts them).
 ///
 /// # Examples
 ///

@@ -2,7 +2,7 @@
 
 use super::sampling::quietly;
 use super::slow::HEAP;
-use crate::heap::class::{ClassId, WIDE_SLOTS};
+use crate::heap::class::ClassId;
 use crate::heap::counts::HeapCounts;
 use crate::heap::geometry::SLOT_BYTES;
 use crate::report::{ClassStats, Memory, Stats};
@@ -57,7 +57,6 @@ fn classes(counts: &HeapCounts) -> Vec<ClassStats> {
         remote_frees: count.remote_frees,
         requested: None,
     };
-    const { assert!(WIDE_SLOTS > 1) };
     ClassId::all().zip(&counts.classes).map(row).collect()
 }
 

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | block | what a program gets: a piece of a span, of one size class |
 //! | span | one slot of 64 KiB, or several in a row, cut into blocks of one class; or one large block |
-//! | cache | in thread-local memory: per class the list of blocks to pop |
+//! | cache | in thread-local memory: per class a list of free blocks, popped and pushed |
 //! | thread heap | the spans that a thread owns; refills its cache |
 //! | central lists | spans whose thread has ended |
 //! | page heap | the free slots of all chunks |
@@ -22,9 +22,11 @@
 //!    from the [`central`] lists, a fresh one from the [`pages`].
 //! 3. Above the largest class a block is a span of its own, or a mapping
 //!    ([`large`]).
-//! 4. A free finds the span's header by arithmetic ([`geometry`]). If this thread
-//!    owns it: push, count down. Otherwise the block waits in the [`outbox`] until
-//!    a chain is worth a compare-and-swap.
+//! 4. A free pushes the block on the cache's list, for the next allocation. What the
+//!    list has no room for goes home ([`bin`]): its span's header is found by
+//!    arithmetic ([`geometry`]). If this thread owns the span: push, count down.
+//!    Otherwise the block waits in the [`outbox`] until a chain is worth a
+//!    compare-and-swap.
 //! 5. Frees that change a span's fortune are few: its countdown, or a message in
 //!    the owner's [`mailbox`], has it linked again or retired to the page heap.
 //!    What stays free there the scavenger gives back ([`scavenge`]).

@@ -1,9 +1,10 @@
 //! Two heaps that threads share under a lock.
 //!
-//! * The **sampled** heap serves every block that the sampler chose. Its spans
-//!   have an owner that no thread is, so their frees take the long way, where the
-//!   profiler hears of them; all other spans never hold a sampled block, and their
-//!   frees stay short (tcmalloc gives sampled blocks spans of their own, too).
+//! * The **sampled** heap serves every block that the sampler chose. Its spans lie
+//!   in address windows of their own ([`geometry`](super::geometry)), so one bit of
+//!   the address sends a free the long way, where the profiler hears of it; all
+//!   other spans never hold a sampled block (tcmalloc gives sampled blocks spans of
+//!   their own, too).
 //! * The **late** heap serves threads that have no heap of their own any more:
 //!   those that allocate in a destructor after their heap was handed over.
 //!
