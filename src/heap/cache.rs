@@ -27,9 +27,6 @@ use super::span::{Block, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
 
-/// An owner that no span has.
-const NOBODY: *mut ThreadHeap = ptr::without_provenance_mut(1);
-
 /// Whether a thread has a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -58,7 +55,8 @@ pub(crate) struct List {
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(crate) struct Drain {
-    /// The thread's heap while its bin of the class drains, else [`NOBODY`].
+    /// The thread's heap while its bin of the class drains, else null, which is the
+    /// owner of no span with blocks in use.
     owner: OwnPtr<ThreadHeap>,
     /// Frees while draining that are not in the bin's books yet.
     pub(crate) frees: OwnU32,
@@ -86,7 +84,7 @@ impl Cache {
                     room: OwnU32::new(0),
                 }
             }; CLASSES],
-            drains: [const { Drain { owner: OwnPtr::new(NOBODY), frees: OwnU32::new(0) } };
+            drains: [const { Drain { owner: OwnPtr::new(ptr::null_mut()), frees: OwnU32::new(0) } };
                 CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
@@ -148,7 +146,7 @@ impl Cache {
         let done = if span.hot().owner.get() == owner {
             // SAFETY: a free block of a span that this thread owns.
             unsafe { span.push_block(block) }
-        } else if owner != NOBODY {
+        } else if !owner.is_null() {
             // SAFETY: the owner lives as long as the heap.
             let owner = unsafe { &*owner };
             // SAFETY: the block is a free one of that span.
@@ -164,12 +162,12 @@ impl Cache {
 
     /// Starts or ends the draining of `class`.
     pub(crate) fn set_draining(&self, class: ClassId, on: bool) {
-        let owner = if on { self.owner.get() } else { NOBODY };
+        let owner = if on { self.owner.get() } else { ptr::null_mut() };
         self.drain_of(class).owner.set(owner);
     }
 
     pub(crate) fn is_draining(&self, class: ClassId) -> bool {
-        self.drain_of(class).owner.get() != NOBODY
+        !self.drain_of(class).owner.get().is_null()
     }
 
     #[inline(always)]

@@ -19,7 +19,7 @@ use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
 use super::list::SpanList;
 use super::remote::NEVER;
-use super::span::{Kind, Place, Span};
+use super::span::{ABSENT, Kind, Place, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU64};
 use crate::sys::os::Os;
@@ -88,7 +88,7 @@ impl<O: Os> Heap<O> {
                 idle
             }
             _ => {
-                let fresh = self.space.lock().place(&self.os, ThreadHeap::new(Kind::Blocks));
+                let fresh = self.space.lock().place(&self.os, ThreadHeap::new());
                 let Some(fresh) = fresh else { return false };
                 central.enrol(fresh.as_ptr());
                 fresh.as_ptr()
@@ -104,11 +104,12 @@ impl<O: Os> Heap<O> {
         true
     }
 
-    /// Opens a shared heap, whose lock the caller holds.
-    pub(crate) fn open_shared(&self, cache: &Cache, thread_heap: &ThreadHeap) {
+    /// Opens a shared heap for spans of `kind`, whose lock the caller holds.
+    pub(crate) fn open_shared(&self, cache: &Cache, thread_heap: &ThreadHeap, kind: Kind) {
         let central = self.central.lock();
         let address = ptr::from_ref(thread_heap).cast_mut();
         central.enrol(address);
+        thread_heap.for_samples.set((kind == Kind::Sampled).into());
         thread_heap.seed(self.os.entropy());
         thread_heap.cache.set(ptr::from_ref(cache).cast_mut());
         cache.attach(address);
@@ -125,7 +126,7 @@ impl<O: Os> Heap<O> {
         let central = self.central.lock();
         cache.detach();
         thread_heap.hand_over(|span| {
-            span.hot().owner.set(ptr::null_mut());
+            span.hot().owner.set(ABSENT);
             span.hot().place.set(Place::Adrift as u8);
             span.cold().remote.abandon(NEVER);
             self.review_central(&central, span, false);

@@ -91,8 +91,8 @@ impl<O: Os> Heap<O> {
     pub(crate) const fn new(os: O) -> Self {
         Self {
             os,
-            sampled: Shared::new(Kind::Sampled),
-            late: Shared::new(Kind::Blocks),
+            sampled: Shared::new(),
+            late: Shared::new(),
             central: Lock::new(Central::new()),
             hints: Hints::new(),
             large: Lock::new(LargeTable::new()),

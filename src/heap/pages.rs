@@ -78,7 +78,6 @@ pub(crate) struct PageCounts {
 /// The page heap. Lives under a lock of the heap's.
 #[derive(Debug)]
 pub(crate) struct PageHeap {
-    window: Window,
     chunks: [*mut Chunk; CHUNKS_MAX],
     len: usize,
     /// No chunk below has a free slot.
@@ -93,9 +92,8 @@ pub(crate) struct PageHeap {
 unsafe impl Send for PageHeap {}
 
 impl PageHeap {
-    pub(crate) const fn new(window: Window) -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            window,
             chunks: [ptr::null_mut(); CHUNKS_MAX],
             len: 0,
             first_free: 0,
@@ -115,11 +113,13 @@ impl PageHeap {
     }
 
     /// Takes `count` slots in a row whose first is a multiple of `align` slots in
-    /// its chunk. `None` when the kernel has no more.
+    /// its chunk. `None` when the kernel has no more. All chunks of a page heap lie
+    /// in the same window of their pairs.
     pub(crate) fn take(
         &mut self,
         os: &impl Os,
         meta: &mut Meta,
+        window: Window,
         count: usize,
         align: usize,
     ) -> Option<Slots> {
@@ -133,7 +133,7 @@ impl PageHeap {
                 return Some(slots);
             }
         }
-        let index = self.grow(os, meta, count, align)?;
+        let index = self.grow(os, meta, window, count, align)?;
         self.take_from(index, count, align)
     }
 
@@ -253,7 +253,9 @@ impl PageHeap {
                     // SAFETY: a slot of a mapped chunk.
                     let span = unsafe { Span::from_header(header_of_slot(chunk.base, slot)) };
                     assert_eq!(span.kind(), super::span::Kind::None, "invariant 1");
-                    assert!(span.hot().owner.get().is_null());
+                    assert!(
+                        [ptr::null_mut(), super::span::ABSENT].contains(&span.hot().owner.get())
+                    );
                 }
                 at = start + length;
             }
@@ -318,7 +320,14 @@ impl PageHeap {
     }
 
     /// Extends the last chunk or adds one, so that `count` slots fit; its index.
-    fn grow(&mut self, os: &impl Os, meta: &mut Meta, count: usize, align: usize) -> Option<usize> {
+    fn grow(
+        &mut self,
+        os: &impl Os,
+        meta: &mut Meta,
+        window: Window,
+        count: usize,
+        align: usize,
+    ) -> Option<usize> {
         let last = self.len.wrapping_sub(1);
         if self.extend_chunk(os, last) {
             let chunk = self.chunk(last)?;
@@ -330,7 +339,7 @@ impl PageHeap {
             return None;
         }
         let slots_min = (HEADER_SLOTS + count).next_multiple_of(align.max(1)) + align - 1;
-        let (base, mapped) = self.map_chunk(os, slots_min.min(CHUNK_SLOTS))?;
+        let (base, mapped) = self.map_chunk(os, window, slots_min.min(CHUNK_SLOTS))?;
         let mut free = Bits::EMPTY;
         free.insert(HEADER_SLOTS, mapped - HEADER_SLOTS);
         let chunk = Chunk {
@@ -380,7 +389,12 @@ impl PageHeap {
     /// Maps a chunk's window, or a prefix of it that has `slots_min` slots. The
     /// kernel hands out addresses downwards, so the windows below the last one are
     /// most likely empty; and where they are not, room for two windows has one.
-    fn map_chunk(&mut self, os: &impl Os, slots_min: usize) -> Option<(NonNull<u8>, usize)> {
+    fn map_chunk(
+        &mut self,
+        os: &impl Os,
+        window: Window,
+        slots_min: usize,
+    ) -> Option<(NonNull<u8>, usize)> {
         let anchor = match self.chunk(self.len.wrapping_sub(1)) {
             Some(chunk) => chunk.base.as_ptr(),
             None => {
@@ -388,40 +402,21 @@ impl PageHeap {
                 // SAFETY: just mapped, used by nobody.
                 unsafe { os.unmap(probe, SLOT_BYTES) };
                 let pair = Window::PAIR_BYTES;
-                probe.as_ptr().map_addr(|address| (address & !(pair - 1)) + self.window.offset())
+                probe.as_ptr().map_addr(|address| (address & !(pair - 1)) + window.offset())
             }
         };
         for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
-            for window in 1..=8 {
-                let at = anchor.wrapping_sub(window * Window::PAIR_BYTES);
+            for below in 1..=8 {
+                let at = anchor.wrapping_sub(below * Window::PAIR_BYTES);
                 if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
                     return Some((base, slots));
                 }
             }
-            if let Some(base) = self.map_aligned(os, slots * SLOT_BYTES) {
+            if let Some(base) = map_aligned(os, window, slots * SLOT_BYTES) {
                 return Some((base, slots));
             }
         }
         None
-    }
-
-    /// Maps `bytes` at a window's start by mapping too much and trimming.
-    fn map_aligned(&self, os: &impl Os, bytes: usize) -> Option<NonNull<u8>> {
-        let all = Window::PAIR_BYTES + bytes;
-        let start = os.map(all)?;
-        let past = start.as_ptr().addr().wrapping_sub(self.window.offset());
-        let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
-        // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
-        let base = unsafe { start.add(skip) };
-        // SAFETY: as above.
-        let tail = unsafe { base.add(bytes) };
-        if skip > 0 {
-            // SAFETY: the part before the base, used by nobody.
-            unsafe { os.unmap(start, skip) };
-        }
-        // SAFETY: the part behind, used by nobody.
-        unsafe { os.unmap(tail, all - skip - bytes) };
-        Some(base)
     }
 }
 
@@ -433,6 +428,25 @@ impl Chunk {
             self.huge = huge;
         }
     }
+}
+
+/// Maps `bytes` at the start of such a window by mapping too much and trimming.
+fn map_aligned(os: &impl Os, window: Window, bytes: usize) -> Option<NonNull<u8>> {
+    let all = Window::PAIR_BYTES + bytes;
+    let start = os.map(all)?;
+    let past = start.as_ptr().addr().wrapping_sub(window.offset());
+    let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
+    // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
+    let base = unsafe { start.add(skip) };
+    // SAFETY: as above.
+    let tail = unsafe { base.add(bytes) };
+    if skip > 0 {
+        // SAFETY: the part before the base, used by nobody.
+        unsafe { os.unmap(start, skip) };
+    }
+    // SAFETY: the part behind, used by nobody.
+    unsafe { os.unmap(tail, all - skip - bytes) };
+    Some(base)
 }
 
 /// The number of the chunk that `header` lies in: the header of slot 0, which is

@@ -30,8 +30,8 @@ pub(crate) struct Shared {
 unsafe impl Send for Shared {}
 
 impl Shared {
-    pub(crate) const fn new(kind: Kind) -> Lock<Self> {
-        Lock::new(Self { cache: Cache::new(), heap: ThreadHeap::new(kind) })
+    pub(crate) const fn new() -> Lock<Self> {
+        Lock::new(Self { cache: Cache::new(), heap: ThreadHeap::new() })
     }
 
     /// Whether `thread_heap` is this one's.
@@ -39,14 +39,14 @@ impl Shared {
         core::ptr::eq(&self.heap, thread_heap)
     }
 
-    fn open<O: Os>(&self, heap: &Heap<O>) {
+    fn open<O: Os>(&self, heap: &Heap<O>, kind: Kind) {
         if self.cache.phase() == Phase::New {
-            heap.open_shared(&self.cache, &self.heap);
+            heap.open_shared(&self.cache, &self.heap, kind);
         }
     }
 
-    fn allocate<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<*mut Block> {
-        self.open(heap);
+    fn allocate<O: Os>(&self, heap: &Heap<O>, kind: Kind, class: ClassId) -> Option<*mut Block> {
+        self.open(heap, kind);
         let block = self.cache.pop(class);
         if !block.is_null() {
             return Some(block);
@@ -61,19 +61,19 @@ impl Shared {
 impl<O: Os> Heap<O> {
     /// Allocates a block to be sampled.
     pub(crate) fn allocate_sampled(&self, class: ClassId) -> Option<*mut Block> {
-        self.sampled.lock().allocate(self, class)
+        self.sampled.lock().allocate(self, Kind::Sampled, class)
     }
 
     /// Allocates for a thread without a heap.
     pub(crate) fn allocate_late(&self, class: ClassId) -> Option<*mut Block> {
-        self.late.lock().allocate(self, class)
+        self.late.lock().allocate(self, Kind::Blocks, class)
     }
 
     /// Counts a free by a thread without a heap, which went home at once.
     pub(crate) fn count_late_free(&self, class: ClassId) {
         let late = self.late.lock();
         // What is in no heap of the chain is in no snapshot.
-        late.open(self);
+        late.open(self, Kind::Blocks);
         late.heap.bin(class).count_free();
     }
 

@@ -18,11 +18,7 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) const fn new() -> Self {
-        Self {
-            lower: PageHeap::new(Window::Lower),
-            upper: PageHeap::new(Window::Upper),
-            meta: Meta::new(),
-        }
+        Self { lower: PageHeap::new(), upper: PageHeap::new(), meta: Meta::new() }
     }
 
     /// Takes slots for spans of `kind`; see [`PageHeap::take`].
@@ -33,8 +29,11 @@ impl Space {
         count: usize,
         align: usize,
     ) -> Option<Slots> {
-        let pages = if kind == Kind::Sampled { &mut self.upper } else { &mut self.lower };
-        pages.take(os, &mut self.meta, count, align)
+        let (pages, window) = match kind {
+            Kind::Sampled => (&mut self.upper, Window::Upper),
+            _ => (&mut self.lower, Window::Lower),
+        };
+        pages.take(os, &mut self.meta, window, count, align)
     }
 
     /// The page heap that `span` came from.

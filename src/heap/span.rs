@@ -19,7 +19,7 @@
 //!    span's owner: the thread whose heap `home` names; the holder of the central
 //!    lock while the span is abandoned; the page heap while it is free.
 //! 3. `owner` is the address of the heap whose thread may push on `local` and count
-//!    down, or null: abandoned, large, free.
+//!    down, or [`ABSENT`]: abandoned, large, free. Null in a slot never used.
 //! 4. `freed() == start − countdown`. When the countdown reaches 0 the owner has
 //!    something to look at, and says so by what it sets `start` to.
 //! 5. A header is at a fixed place in a chunk that is never unmapped, so reading
@@ -34,6 +34,9 @@ use super::remote::Remote;
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
 use crate::base::sync::AtomicPtr;
+
+/// The owner of a span that nobody owns.
+pub(crate) const ABSENT: *mut ThreadHeap = ptr::without_provenance_mut(1);
 
 /// A countdown that no run of frees uses up.
 pub(crate) const FAR: u32 = 1 << 30;
@@ -250,13 +253,13 @@ impl Span {
         hot.slots.set(slots as u32);
         hot.sampled.set(sampled as u8);
         hot.kind.set(Kind::Large as u8);
-        hot.owner.set(ptr::null_mut());
+        hot.owner.set(ABSENT);
     }
 
     /// The slots are free again: no state of the header means anything.
     pub(crate) fn end(self) {
         let hot = self.hot();
-        hot.owner.set(ptr::null_mut());
+        hot.owner.set(ABSENT);
         hot.kind.set(Kind::None as u8);
     }
 

@@ -59,7 +59,8 @@ pub(crate) struct ThreadHeap {
     pub(crate) mailbox: Mailbox<Hot>,
     pub(crate) outbox: Outbox,
     marks: UnsafeCell<Marks>,
-    kind: Kind,
+    /// Not 0: its blocks are sampled. Written once, under the central lock.
+    pub(crate) for_samples: OwnU8,
     /// While not 0 every allowance is used up at once (see
     /// [`observe`](Self::observe)).
     observed: OwnU8,
@@ -78,13 +79,13 @@ unsafe impl Sync for ThreadHeap {}
 unsafe impl Send for ThreadHeap {}
 
 impl ThreadHeap {
-    pub(crate) const fn new(kind: Kind) -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             bins: [const { Bin::new() }; CLASSES],
             mailbox: Mailbox::new(),
             outbox: Outbox::new(),
             marks: UnsafeCell::new(Marks::new()),
-            kind,
+            for_samples: OwnU8::new(0),
             observed: OwnU8::new(0),
             cache: OwnPtr::new(ptr::null_mut()),
             next_all: OwnPtr::new(ptr::null_mut()),
@@ -98,8 +99,9 @@ impl ThreadHeap {
         unsafe { self.bins.get_unchecked(class.index()) }
     }
 
+    /// What its spans are for.
     pub(crate) fn kind(&self) -> Kind {
-        self.kind
+        if self.for_samples.get() == 0 { Kind::Blocks } else { Kind::Sampled }
     }
 
     /// The thread is gone without handing over: enter what it did into the books.
@@ -333,11 +335,11 @@ impl ThreadHeap {
             span.arm(span.freed(), FAR);
             span.cold().remote.set_notify(NEVER);
             span
-        } else if let Some(span) = heap.adopt(class, self.kind, self.address()) {
+        } else if let Some(span) = heap.adopt(class, self.kind(), self.address()) {
             span
         } else {
-            let slots = heap.take_slots(self.kind, class.slots(), class.slots())?;
-            slots.span.begin(class, self.kind, self.address());
+            let slots = heap.take_slots(self.kind(), class.slots(), class.slots())?;
+            slots.span.begin(class, self.kind(), self.address());
             slots.span
         };
         span.hot().place.set(Place::Current as u8);

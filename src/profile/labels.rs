@@ -6,7 +6,7 @@
 //! under, whoever frees it.
 //!
 //! Invariants
-//! 1. Rows below `used` have a name, and no two the same.
+//! 1. Label 0 and the `named` ones after it have a name, and no two the same.
 
 use super::sums::Sums;
 use crate::sys::lock::Lock;
@@ -31,7 +31,7 @@ pub(super) struct Labels {
 }
 
 struct Names {
-    used: usize,
+    named: usize,
     names: [Name; LABELS_MAX],
 }
 
@@ -58,7 +58,7 @@ impl Labels {
     pub(super) const fn new() -> Self {
         let empty = Name { len: 0, bytes: [0; NAME_BYTES_MAX] };
         Self {
-            names: Lock::new(Names { used: 1, names: [empty; LABELS_MAX] }),
+            names: Lock::new(Names { named: 0, names: [empty; LABELS_MAX] }),
             rows: [const { Lock::new(Row::EMPTY) }; LABELS_MAX],
         }
     }
@@ -67,7 +67,7 @@ impl Labels {
     pub(super) fn of(&self, name: &[u8]) -> Label {
         let name = &name[..name.len().min(NAME_BYTES_MAX)];
         let mut names = self.names.lock();
-        let used = names.used;
+        let used = names.named + 1;
         let found = names.names[..used].iter().position(|known| known.bytes() == name);
         if let Some(at) = found {
             return Label(at as u16);
@@ -78,7 +78,7 @@ impl Labels {
         let place = &mut names.names[used];
         place.len = name.len() as u8;
         place.bytes[..name.len()].copy_from_slice(name);
-        names.used += 1;
+        names.named += 1;
         Label(used as u16)
     }
 

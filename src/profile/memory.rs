@@ -3,7 +3,8 @@
 //!
 //! Invariants
 //! 1. `start..start + capacity * size_of::<T>()` is one mapping that only this
-//!    table owns; with capacity 0 there is none.
+//!    table owns; with capacity 0 there is none. An empty table is all zero, so that
+//!    the profiler's is, and takes no room in a program's file.
 //! 2. `len <= capacity`, and the first `len` entries hold values.
 //! 3. The bytes of all mappings together are [`bytes`], at most [`BYTES_MAX`].
 
@@ -39,7 +40,7 @@ unsafe impl Zeroed for u64 {}
 
 /// A vector in pages of its own that reports failure to grow.
 pub(super) struct Table<T: Zeroed> {
-    start: NonNull<T>,
+    start: Option<NonNull<T>>,
     len: usize,
     capacity: usize,
 }
@@ -49,7 +50,7 @@ unsafe impl<T: Zeroed + Send> Send for Table<T> {}
 
 impl<T: Zeroed> Table<T> {
     pub(super) const fn new() -> Self {
-        Self { start: NonNull::dangling(), len: 0, capacity: 0 }
+        Self { start: None, len: 0, capacity: 0 }
     }
 
     /// A table of `len` zeroed entries; `None` if there is no memory for it.
@@ -61,7 +62,7 @@ impl<T: Zeroed> Table<T> {
             BYTES.fetch_sub(bytes, Ordering::Relaxed);
             return None;
         };
-        Some(Self { start: start.cast(), len, capacity: len })
+        Some(Self { start: Some(start.cast()), len, capacity: len })
     }
 
     /// Appends a value; false, with nothing changed, if there is no memory.
@@ -71,7 +72,7 @@ impl<T: Zeroed> Table<T> {
             return false;
         }
         // SAFETY: `len < capacity` after the reservation (invariants 1 and 2).
-        let place = unsafe { self.start.add(self.len) };
+        let place = unsafe { self.first().add(self.len) };
         // SAFETY: as above; the place is inside the mapping and aligned.
         unsafe { place.write(value) };
         self.len += 1;
@@ -82,6 +83,11 @@ impl<T: Zeroed> Table<T> {
     #[must_use]
     pub(super) fn extend(&mut self, values: &[T]) -> bool {
         self.reserve(values.len()) && values.iter().all(|value| self.push(*value))
+    }
+
+    /// The first entry's place; dangling if there is none.
+    fn first(&self) -> NonNull<T> {
+        self.start.unwrap_or(NonNull::dangling())
     }
 
     fn reserve(&mut self, more: usize) -> bool {
@@ -105,14 +111,14 @@ impl<T: Zeroed> core::ops::Deref for Table<T> {
 
     fn deref(&self) -> &[T] {
         // SAFETY: by invariants 1 and 2; dangling with length 0 is a slice too.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.first().as_ptr(), self.len) }
     }
 }
 
 impl<T: Zeroed> core::ops::DerefMut for Table<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, borrowed mutably.
-        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.first().as_ptr(), self.len) }
     }
 }
 
@@ -121,7 +127,7 @@ impl<T: Zeroed> Drop for Table<T> {
         if self.capacity != 0 {
             let bytes = self.capacity * size_of::<T>();
             // SAFETY: by invariant 1 the mapping is ours and ends with us.
-            unsafe { sys::unmap(self.start.cast(), bytes) };
+            unsafe { sys::unmap(self.first().cast(), bytes) };
             BYTES.fetch_sub(bytes, Ordering::Relaxed);
         }
     }

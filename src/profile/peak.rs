@@ -6,7 +6,7 @@
 //! tell whether what it put aside is of the last one: this number is the *era*.
 //!
 //! Invariants
-//! 1. While `rising`, nothing was in use above what is in use now, and what a site
+//! 1. Unless `falling`, nothing was in use above what is in use now, and what a site
 //!    holds is its share of the peak.
 //! 2. Otherwise a site whose era is the current one has its share of the peak put
 //!    aside, and any other has not changed since the peak.
@@ -38,12 +38,12 @@ impl State {
 pub(super) struct Moment {
     /// How many peaks were left.
     pub(super) era: u64,
-    /// Whether the peak is now.
-    pub(super) rising: bool,
+    /// Whether the peak is behind.
+    pub(super) falling: bool,
 }
 
 impl Moment {
-    pub(super) const FIRST: Self = Self { era: 0, rising: true };
+    pub(super) const FIRST: Self = Self { era: 0, falling: false };
 }
 
 impl Peak {
@@ -57,9 +57,9 @@ impl Peak {
         if state.first_ns == 0 {
             state.first_ns = now_ns;
         }
-        if state.moment.rising && more.weighted_bytes() < less.weighted_bytes() {
+        if !state.moment.falling && more.weighted_bytes() < less.weighted_bytes() {
             state.moment.era += 1;
-            state.moment.rising = false;
+            state.moment.falling = true;
         }
         state.in_use.subtract(less);
         state.in_use.add(more);
@@ -68,7 +68,7 @@ impl Peak {
         if in_use > state.highest && in_use < u128::MAX / 2 {
             state.highest = in_use;
             state.highest_ns = now_ns;
-            state.moment.rising = true;
+            state.moment.falling = false;
         }
         state.moment
     }

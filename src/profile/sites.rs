@@ -142,7 +142,7 @@ impl Sites {
             for site in shard.sites.iter() {
                 let frames = &shard.frames[site.first..site.first + site.count];
                 let mut figures = site.figures;
-                if moment.rising || site.era < moment.era {
+                if !moment.falling || site.era < moment.era {
                     figures.peak = figures.live;
                 }
                 visit(frames, &figures);

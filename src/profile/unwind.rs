@@ -34,8 +34,6 @@ const SLOTS: usize = 8;
 const COPIED_BYTES_MAX: usize = 16 << 20;
 /// Most modules known to stay; further ones are copied as if they could go.
 const LINKED_MAX: usize = 64;
-/// No module is loaded at the top of the address space.
-const UNUSED: u64 = u64::MAX;
 /// How often a thread looks for a free slot before it gives up.
 const ATTEMPTS: usize = 256;
 
@@ -44,13 +42,14 @@ type Rules = CacheNative<MustNotAllocateDuringUnwind>;
 
 /// The unwinders of the process.
 pub(super) struct Unwinders {
-    slots: [Lock<Option<Slot>>; SLOTS],
+    slots: [Lock<Option<Box<Slot>>>; SLOTS],
     /// Set once slots are filled.
     ready: AtomicBool,
     /// Sums over the modules found at the last load, to tell whether they changed.
     fingerprint: AtomicU64,
     modules_without_cfi: AtomicUsize,
-    /// Biases of the modules the program was linked with (invariant 1).
+    /// Biases of the modules the program was linked with (invariant 1), plus one: 0
+    /// is no module.
     linked: [AtomicU64; LINKED_MAX],
 }
 
@@ -77,7 +76,7 @@ impl Unwinders {
             ready: AtomicBool::new(false),
             fingerprint: AtomicU64::new(0),
             modules_without_cfi: AtomicUsize::new(0),
-            linked: [const { AtomicU64::new(UNUSED) }; LINKED_MAX],
+            linked: [const { AtomicU64::new(0) }; LINKED_MAX],
         }
     }
 
@@ -85,9 +84,9 @@ impl Unwinders {
     /// before `main`, while only the program's own modules are there.
     pub(super) fn note_linked(&self) {
         let mut places = self.linked.iter();
-        modules::for_each(|module| {
+        modules::each_bias(|bias| {
             if let Some(place) = places.next() {
-                place.store(module.bias, Ordering::Relaxed);
+                place.store(bias + 1, Ordering::Relaxed);
             }
         });
     }
@@ -95,7 +94,7 @@ impl Unwinders {
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
         // The executable has no name and stays even if it was never noted.
         module.name.is_empty()
-            || self.linked.iter().any(|bias| bias.load(Ordering::Relaxed) == module.bias)
+            || self.linked.iter().any(|bias| bias.load(Ordering::Relaxed) == module.bias + 1)
     }
 
     pub(super) fn ready(&self) -> bool {
@@ -137,7 +136,7 @@ impl Unwinders {
             }
         });
         for slot in &self.slots {
-            let fresh = Slot { cfi: cfi.clone(), rules: Rules::new_in() };
+            let fresh = Box::new(Slot { cfi: cfi.clone(), rules: Rules::new_in() });
             // What was there is dropped, and so freed, after the lock is left.
             let _old = slot.lock().replace(fresh);
         }

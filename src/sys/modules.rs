@@ -38,30 +38,41 @@ pub(crate) struct Table<'a> {
 
 /// Calls `visit` with each loaded module that has code.
 pub(crate) fn for_each<F: FnMut(LoadedModule<'_>)>(mut visit: F) {
-    // SAFETY: `one::<F>` expects the pointer to `visit` that it is given here,
-    // and the call returns before `visit` ends.
-    unsafe { libc::dl_iterate_phdr(Some(one::<F>), (&raw mut visit).cast()) };
-}
-
-/// # Safety
-/// Called by `dl_iterate_phdr`, with `data` from [`for_each`] of the same `F`.
-unsafe extern "C" fn one<F: FnMut(LoadedModule<'_>)>(
-    info: *mut libc::dl_phdr_info,
-    _bytes: usize,
-    data: *mut c_void,
-) -> c_int {
-    // SAFETY: the loader passes a valid record.
-    let info = unsafe { &*info };
-    // SAFETY: `data` is the `visit` of `for_each`, which nobody else uses now.
-    let visit = unsafe { &mut *data.cast::<F>() };
-    if !info.dlpi_phdr.is_null() {
+    each_record(|info| {
+        if info.dlpi_phdr.is_null() {
+            return;
+        }
         // SAFETY: the loader's record names its own table of headers.
         let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
         // SAFETY: by invariant 1, and both come from the loader's record.
         if let Some(module) = unsafe { describe(info, headers) } {
             visit(module);
         }
-    }
+    });
+}
+
+/// Calls `visit` with the bias of each loaded module, of which nothing is read.
+pub(crate) fn each_bias(mut visit: impl FnMut(u64)) {
+    each_record(|info| visit(info.dlpi_addr));
+}
+
+fn each_record<F: FnMut(&libc::dl_phdr_info)>(mut visit: F) {
+    // SAFETY: `one::<F>` expects the pointer to `visit` that it is given here,
+    // and the call returns before `visit` ends.
+    unsafe { libc::dl_iterate_phdr(Some(one::<F>), (&raw mut visit).cast()) };
+}
+
+/// # Safety
+/// Called by `dl_iterate_phdr`, with `data` from [`each_record`] of the same `F`.
+unsafe extern "C" fn one<F: FnMut(&libc::dl_phdr_info)>(
+    info: *mut libc::dl_phdr_info,
+    _bytes: usize,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: `data` is the `visit` of `each_record`, which nobody else uses now.
+    let visit = unsafe { &mut *data.cast::<F>() };
+    // SAFETY: the loader passes a valid record.
+    visit(unsafe { &*info });
     0
 }
 
