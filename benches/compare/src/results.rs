@@ -67,6 +67,11 @@ impl Row {
         }
     }
 
+    /// The most that any run had resident; none before the first.
+    pub(crate) fn peak_bytes(&self) -> Option<u64> {
+        self.records.values().flatten().map(|run| run.peak_rss_bytes).max()
+    }
+
     /// Warns when runs computed different things: they are no comparison then.
     pub(crate) fn agree(&self) {
         let mut sums: Vec<u64> = self.records.values().flatten().map(|run| run.checksum).collect();
