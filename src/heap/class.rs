@@ -35,7 +35,7 @@ pub(crate) const WIDE_SLOTS: usize = 4;
 /// A size class, as its number times [`STRIDE`]: the offset of its element in the
 /// arrays that the fast paths use, which saves them a shift.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ClassId(u32);
+pub(crate) struct ClassId(usize);
 
 /// Bytes of an element of the cache's arrays.
 pub(crate) const STRIDE: usize = 16;
@@ -54,19 +54,19 @@ impl ClassId {
     }
 
     const fn new(index: usize) -> Self {
-        Self((index * STRIDE) as u32)
+        Self(index * STRIDE)
     }
 
     /// Below [`CLASSES`].
     #[inline(always)]
     pub(crate) fn index(self) -> usize {
-        self.0 as usize / STRIDE
+        self.0 / STRIDE
     }
 
     /// The offset in bytes of this class's element in an array of 16-byte ones.
     #[inline(always)]
     pub(crate) fn offset(self) -> usize {
-        self.0 as usize
+        self.0
     }
 
     #[inline(always)]

@@ -340,6 +340,8 @@ impl PageHeap {
         }
         let slots_min = (HEADER_SLOTS + count).next_multiple_of(align.max(1)) + align - 1;
         let (base, mapped) = self.map_chunk(os, window, slots_min.min(CHUNK_SLOTS))?;
+        // For `geometry::hot_header`, which makes headers' addresses from blocks'.
+        base.as_ptr().expose_provenance();
         let mut free = Bits::EMPTY;
         free.insert(HEADER_SLOTS, mapped - HEADER_SLOTS);
         let chunk = Chunk {

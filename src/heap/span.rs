@@ -20,8 +20,8 @@
 //!    lock while the span is abandoned; the page heap while it is free.
 //! 3. `owner` is the address of the heap whose thread may push on `local` and count
 //!    down, or [`ABSENT`]: abandoned, large, free. Null in a slot never used.
-//! 4. `freed() == start − countdown`. When the countdown reaches 0 the owner has
-//!    something to look at, and says so by what it sets `start` to.
+//! 4. `freed() == start − countdown`. When a free finds the countdown at 0 the owner
+//!    has something to look at, and says so by what it sets `start` to.
 //! 5. A header is at a fixed place in a chunk that is never unmapped, so reading
 //!    one through a stale reference reads old news, not unmapped memory.
 
@@ -269,11 +269,11 @@ impl Span {
         self.hot().start.get().wrapping_sub(self.hot().countdown.get())
     }
 
-    /// With `freed` blocks on `local`, fires after `step` more (invariant 4).
+    /// With `freed` blocks on `local`, fires at the `step`th more (invariant 4).
     #[inline]
     pub(crate) fn arm(self, freed: u32, step: u32) {
-        self.hot().start.set(freed.wrapping_add(step));
-        self.hot().countdown.set(step);
+        self.hot().start.set(freed.wrapping_add(step - 1));
+        self.hot().countdown.set(step - 1);
     }
 
     /// When a span of this class has regained this many blocks it is worth
@@ -329,7 +329,7 @@ impl Span {
         unsafe { (*last).next = hot.local.get() };
         hot.local.set(first);
         let left = hot.countdown.get();
-        if left > blocks {
+        if left >= blocks {
             hot.countdown.set(left - blocks);
             return false;
         }
@@ -348,14 +348,15 @@ impl Span {
     #[inline(always)]
     pub(crate) unsafe fn push_block(self, block: *mut Block) -> bool {
         let hot = self.hot();
-        let left = hot.countdown.get();
-        if left <= 1 {
+        let left = hot.countdown.get().wrapping_sub(1);
+        // The sign lets the subtraction answer; a countdown is far below 2^31.
+        if left.cast_signed() < 0 {
             return false;
         }
         // SAFETY: the block is free and the caller's to link.
         unsafe { (*block).next = hot.local.get() };
         hot.local.set(block);
-        hot.countdown.set(left - 1);
+        hot.countdown.set(left);
         true
     }
 
