@@ -79,6 +79,7 @@ extern "C" fn run() {
 }
 
 /// Runs before `main`: what the environment asks for.
+#[unsafe(link_section = ".text.spanalloc")]
 extern "C" fn start() {
     // Wakes the allocator, which then knows the interval it was built with.
     quietly(|| drop(std::hint::black_box(Box::new(0_u8))));

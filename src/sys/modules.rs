@@ -64,6 +64,7 @@ fn each_record<F: FnMut(&libc::dl_phdr_info)>(mut visit: F) {
 
 /// # Safety
 /// Called by `dl_iterate_phdr`, with `data` from [`each_record`] of the same `F`.
+#[unsafe(link_section = ".text.spanalloc")]
 unsafe extern "C" fn one<F: FnMut(&libc::dl_phdr_info)>(
     info: *mut libc::dl_phdr_info,
     _bytes: usize,
