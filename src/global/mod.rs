@@ -3,12 +3,15 @@
 
 mod alloc;
 mod assert;
+#[cfg(feature = "preload")]
+pub(crate) mod by_pointer;
 mod config;
 mod dump;
 mod dump_at_exit;
 #[cfg(feature = "profile")]
 mod formats;
 mod measure;
+mod prefix;
 mod sampling;
 mod slow;
 #[cfg(feature = "tracing")]
@@ -19,6 +22,8 @@ pub use alloc::SpanAlloc;
 #[doc(hidden)]
 pub use assert::{__assertion_failed, __meter};
 pub use dump::dump;
+#[cfg(feature = "preload")]
+pub(crate) use dump_at_exit::at_bare_exit;
 pub use dump_at_exit::dump_at_exit;
 pub use measure::{Meter, Usage, measure};
 #[cfg(feature = "tracing")]

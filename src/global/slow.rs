@@ -15,7 +15,7 @@ use core::ptr::{self, NonNull};
 use once_cell::race::OnceBool;
 
 use super::alloc::SpanAlloc;
-use super::{measure, sampling};
+use super::{dump_at_exit, measure, sampling};
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
 use crate::heap::class::{ClassId, WIDE_SLOTS};
@@ -24,6 +24,7 @@ use crate::heap::large::block_bytes;
 use crate::heap::span::Block;
 use crate::heap::thread::Refill;
 use crate::sys::os::Linux;
+use crate::sys::per_thread::per_thread;
 use crate::sys::thread::{ExitKey, at_fork};
 
 /// The one heap of the process.
@@ -31,10 +32,10 @@ pub(super) static HEAP: Heap<Linux> = Heap::new(Linux);
 
 static EXIT: ExitKey = ExitKey::new();
 
-thread_local! {
+per_thread! {
     /// This thread's cache. `const` and without a destructor: reading it never
     /// allocates or registers anything, and works until the thread is gone.
-    pub(super) static CACHE: Cache = const { Cache::new() };
+    pub(super) static CACHE: Cache = Cache::new(), "spanalloc_cache";
 }
 
 /// Allocates when the cache has no block to give; null when there is no memory.
@@ -291,6 +292,7 @@ unsafe extern "C" fn thread_exit(_: *mut c_void) {
 }
 
 unsafe extern "C" fn before_fork() {
+    dump_at_exit::before_fork();
     sampling::before_fork();
     HEAP.before_fork();
 }
@@ -298,10 +300,12 @@ unsafe extern "C" fn before_fork() {
 unsafe extern "C" fn after_fork_in_parent() {
     HEAP.after_fork();
     sampling::after_fork_parent();
+    dump_at_exit::after_fork_in_parent();
 }
 
 unsafe extern "C" fn after_fork_in_child() {
     HEAP.after_fork();
     CACHE.with(|cache| HEAP.forked(cache));
     sampling::after_fork_child();
+    dump_at_exit::after_fork_in_child();
 }

@@ -23,9 +23,12 @@
 use core::ptr;
 
 use super::class::{CLASSES, ClassId, STRIDE};
+#[cfg(feature = "preload")]
+use super::classmap::Entry;
 use super::span::{Block, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
+use crate::base::zeroed::Zeroed;
 
 /// Whether a thread has a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,8 +58,8 @@ pub(crate) struct List {
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(crate) struct Drain {
-    /// The thread's heap while its bin of the class drains, else null, which is the
-    /// owner of no span with blocks in use.
+    /// The thread's heap while its bin of the class drains, else null, which is no
+    /// span's owner ([`NOBODY`](super::span::NOBODY)).
     owner: OwnPtr<ThreadHeap>,
     /// Frees while draining that are not in the bin's books yet.
     pub(crate) frees: OwnU32,
@@ -68,15 +71,27 @@ const _: () = assert!(size_of::<List>() == STRIDE && size_of::<Drain>() == STRID
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Cache {
+    /// The list of what has no class: no block is on it, and both allowances stay 0.
+    #[cfg(feature = "preload")]
+    none: List,
     lists: [List; CLASSES],
     drains: [Drain; CLASSES],
     owner: OwnPtr<ThreadHeap>,
     phase: OwnU8,
 }
 
+// SAFETY: null pointers, integers, and `Phase::New`.
+unsafe impl Zeroed for Cache {}
+
 impl Cache {
     pub(crate) const fn new() -> Self {
         Self {
+            #[cfg(feature = "preload")]
+            none: List {
+                head: OwnPtr::new(ptr::null_mut()),
+                left: OwnU32::new(0),
+                room: OwnU32::new(0),
+            },
             lists: [const {
                 List {
                     head: OwnPtr::new(ptr::null_mut()),
@@ -114,7 +129,31 @@ impl Cache {
     /// uses it any more.
     #[inline(always)]
     pub(crate) unsafe fn push(&self, class: ClassId, block: *mut Block) -> bool {
-        let list = self.list(class);
+        // SAFETY: passed on.
+        unsafe { Self::push_on(self.list(class), block) }
+    }
+
+    /// As [`push`](Self::push), for a block of which no more is known than the list it
+    /// goes to.
+    ///
+    /// # Safety
+    ///
+    /// `entry` is that of `block`; if that has a class, as for [`push`](Self::push).
+    #[cfg(feature = "preload")]
+    #[inline(always)]
+    pub(crate) unsafe fn push_by(&self, entry: Entry, block: *mut Block) -> bool {
+        let list = ptr::from_ref(self).wrapping_byte_add(entry.offset()).cast::<List>();
+        // SAFETY: the list of a class, or the one in front of them.
+        let list = unsafe { &*list };
+        // SAFETY: by the contract, or nothing is done: that list has no room.
+        unsafe { Self::push_on(list, block) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push), onto the list of the block's class.
+    #[inline(always)]
+    unsafe fn push_on(list: &List, block: *mut Block) -> bool {
         let room = list.room.get().wrapping_sub(1);
         if is_negative(room) {
             return false;
@@ -217,3 +256,8 @@ impl Cache {
 fn is_negative(allowance: u32) -> bool {
     (allowance as i32) < 0
 }
+
+#[cfg(feature = "preload")]
+const _: () = assert!(core::mem::offset_of!(Cache, none) == 0);
+#[cfg(feature = "preload")]
+const _: () = assert!(core::mem::offset_of!(Cache, lists) == STRIDE);

@@ -254,9 +254,8 @@ impl PageHeap {
                     // SAFETY: a slot of a mapped chunk.
                     let span = unsafe { Span::from_header(header_of_slot(chunk.base, slot)) };
                     assert_eq!(span.kind(), super::span::Kind::None, "invariant 1");
-                    assert!(
-                        [ptr::null_mut(), super::span::ABSENT].contains(&span.hot().owner.get())
-                    );
+                    let owner = span.hot().owner.get();
+                    assert!(owner.is_null() || owner == super::span::NOBODY);
                 }
                 at = start + length;
             }
@@ -361,6 +360,8 @@ impl PageHeap {
             unsafe { os.unmap(base, mapped * SLOT_BYTES) };
             return None;
         };
+        #[cfg(feature = "preload")]
+        super::classmap::note_chunk(base);
         self.chunks[self.len] = place.as_ptr();
         if self.len > 0
             && let Some(chunk) = self.chunk(self.len)
@@ -403,7 +404,7 @@ impl PageHeap {
         let anchor = match self.chunk(self.len.wrapping_sub(1)) {
             Some(chunk) => chunk.base.as_ptr(),
             None => {
-                let probe = os.map(SLOT_BYTES)?;
+                let probe = os.reserve(SLOT_BYTES)?;
                 // SAFETY: just mapped, used by nobody.
                 unsafe { os.unmap(probe, SLOT_BYTES) };
                 let pair = Window::PAIR_BYTES;
@@ -438,7 +439,7 @@ impl Chunk {
 /// Maps `bytes` at the start of such a window by mapping too much and trimming.
 fn map_aligned(os: &impl Os, window: Window, bytes: usize) -> Option<NonNull<u8>> {
     let all = Window::PAIR_BYTES + bytes;
-    let start = os.map(all)?;
+    let start = os.reserve(all)?;
     let past = start.as_ptr().addr().wrapping_sub(window.offset());
     let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
     // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
