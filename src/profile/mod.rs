@@ -103,6 +103,7 @@ pub(crate) fn init(interval_bytes: u64) {
 
 /// Gets the unwinder ready if sampling is on. Allocates; called once, before
 /// `main`.
+#[unsafe(link_section = ".text.spanalloc")]
 pub(crate) fn prepare() {
     PROFILER.walker.unwinders.note_linked();
     if interval() != 0 {
