@@ -118,7 +118,9 @@ fn the_page_and_the_pictures_work_in_a_browser() {
     captured.write_flamegraph(Weight::InUseBytes, picture).unwrap();
     let picture = dom(directory, "app.svg", "").unwrap();
     assert!(picture.contains("viewers::many") && picture.contains("viewers::few"));
-    captured.write_speedscope(File::create(directory.join("app.speedscope.json")).unwrap()).unwrap();
+    captured
+        .write_speedscope(File::create(directory.join("app.speedscope.json")).unwrap())
+        .unwrap();
     by_click_and_key(directory);
     let mut dhat = Vec::new();
     captured.write_dhat(&mut dhat).unwrap();

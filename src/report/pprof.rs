@@ -4,7 +4,8 @@
 //! a stack is a list of locations, leaf first; a location has the address of the
 //! call, which is one less than the return address, and one line per function
 //! inlined there, innermost first; identifiers count from 1; times, periods and
-//! values stand with their units. A location is named by its address and by how
+//! values stand with their units. A sample's labels are the name of its thread and the
+//! kind of its span. A location is named by its address and by how
 //! much of it is shown, since the allocator's own functions are left out even
 //! where they were inlined into the program's.
 
@@ -17,7 +18,7 @@ use super::calls::{kept, unknown};
 use super::facts::{facts, losses};
 use super::protobuf::Message;
 use crate::profile::symbols::Frame;
-use crate::profile::{self, Profile, Site};
+use crate::profile::{self, Group, Profile, Site};
 
 /// Types and units of a sample's values, in the order every heap profile has.
 const SAMPLE_TYPES: [(&str, &str); 4] = [
@@ -54,6 +55,11 @@ mod field {
     pub(super) mod sample {
         pub(in super::super) const LOCATIONS: u64 = 1;
         pub(in super::super) const VALUES: u64 = 2;
+        pub(in super::super) const LABEL: u64 = 3;
+    }
+    pub(super) mod label {
+        pub(in super::super) const KEY: u64 = 1;
+        pub(in super::super) const TEXT: u64 = 2;
     }
     pub(super) mod mapping {
         pub(in super::super) const ID: u64 = 1;
@@ -86,7 +92,8 @@ mod field {
 impl Profile {
     /// Writes the profile for `go tool pprof`: `profile.proto`, gzipped, with the
     /// sample types `alloc_objects`, `alloc_space`, `inuse_objects` and
-    /// `inuse_space`, functions named, inlined ones included.
+    /// `inuse_space`, functions named, inlined ones included. Samples are labelled by
+    /// `thread` and `span`, so that `-tags` lists these and `-tagfocus=span=…` chooses.
     ///
     /// Resolves names on the first report of a profile: that reads the files of
     /// the modules.
@@ -230,19 +237,38 @@ impl<'a> Encoder<'a> {
     }
 
     fn samples(&mut self) {
-        let mut merged = BTreeMap::<Vec<u64>, [u64; 4]>::new();
+        let mut merged = BTreeMap::<(Vec<u64>, [(u64, u64); 2]), [u64; 4]>::new();
         for site in &self.profile.sites {
             let stack = if self.symbolized { self.stack(site) } else { self.raw_stack(site) };
-            let values = merged.entry(stack).or_default();
+            let labels = [
+                self.label("thread", &self.profile.threads, site.thread),
+                self.label("span", &self.profile.spans, site.span),
+            ];
+            let values = merged.entry((stack, labels)).or_default();
             let (allocated, in_use) = (&site.allocated, &site.in_use);
             let more = [allocated.objects, allocated.bytes, in_use.objects, in_use.bytes];
             values.iter_mut().zip(more).for_each(|(value, more)| *value += more);
         }
-        for (stack, values) in merged {
+        for ((stack, labels), values) in merged {
             self.out.message(field::profile::SAMPLE, |out| {
                 out.packed(field::sample::LOCATIONS, &stack);
                 out.packed(field::sample::VALUES, &values);
+                for (key, text) in labels.into_iter().filter(|(_, text)| *text != 0) {
+                    out.message(field::sample::LABEL, |out| {
+                        out.number(field::label::KEY, key);
+                        out.number(field::label::TEXT, text);
+                    });
+                }
             });
+        }
+    }
+
+    /// Key and text of a label, as strings' numbers; 0 for what has no name.
+    fn label(&mut self, key: &str, groups: &[Group], at: Option<u32>) -> (u64, u64) {
+        let group = at.and_then(|at| groups.get(at as usize));
+        match group.filter(|group| !group.name.is_empty()) {
+            Some(group) => (self.string(key), self.string(&group.name)),
+            None => (0, 0),
         }
     }
 

@@ -203,7 +203,12 @@ mod tests {
             let mut allocated = Amount::default();
             (allocated.samples, allocated.objects) = (objects, objects);
             (allocated.bytes, allocated.block_bytes) = (bytes, block_bytes * objects);
-            BlockSize { block_bytes, allocated, in_use: Amount::default() }
+            BlockSize {
+                block_bytes,
+                allocated,
+                in_use: Amount::default(),
+                lifetimes: Default::default(),
+            }
         };
         let class = |block_bytes| ClassStats { block_bytes, ..ClassStats::default() };
         let mut stats = Stats {
