@@ -27,6 +27,7 @@
 //!    allocates is such a finder.
 
 mod ages;
+mod batches;
 mod capture;
 mod classes;
 pub(crate) mod labels;

@@ -176,7 +176,7 @@ impl Amount {
 
     /// Standard errors in an error bar. The error itself is estimated, and from few
     /// samples too often too low: one sample more is what makes up for that.
-    fn bar(&self) -> f64 {
+    pub(crate) fn bar(&self) -> f64 {
         /// Standard errors that hold 95 % of a normal distribution, to either side.
         const NORMAL: f64 = 1.96;
         let samples = self.samples.max(1) as f64;

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use flate2::{Compression, GzBuilder};
 
@@ -171,8 +172,8 @@ struct Encoder<'a> {
     profile: &'a Profile,
     symbolized: bool,
     out: Message,
-    strings: Vec<String>,
-    string_ids: HashMap<String, u64>,
+    strings: Vec<Arc<str>>,
+    string_ids: HashMap<Arc<str>, u64>,
     /// By name and file.
     functions: HashMap<(u64, u64), u64>,
     /// By mapping, return address, and which of its functions are shown.
@@ -187,8 +188,8 @@ impl<'a> Encoder<'a> {
             profile,
             symbolized,
             out: Message::default(),
-            strings: vec![String::new()],
-            string_ids: HashMap::from([(String::new(), 0)]),
+            strings: vec!["".into()],
+            string_ids: HashMap::from([("".into(), 0)]),
             functions: HashMap::new(),
             locations: HashMap::new(),
             mappings: Vec::new(),
@@ -199,9 +200,18 @@ impl<'a> Encoder<'a> {
         if let Some(id) = self.string_ids.get(text) {
             return *id;
         }
+        self.new_string(text.into())
+    }
+
+    fn shared_string(&mut self, text: &Arc<str>) -> u64 {
+        let known = self.string_ids.get(text).copied();
+        known.unwrap_or_else(|| self.new_string(text.clone()))
+    }
+
+    fn new_string(&mut self, text: Arc<str>) -> u64 {
         let id = self.strings.len() as u64;
-        self.strings.push(text.to_owned());
-        self.string_ids.insert(text.to_owned(), id);
+        self.strings.push(text.clone());
+        self.string_ids.insert(text, id);
         id
     }
 
@@ -280,7 +290,7 @@ impl<'a> Encoder<'a> {
     fn stack(&mut self, site: &Site) -> Vec<u64> {
         let symbols = self.profile.symbols();
         let of = |address: &u64| symbols.frames(*address);
-        let all: Vec<Frame> = site.frames.iter().flat_map(of).cloned().collect();
+        let all: Vec<&Frame> = site.frames.iter().flat_map(of).map(|frame| &**frame).collect();
         let kept = kept(&all);
         let mut first = 0;
         let mut stack = Vec::with_capacity(site.frames.len());
@@ -294,14 +304,14 @@ impl<'a> Encoder<'a> {
             first += frames.len();
         }
         if stack.is_empty() {
-            stack.push(self.location(0, &[unknown()], 0));
+            stack.push(self.location(0, &[Arc::new(unknown())], 0));
         }
         stack
     }
 
     /// The location of these functions, which follow `skipped` others, at a return
     /// address.
-    fn location(&mut self, address: u64, frames: &[Frame], skipped: usize) -> u64 {
+    fn location(&mut self, address: u64, frames: &[Arc<Frame>], skipped: usize) -> u64 {
         use field::location::*;
 
         // The call is before the address it returns to.
@@ -313,7 +323,7 @@ impl<'a> Encoder<'a> {
         if id != next {
             return id;
         }
-        let line = |frame: &Frame| (self.function(frame), frame.line.unwrap_or(0));
+        let line = |frame: &Arc<Frame>| (self.function(frame), frame.line.unwrap_or(0));
         let lines: Vec<_> = frames.iter().map(line).collect();
         self.out.message(field::profile::LOCATION, |out| {
             out.number(ID, id);
@@ -332,8 +342,8 @@ impl<'a> Encoder<'a> {
     fn function(&mut self, frame: &Frame) -> u64 {
         use field::function::*;
 
-        let name = self.string(&frame.function);
-        let file = self.string(frame.file.as_deref().unwrap_or_default());
+        let name = self.shared_string(&frame.function);
+        let file = frame.file.as_ref().map_or(0, |file| self.shared_string(file));
         let next = self.functions.len() as u64 + 1;
         let id = *self.functions.entry((name, file)).or_insert(next);
         if id == next {
@@ -360,7 +370,7 @@ mod tests {
         let mut encoder = Encoder::new(&profile, true);
         encoder.samples();
         assert_eq!((encoder.locations.len(), encoder.functions.len()), (2, 2));
-        assert_eq!(encoder.strings, ["", "0x10", "0x1"]);
+        assert!(encoder.strings.iter().map(|string| &**string).eq(["", "0x10", "0x1"]));
         let mut one = Message::default();
         one.message(field::profile::SAMPLE, |out| {
             out.packed(field::sample::LOCATIONS, &[1, 2]);

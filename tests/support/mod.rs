@@ -56,6 +56,7 @@ pub(crate) fn check_tags(svg: &str) {
 
 /// What `go tool pprof` prints; none where it is missing.
 #[cfg(feature = "pprof")]
+#[allow(dead_code, reason = "two tests run it")]
 pub(crate) fn pprof(arguments: &[&str], file: &Path) -> Option<String> {
     let missing = Command::new("go").arg("version").output().is_err();
     if missing {

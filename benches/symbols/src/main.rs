@@ -10,30 +10,16 @@
 //! resident set meanwhile less that before: heap of the report and pages of the files
 //! it reads alike. With `--most MIB` it fails if that is more.
 
-#![allow(dead_code, reason = "debug information is written for what is not read, too")]
-
-use std::any::Any;
 use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
+use parts::{FUNCTIONS, Held};
 use spanalloc::SpanAlloc;
 use spanalloc::profile;
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new().sample_every(1);
-
-include!(concat!(env!("OUT_DIR"), "/functions.rs"));
-
-/// What the functions allocated.
-#[derive(Default)]
-struct Held(Vec<Box<dyn Any>>);
-
-impl Held {
-    fn push<T: Any>(&mut self, value: T) {
-        self.0.push(Box::new(value));
-    }
-}
 
 /// Frames below which the functions are called.
 const DEPTH: usize = 20;
