@@ -65,6 +65,12 @@ fn peak_lifetimes_and_threads_are_exact_at_an_interval_of_one() {
             assert_eq!(long.iter().sum::<u64>(), 700, "{lived:?}");
             assert_eq!(short.iter().sum::<u64>(), 50, "{lived:?}");
 
+            // The same by size class, which other blocks may share.
+            let class = |size: &&profile::BlockSize| size.block_bytes >= OBJECT_BYTES as u64;
+            let lived = &profile.sizes.iter().find(class).unwrap().lifetimes;
+            let long = lived.total() - lived.within(bound);
+            assert!((700..720).contains(&long) && lived.within(bound) >= 50, "{lived:?}");
+
             // The kernel keeps 15 bytes of a name.
             let name = |group: &&profile::Group| group.name == "holder-of-much-";
             let thread = profile.threads.iter().find(name).unwrap();

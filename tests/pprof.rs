@@ -8,13 +8,12 @@ mod support;
 
 use std::fs::File;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use spanalloc::SpanAlloc;
 use spanalloc::profile::{self, Profile};
 
-use support::Scratch;
+use support::{Scratch, pprof};
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();
@@ -27,7 +26,8 @@ const FREED: usize = 2000;
 /// In a thread of its own, whose lists are empty, every block is sampled from the
 /// first on.
 fn kept(count: usize) -> Vec<Box<[u8; OBJECT_BYTES]>> {
-    std::thread::spawn(move || keeps(count)).join().unwrap()
+    let thread = std::thread::Builder::new().name("keeper".into());
+    thread.spawn(move || keeps(count)).unwrap().join().unwrap()
 }
 
 #[inline(never)]
@@ -46,25 +46,6 @@ fn write(scratch: &Scratch, name: &str, profile: &Profile) -> PathBuf {
     let path = scratch.prefix(name);
     profile.write_pprof(File::create(&path).unwrap()).unwrap();
     path
-}
-
-/// What `go tool pprof` prints; none where it is missing.
-fn pprof(arguments: &[&str], file: &Path) -> Option<String> {
-    let missing = Command::new("go").arg("version").output().is_err();
-    if missing {
-        eprintln!("skipped: there is no `go` to run `go tool pprof` with");
-        return None;
-    }
-    let output = Command::new("go")
-        .args(["tool", "pprof"])
-        .args(arguments)
-        .arg(file)
-        .env("PPROF_TMPDIR", env!("CARGO_TARGET_TMPDIR"))
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(text)
 }
 
 /// Flat and cumulative values of a function in the output of `-top`.
@@ -108,6 +89,17 @@ fn go_reads_functions_totals_and_differences() {
     }
     let top = pprof(&["-top", "-unit=B"], &before).unwrap();
     assert!(top.contains("Type: inuse_space"), "{top}");
+
+    // By the name of the thread, alone and left out.
+    let tags = pprof(&["-tags", "-unit=B"], &before).unwrap();
+    assert!(tags.contains("thread: Total") && tags.contains(": keeper"), "{tags}");
+    let of_thread =
+        |option| pprof(&["-top", "-unit=B", "-nodecount=1000", option], &before).unwrap();
+    let focused = of_thread("-tagfocus=thread=keeper");
+    let kept_bytes = (OBJECTS - FREED) * OBJECT_BYTES + vector;
+    assert_eq!(row(&focused, "pprof::keeps").1, kept_bytes as u64, "{focused}");
+    let ignored = of_thread("-tagignore=thread=keeper");
+    assert!(!ignored.contains("pprof::keeps"), "{ignored}");
 
     let base = format!("-diff_base={}", before.display());
     let difference = pprof(&["-top", "-unit=B", "-nodecount=1000", &base], &after).unwrap();

@@ -2,6 +2,10 @@
 //! polls. One test: the profiler is the process's.
 #![cfg(feature = "tracing")]
 
+#[cfg(feature = "pprof")]
+#[allow(dead_code, reason = "each test uses a part")]
+mod support;
+
 use std::collections::HashMap;
 use std::hint::black_box;
 
@@ -76,5 +80,27 @@ fn bytes_count_for_the_span_they_were_allocated_in() {
     }
     assert_eq!((spans["7"], spans["late"]), ((1, 1), (1, 1)), "{spans:?}");
     assert_eq!(spans[""], (5, 3), "{spans:?}");
+
+    // Each site knows its span, so the sites of a span add up to it.
+    for (at, span) in profile.spans.iter().enumerate() {
+        let of_span = profile.sites.iter().filter(|site| site.span == Some(at as u32));
+        let bytes: u64 = of_span.map(|site| site.in_use.bytes).sum();
+        assert_eq!(bytes, span.in_use.bytes, "{span:?}");
+    }
+    #[cfg(feature = "pprof")]
+    by_tag(&profile);
     drop((held, seven, none, late_block));
+}
+
+/// `go tool pprof` tells spans apart by their label.
+#[cfg(feature = "pprof")]
+fn by_tag(profile: &profile::Profile) {
+    let scratch = support::Scratch::new("spans");
+    let path = scratch.prefix("spans.pb.gz");
+    profile.write_pprof(std::fs::File::create(&path).unwrap()).unwrap();
+    let focus = ["-top", "-unit=MB", "-tagfocus=span=upload"];
+    let Some(top) = support::pprof(&focus, &path) else { return };
+    // 16 blocks of 1 MiB, and what is not ours of the tasks.
+    let total = top.lines().find(|line| line.contains("accounting for")).unwrap();
+    assert!(total.contains("for 16") && top.contains("work"), "{top}");
 }

@@ -1,5 +1,7 @@
-//! A headless Chromium opens our page and our pictures: the expected functions are
-//! there, search and zoom work. Skipped, with a message, where it is not installed.
+//! A headless Chromium opens our page, our pictures, and in speedscope and DHAT's viewer
+//! our files: the expected functions are there, search and zoom work, by address and by
+//! click and key. What is not installed is skipped, with a message: `chromium`, `valgrind`
+//! and, after `npm ci --prefix tests/browser`, `node`.
 #![cfg(feature = "flamegraph")]
 
 #[allow(dead_code, reason = "each test uses a part")]
@@ -7,7 +9,7 @@ mod support;
 
 use std::fs::File;
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use spanalloc::SpanAlloc;
@@ -31,15 +33,28 @@ fn many() -> Vec<Vec<u8>> {
     (0..OBJECTS).map(|_| black_box(vec![1; 400])).collect()
 }
 
+#[inline(never)]
+fn both() -> [Vec<Vec<u8>>; 2] {
+    drop(many());
+    black_box([few(), many()])
+}
+
+/// The first of the browsers that is installed.
+fn browser() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let places = || std::env::split_paths(&path);
+    let names = ["chromium", "chromium-browser", "google-chrome"].into_iter();
+    let found = names.flat_map(|name| places().map(move |place| place.join(name)));
+    let found = found.into_iter().find(|browser| browser.is_file());
+    if found.is_none() {
+        eprintln!("skipped: there is no chromium to open the page with");
+    }
+    found
+}
+
 /// The document after its scripts ran; none where there is no browser.
 fn dom(directory: &Path, file: &str, fragment: &str) -> Option<String> {
-    let browser = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").output().is_ok());
-    let Some(browser) = browser else {
-        eprintln!("skipped: there is no chromium to open the page with");
-        return None;
-    };
+    let browser = browser()?;
     let output = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         .arg(format!("--user-data-dir={}", directory.join("browser").display()))
@@ -69,11 +84,7 @@ fn the_page_and_the_pictures_work_in_a_browser() {
     let directory = &scratch.0;
 
     profile::start(1).unwrap();
-    let work = || {
-        drop(many());
-        (few(), many())
-    };
-    let thread = std::thread::Builder::new().name("allocates".into()).spawn(work).unwrap();
+    let thread = std::thread::Builder::new().name("allocates".into()).spawn(both).unwrap();
     let held = thread.join().unwrap();
     let (stats, captured) = (spanalloc::stats(), profile::capture());
     profile::stop();
@@ -107,10 +118,37 @@ fn the_page_and_the_pictures_work_in_a_browser() {
     captured.write_flamegraph(Weight::InUseBytes, picture).unwrap();
     let picture = dom(directory, "app.svg", "").unwrap();
     assert!(picture.contains("viewers::many") && picture.contains("viewers::few"));
+    captured
+        .write_speedscope(File::create(directory.join("app.speedscope.json")).unwrap())
+        .unwrap();
+    by_click_and_key(directory);
     let mut dhat = Vec::new();
     captured.write_dhat(&mut dhat).unwrap();
     in_dhats_viewer(directory, &String::from_utf8(dhat).unwrap());
     drop(held);
+}
+
+/// Has a script use the page, the picture and speedscope as a person would.
+fn by_click_and_key(directory: &Path) {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+    let installed = scripts.join("node_modules/playwright-core").is_dir();
+    if !installed || Command::new("node").arg("--version").output().is_err() {
+        eprintln!("skipped: no clicks and keys without `node` and `npm ci --prefix tests/browser`");
+        return;
+    }
+    let Some(browser) = browser() else { return };
+    let output = Command::new("node")
+        .arg(scripts.join("viewers.mjs"))
+        .args([&browser, directory])
+        .args(["viewers::few", "viewers::both", "viewers::many"])
+        .output()
+        .unwrap();
+    let (text, error) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}{error}");
+    for viewer in ["page", "picture", "speedscope"] {
+        assert!(text.contains(&format!("{viewer}: passed")), "{text}");
+    }
 }
 
 /// Opens a profile in the viewer that valgrind brings.

@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 use super::formats::Formats;
 #[cfg(feature = "profile")]
 use crate::profile::Profile;
+#[cfg(feature = "flamegraph")]
+use crate::report::flame;
 #[cfg(feature = "profile")]
-use crate::report::{Stats, Weight, json};
+use crate::report::{Stats, Weight, calls, dhat, folded, html, json, speedscope};
 
 /// Figures of which there is a file each, with their names.
 #[cfg(feature = "profile")]
@@ -87,26 +89,29 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) ->
     if formats.has(Formats::PPROF) {
         files.write(".heap.pb.gz", |out| profile.write_pprof(out))?;
     }
+    let named = calls::calls(profile);
     if formats.has(Formats::DHAT) {
-        files.write(".dhat.json", |out| profile.write_dhat(out))?;
+        files.write(".dhat.json", |out| dhat::write(profile, &named, out))?;
     }
     if formats.has(Formats::SPEEDSCOPE) {
-        files.write(".speedscope.json", |out| profile.write_speedscope(out))?;
+        files.write(".speedscope.json", |out| speedscope::write(profile, &named, out))?;
     }
     if formats.has(Formats::HTML) {
-        files.write(".html", |out| profile.write_html(stats, out))?;
+        files.write(".html", |out| html::write(profile, &named, stats, out))?;
     }
     for (name, weight) in WEIGHTS {
         if formats.has(Formats::FOLDED) {
-            files.write(&format!(".{name}.folded"), |out| profile.write_folded(weight, out))?;
+            files.write(&format!(".{name}.folded"), |out| folded::write(&named, weight, out))?;
         }
         #[cfg(feature = "flamegraph")]
         if formats.has(Formats::SVG) {
-            files.write(&format!(".{name}.svg"), |out| profile.write_flamegraph(weight, out))?;
+            let suffix = format!(".{name}.svg");
+            files.write(&suffix, |out| flame::write(profile, &named, weight, out))?;
         }
         #[cfg(feature = "flamegraph")]
         if formats.has(Formats::ICICLE) {
-            files.write(&format!(".{name}.icicle.svg"), |out| profile.write_icicle(weight, out))?;
+            let suffix = format!(".{name}.icicle.svg");
+            files.write(&suffix, |out| flame::write_icicle(profile, &named, weight, out))?;
         }
     }
     Ok(())

@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::labels::{Labels, Name, Row};
+use super::labels::{Label, Labels, Name, Row};
 use super::peak::Moment;
 use super::recorder::Recorder;
-use super::sites::{Figures, Sites};
+use super::sites::{Figures, Origin, Sites};
 use super::snapshot::{
     Amount, BlockSize, Group, Lifetimes, Losses, Module, Profile, Site, Unwinding,
 };
@@ -35,21 +35,29 @@ pub fn capture() -> Profile {
             recorder.walker.unwinders.load();
         }
         let (duration_ns, peak_after_ns) = recorder.peak.times(monotonic_ns());
+        let (threads, spans) = (Groups::of(&recorder.threads), Groups::of(&recorder.spans));
+        let sites = copied(&recorder.sites, recorder.peak.moment(), |origin| {
+            (threads.place(origin.thread), spans.place(origin.span))
+        });
         Profile {
             duration_ns,
             peak_after_ns,
             sizes: sizes(),
-            threads: groups(&recorder.threads),
-            spans: groups(&recorder.spans),
-            ..of_sites(&recorder.sites, recorder.peak.moment(), super::interval())
+            threads: threads.groups,
+            spans: spans.groups,
+            ..of_sites(sites, super::interval())
         }
     })
 }
 
-/// The profile that these sites make.
-pub(super) fn of_sites(sites: &Sites, moment: Moment, interval_bytes: u64) -> Profile {
+/// The profile that the sites of a trace make.
+pub(super) fn of_trace(sites: &Sites) -> Profile {
+    super::quietly(|| of_sites(copied(sites, Moment::FIRST, |_| (None, None)), 1))
+}
+
+fn of_sites(sites: Vec<Site>, interval_bytes: u64) -> Profile {
     let recorder = &super::PROFILER;
-    super::quietly(|| Profile {
+    Profile {
         interval_bytes,
         time_unix_ns: unix_ns(),
         duration_ns: 0,
@@ -60,7 +68,7 @@ pub(super) fn of_sites(sites: &Sites, moment: Moment, interval_bytes: u64) -> Pr
             Mode::Cfi => Unwinding::UnwindTables,
             Mode::FramePointers => Unwinding::FramePointers,
         },
-        sites: copied(sites, moment),
+        sites,
         sizes: Vec::new(),
         threads: Vec::new(),
         spans: Vec::new(),
@@ -68,7 +76,7 @@ pub(super) fn of_sites(sites: &Sites, moment: Moment, interval_bytes: u64) -> Pr
         losses: losses(recorder),
         profiler_bytes: super::memory_bytes() as u64,
         symbols: OnceLock::new(),
-    })
+    }
 }
 
 /// Now, in nanoseconds since 1970; 0 where the clock stands before that.
@@ -78,30 +86,37 @@ fn unix_ns() -> u64 {
 }
 
 /// Copies flat first: a site's lock is held while it is copied, and the copy
-/// must not allocate then.
-fn copied(table: &Sites, moment: Moment) -> Vec<Site> {
+/// must not allocate then. `places` are those of an origin's thread and span.
+fn copied(
+    table: &Sites,
+    moment: Moment,
+    places: impl Fn(Origin) -> (Option<u32>, Option<u32>),
+) -> Vec<Site> {
     let (sites, frames) = table.size();
     // What other threads add meanwhile fits the surplus, or is left out.
     let (sites, frames) = (sites + sites / 8 + 64, frames + frames / 8 + 4096);
     let mut all_frames = Vec::with_capacity(frames);
     let mut all_sites = Vec::with_capacity(sites);
-    table.for_each(moment, |frames, figures| {
+    table.for_each(moment, |frames, origin, figures| {
         let fits = all_frames.len() + frames.len() <= all_frames.capacity();
         if fits && all_sites.len() < all_sites.capacity() {
             all_frames.extend_from_slice(frames);
-            all_sites.push((frames.len(), *figures));
+            all_sites.push((frames.len(), origin, *figures));
         }
     });
     let mut rest = all_frames.as_slice();
-    let site = |(count, figures): (usize, Figures)| {
+    let site = |(count, origin, figures): (usize, Origin, Figures)| {
         let (frames, others) = rest.split_at(count);
         rest = others;
+        let (thread, span) = places(origin);
         Site {
             frames: frames.to_vec(),
             allocated: amount(&figures.alloc),
             in_use: amount(&figures.live),
             peak: amount(&figures.peak),
             lifetimes: Lifetimes::of(figures.lifetimes.objects()),
+            thread,
+            span,
         }
     };
     all_sites.into_iter().map(site).collect()
@@ -115,6 +130,7 @@ pub(crate) fn sizes() -> Vec<BlockSize> {
             block_bytes: row.block_bytes,
             allocated: amount(&row.alloc),
             in_use: amount(&row.live),
+            lifetimes: Lifetimes::of(row.lifetimes.objects()),
         });
     });
     sizes.sort_by_key(|size| size.block_bytes);
@@ -122,17 +138,33 @@ pub(crate) fn sizes() -> Vec<BlockSize> {
 }
 
 /// What was sampled under each label, most allocated first.
-fn groups(labels: &Labels) -> Vec<Group> {
-    let mut found = Vec::with_capacity(Labels::MAX);
-    labels.for_each(|name, row| found.push((name.copied(), row)));
-    let group = |(name, row): (Option<Name>, Row)| Group {
-        name: name.map_or_else(|| Group::OTHERS.to_owned(), |name| name.text()),
-        allocated: amount(&row.alloc),
-        in_use: amount(&row.live),
-    };
-    let mut groups: Vec<_> = found.into_iter().map(group).collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.allocated.bytes));
-    groups
+struct Groups {
+    groups: Vec<Group>,
+    /// The label of each, in the same order.
+    labels: Vec<Label>,
+}
+
+impl Groups {
+    fn of(labels: &Labels) -> Self {
+        let mut found = Vec::with_capacity(Labels::MAX);
+        labels.for_each(|label, name, row| found.push((label, name.copied(), row)));
+        found.sort_by_key(|(_, _, row)| std::cmp::Reverse(row.alloc.requested_bytes()));
+        let group = |(_, name, row): &(Label, Option<Name>, Row)| Group {
+            name: name.map_or_else(|| Group::OTHERS.to_owned(), |name| name.text()),
+            allocated: amount(&row.alloc),
+            in_use: amount(&row.live),
+        };
+        Self {
+            groups: found.iter().map(group).collect(),
+            labels: found.iter().map(|(label, _, _)| *label).collect(),
+        }
+    }
+
+    /// Where the group of a label is; none for one that came up since.
+    fn place(&self, label: Label) -> Option<u32> {
+        let at = self.labels.iter().position(|known| *known == label)?;
+        u32::try_from(at).ok()
+    }
 }
 
 fn amount(sums: &Sums) -> Amount {

@@ -1,4 +1,5 @@
-//! Sums by block size, from which requested sizes and waste are estimated.
+//! Sums and lifetimes by block size, from which requested sizes and waste are
+//! estimated.
 //!
 //! One row per block size; sizes above [`EXACT_BYTES_MAX`] share eight rows per
 //! doubling. Rows are claimed and never given back.
@@ -7,6 +8,7 @@
 //! 1. A row's `block_bytes` goes from 0 to a value once. It is found by linear
 //!    probing from its hash.
 
+use super::lifetimes::Lifetimes;
 use super::sums::Sums;
 use crate::sys::lock::Lock;
 
@@ -26,10 +28,12 @@ pub(super) struct Row {
     pub(super) block_bytes: u64,
     pub(super) alloc: Sums,
     pub(super) live: Sums,
+    pub(super) lifetimes: Lifetimes,
 }
 
 impl Row {
-    const FREE: Self = Self { block_bytes: 0, alloc: Sums::ZERO, live: Sums::ZERO };
+    const FREE: Self =
+        Self { block_bytes: 0, alloc: Sums::ZERO, live: Sums::ZERO, lifetimes: Lifetimes::NONE };
 }
 
 impl Classes {

@@ -23,6 +23,10 @@ pub(crate) struct Label(u16);
 
 impl Label {
     pub(crate) const NONE: Self = Self(0);
+
+    pub(super) fn number(self) -> u16 {
+        self.0
+    }
 }
 
 pub(super) struct Labels {
@@ -86,14 +90,14 @@ impl Labels {
         change(&mut self.rows[usize::from(label.0)].lock());
     }
 
-    /// Calls `visit` with each name and its row, if anything was sampled there; the
-    /// name is none for what found no place.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(Option<&Name>, Row)) {
+    /// Calls `visit` with each label, its name and its row, if anything was sampled
+    /// there; the name is none for what found no place.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(Label, Option<&Name>, Row)) {
         for (at, row) in self.rows.iter().enumerate() {
             let row = *row.lock();
             if row.alloc.samples != 0 {
                 let name = self.names.lock().names[at];
-                visit((at != usize::from(REST.0)).then_some(&name), row);
+                visit(Label(at as u16), (at != usize::from(REST.0)).then_some(&name), row);
             }
         }
     }
@@ -141,7 +145,7 @@ mod tests {
             labels.update(label, |row| row.alloc.add(&sums));
         }
         let mut seen = Vec::new();
-        labels.for_each(|name, row| {
+        labels.for_each(|_, name, row| {
             seen.push((name.map(Name::text), row.alloc.samples));
         });
         assert_eq!(seen, [(Some("worker-1".to_owned()), 1), (None, 2)]);

@@ -17,6 +17,8 @@ pub(super) struct Lifetimes([u64; BUCKETS]);
 unsafe impl Zeroed for Lifetimes {}
 
 impl Lifetimes {
+    pub(super) const NONE: Self = Self([0; BUCKETS]);
+
     pub(super) fn add(&mut self, weight: Weight, lived_ns: u64) {
         let bucket = &mut self.0[bucket(lived_ns)];
         *bucket = bucket.saturating_add(weight.fixed());

@@ -9,9 +9,8 @@
 //! 2. An entry is reachable from its home slot without crossing an empty one:
 //!    removal shifts the followers back.
 
-use super::labels::Label;
 use super::memory::Table;
-use super::sites::SiteId;
+use super::sites::{Origin, SiteId};
 use super::sums::{Sums, Weight};
 use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
@@ -26,9 +25,7 @@ pub(super) struct Sample {
     pub(super) requested_bytes: u64,
     pub(super) block_bytes: u64,
     pub(super) site: SiteId,
-    /// The thread that allocated it, and the span it was in.
-    pub(super) thread: Label,
-    pub(super) span: Label,
+    pub(super) origin: Origin,
     pub(super) born_ns: u64,
 }
 
@@ -190,8 +187,7 @@ mod tests {
             requested_bytes: n,
             block_bytes: n + 1,
             site: SiteId { at: n as u32, generation: 0 },
-            thread: Label::NONE,
-            span: Label::NONE,
+            origin: Origin::NONE,
             born_ns: n,
         }
     }

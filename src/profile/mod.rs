@@ -9,7 +9,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `sites` | stack | sums allocated and live |
+//! | `sites` | stack, thread and span | sums allocated and live |
 //! | `live` | address | sample: weight, sizes, site |
 //! | `classes` | block size | sums allocated and live |
 //! | `threads`, `spans` | name | sums allocated and live |
@@ -27,6 +27,7 @@
 //!    allocates is such a finder.
 
 mod ages;
+mod batches;
 mod capture;
 mod classes;
 pub(crate) mod labels;
@@ -49,6 +50,7 @@ use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 pub(crate) use labels::Label;
 use recorder::{Birth, Recorder};
+use sites::Origin;
 use sums::Weight;
 
 use crate::base::zeroed::Zeroed;
@@ -220,8 +222,7 @@ pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usiz
         weight: Weight::new(block_bytes, interval),
         requested_bytes: requested_bytes as u64,
         block_bytes: block_bytes as u64,
-        thread: thread_label(),
-        span: THREAD.with(|thread| thread.span.get()),
+        origin: Origin { thread: thread_label(), span: THREAD.with(|thread| thread.span.get()) },
         now_ns: os::monotonic_ns(),
     };
     PROFILER.allocated(address, &birth, stack.frames());

@@ -3,10 +3,10 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::classes::Classes;
-use super::labels::{Label, Labels};
+use super::labels::Labels;
 use super::live::{Inserted, Live, Sample};
 use super::peak::Peak;
-use super::sites::Sites;
+use super::sites::{Origin, Sites};
 use super::stack::{Ending, Walker};
 use super::sums::{Sums, Weight};
 use crate::sys::lock::Lock;
@@ -29,8 +29,7 @@ pub(super) struct Birth {
     pub(super) weight: Weight,
     pub(super) requested_bytes: u64,
     pub(super) block_bytes: u64,
-    pub(super) thread: Label,
-    pub(super) span: Label,
+    pub(super) origin: Origin,
     pub(super) now_ns: u64,
 }
 
@@ -103,19 +102,19 @@ impl Recorder {
 
     /// Records the sampled block at `address`, allocated at the stack `frames`.
     pub(super) fn allocated(&self, address: usize, birth: &Birth, frames: &[u64]) {
-        let Birth { weight, requested_bytes, block_bytes, thread, span, now_ns } = *birth;
+        let Birth { weight, requested_bytes, block_bytes, origin, now_ns } = *birth;
         let sums = Sums::of(weight, requested_bytes, block_bytes);
         let moment = self.peak.change(&Sums::ZERO, &sums, now_ns);
-        let Some(site) = self.sites.allocated(frames, &sums, moment) else {
+        let Some(site) = self.sites.allocated(frames, origin, &sums, moment) else {
             self.peak.change(&sums, &Sums::ZERO, now_ns);
             return self.lost.out_of_memory.raise();
         };
-        self.each_row(block_bytes, thread, span, |alloc, live| {
+        self.each_row(block_bytes, origin, None, |alloc, live| {
             alloc.add(&sums);
             live.add(&sums);
         });
         let born_ns = now_ns;
-        let sample = Sample { weight, requested_bytes, block_bytes, site, thread, span, born_ns };
+        let sample = Sample { weight, requested_bytes, block_bytes, site, origin, born_ns };
         match self.live.insert(address, sample) {
             Inserted::New => {}
             Inserted::Replaced(before) => self.forget(&before, now_ns, false),
@@ -142,7 +141,7 @@ impl Recorder {
         let (less, more) = (before.sums(), after.sums());
         let moment = self.peak.change(&less, &more, now_ns);
         self.sites.resized(before.site, &less, &more, moment);
-        self.each_row(before.block_bytes, before.thread, before.span, |_, live| {
+        self.each_row(before.block_bytes, before.origin, None, |_, live| {
             live.subtract(&less);
             live.add(&more);
         });
@@ -154,22 +153,26 @@ impl Recorder {
         let moment = self.peak.change(&sums, &Sums::ZERO, now_ns);
         let lived = seen.then(|| (sample.weight, now_ns.saturating_sub(sample.born_ns)));
         self.sites.freed(sample.site, &sums, lived, moment);
-        self.each_row(sample.block_bytes, sample.thread, sample.span, |_, live| {
-            live.subtract(&sums);
-        });
+        self.each_row(sample.block_bytes, sample.origin, lived, |_, live| live.subtract(&sums));
     }
 
-    /// Changes the sums allocated and live of a block's size, thread and span.
+    /// Changes the sums allocated and live of a block's size, thread and span; `lived`
+    /// is the weight of an object that was freed, and how many nanoseconds it lived.
     fn each_row(
         &self,
         block_bytes: u64,
-        thread: Label,
-        span: Label,
+        origin: Origin,
+        lived: Option<(Weight, u64)>,
         change: impl Fn(&mut Sums, &mut Sums),
     ) {
-        self.classes.update(block_bytes as usize, |row| change(&mut row.alloc, &mut row.live));
-        self.threads.update(thread, |row| change(&mut row.alloc, &mut row.live));
-        self.spans.update(span, |row| change(&mut row.alloc, &mut row.live));
+        self.classes.update(block_bytes as usize, |row| {
+            change(&mut row.alloc, &mut row.live);
+            if let Some((weight, lived_ns)) = lived {
+                row.lifetimes.add(weight, lived_ns);
+            }
+        });
+        self.threads.update(origin.thread, |row| change(&mut row.alloc, &mut row.live));
+        self.spans.update(origin.span, |row| change(&mut row.alloc, &mut row.live));
     }
 
     /// Forgets everything that was gathered and gives the tables' memory back. What
@@ -225,7 +228,7 @@ mod tests {
 
     fn totals(recorder: &Recorder) -> (Sums, Sums) {
         let (mut alloc, mut live) = (Sums::ZERO, Sums::ZERO);
-        recorder.sites.for_each(Moment::FIRST, |_, figures| {
+        recorder.sites.for_each(Moment::FIRST, |_, _, figures| {
             alloc.add(&figures.alloc);
             live.add(&figures.live);
         });
@@ -243,8 +246,7 @@ mod tests {
             weight: Weight::new(block_bytes as usize, interval),
             requested_bytes,
             block_bytes,
-            thread: Label::NONE,
-            span: Label::NONE,
+            origin: Origin::NONE,
             now_ns: 0,
         }
     }
@@ -261,6 +263,25 @@ mod tests {
         let (alloc, live) = totals(&recorder);
         assert_eq!((alloc.samples, live.samples), (2, 1));
         assert_eq!(live, Sums::of(weight, 32, 32));
+    }
+
+    #[test]
+    fn one_stack_is_a_site_for_each_origin() {
+        let recorder = Recorder::new();
+        let thread = recorder.threads.of(b"worker");
+        let of_worker = Birth { origin: Origin { thread, ..Origin::NONE }, ..birth(1, 20, 32) };
+        recorder.allocated(16, &of_worker, &[1, 2]);
+        recorder.allocated(48, &birth(1, 30, 32), &[1, 2]);
+        recorder.allocated(80, &of_worker, &[1, 2]);
+        recorder.freed(16, 5000);
+        let mut found = Vec::new();
+        recorder.sites.for_each(Moment::FIRST, |_, origin, figures| {
+            found.push((origin.thread, figures.alloc.objects(), figures.live.objects()));
+        });
+        found.sort_by_key(|(_, objects, _)| *objects);
+        assert_eq!(found, [(Origin::NONE.thread, 1, 1), (thread, 2, 1)]);
+        // A free is told to the size it was of, with its age.
+        recorder.classes.for_each(|row| assert_eq!(row.lifetimes.objects(), [0, 0, 1]));
     }
 
     #[test]
@@ -332,7 +353,7 @@ mod tests {
             }
             if step % 37 == 0 {
                 let mut found = [0; 4];
-                recorder.sites.for_each(recorder.peak.moment(), |frames, figures| {
+                recorder.sites.for_each(recorder.peak.moment(), |frames, _, figures| {
                     found[frames[0] as usize - 1] = figures.peak.requested_bytes();
                 });
                 assert_eq!(found, at_peak, "step {step}");

@@ -1,7 +1,8 @@
-//! The site table: each distinct stack once, with its sums.
+//! The site table: each distinct stack once per thread name and span, with its sums.
 //!
-//! A *site* is a stack of return addresses, leaf first. Sites are removed
-//! only all at once, by [`Sites::reset`]. The table is cut into shards by the hash of
+//! A *site* is a stack of return addresses, leaf first, and its *origin*: the name of
+//! the thread and the span that it was seen in. Sites are removed only all at once, by
+//! [`Sites::reset`]. The table is cut into shards by the hash of
 //! the stack; each shard has a lock, held for one probe and a few additions.
 //!
 //! Invariants, per shard
@@ -11,6 +12,7 @@
 //! 3. `alloc - live` is what was freed: what is live was allocated.
 //! 4. A [`SiteId`] names a site as long as its generation is the shard's.
 
+use super::labels::Label;
 use super::lifetimes::Lifetimes;
 use super::memory::Table;
 use super::peak::Moment;
@@ -28,6 +30,17 @@ pub(super) struct SiteId {
     pub(super) generation: u32,
 }
 
+/// The name of the thread that allocated, and the span that it was in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) thread: Label,
+    pub(super) span: Label,
+}
+
+impl Origin {
+    pub(super) const NONE: Self = Self { thread: Label::NONE, span: Label::NONE };
+}
+
 /// The table.
 pub(super) struct Sites {
     shards: [Lock<Shard>; SHARDS],
@@ -36,6 +49,7 @@ pub(super) struct Sites {
 #[derive(Clone, Copy)]
 struct Site {
     hash: u64,
+    origin: Origin,
     first: usize,
     count: usize,
     /// The last era whose peak was put aside.
@@ -78,18 +92,19 @@ impl Sites {
         Self { shards: [const { Lock::new(Shard::new()) }; SHARDS] }
     }
 
-    /// Counts one allocation at the stack `frames`; `None` if the table cannot
+    /// Counts one allocation of `origin` at the stack `frames`; `None` if the table cannot
     /// take a new site.
     pub(super) fn allocated(
         &self,
         frames: &[u64],
+        origin: Origin,
         sample: &Sums,
         moment: Moment,
     ) -> Option<SiteId> {
-        let hash = hash(frames);
+        let hash = hash(frames, origin);
         let shard_at = hash as usize % SHARDS;
         let mut shard = self.shards[shard_at].lock();
-        let at = shard.find_or_insert(hash, frames)?;
+        let at = shard.find_or_insert(hash, frames, origin)?;
         let generation = shard.generation;
         let site = &mut shard.sites[at];
         site.leave(moment);
@@ -137,7 +152,7 @@ impl Sites {
 
     /// Calls `visit` with each site, its peak being the last one before `moment`.
     /// The shard's lock is held meanwhile, so `visit` must neither allocate nor wait.
-    pub(super) fn for_each(&self, moment: Moment, mut visit: impl FnMut(&[u64], &Figures)) {
+    pub(super) fn for_each(&self, moment: Moment, mut visit: impl FnMut(&[u64], Origin, &Figures)) {
         for shard in &self.shards {
             let shard = shard.lock();
             for site in shard.sites.iter() {
@@ -146,7 +161,7 @@ impl Sites {
                 if !moment.falling || site.era < moment.era {
                     figures.peak = figures.live;
                 }
-                visit(frames, &figures);
+                visit(frames, site.origin, &figures);
             }
         }
     }
@@ -179,7 +194,7 @@ impl Shard {
         Self { index: Table::new(), sites: Table::new(), frames: Table::new(), generation: 0 }
     }
 
-    fn find_or_insert(&mut self, hash: u64, frames: &[u64]) -> Option<usize> {
+    fn find_or_insert(&mut self, hash: u64, frames: &[u64], origin: Origin) -> Option<usize> {
         if (self.sites.len() + 1) * 4 > self.index.len() * 3 {
             self.grow_index()?;
         }
@@ -188,7 +203,8 @@ impl Shard {
         let mut slot = (hash >> 32) as usize & mask;
         while let Some(at) = (self.index[slot] as usize).checked_sub(1) {
             let site = self.sites[at];
-            if site.hash == hash && self.frames[site.first..site.first + site.count] == *frames {
+            let same = || self.frames[site.first..site.first + site.count] == *frames;
+            if site.hash == hash && site.origin == origin && same() {
                 return Some(at);
             }
             slot = (slot + 1) & mask;
@@ -197,7 +213,7 @@ impl Shard {
         let (era, figures) = (0, Figures::default());
         // A failure between the two leaves frames that no site names: harmless.
         let stored = self.frames.extend(frames)
-            && self.sites.push(Site { hash, first, count, era, figures });
+            && self.sites.push(Site { hash, origin, first, count, era, figures });
         stored.then(|| {
             self.index[slot] = self.sites.len() as u32;
             self.sites.len() - 1
@@ -221,11 +237,13 @@ impl Shard {
 
 /// Mixes addresses by multiplication and rotation; the last step spreads the
 /// entropy over all bits.
-fn hash(frames: &[u64]) -> u64 {
+fn hash(frames: &[u64], origin: Origin) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mixed = frames.iter().fold(frames.len() as u64, |hash, frame| {
-        (hash ^ frame).wrapping_mul(MULTIPLIER).rotate_left(29)
-    });
+    let labels = u64::from(origin.thread.number()) << 16 | u64::from(origin.span.number());
+    let seed = (labels << 32) ^ frames.len() as u64;
+    let mixed = frames
+        .iter()
+        .fold(seed, |hash, frame| (hash ^ frame).wrapping_mul(MULTIPLIER).rotate_left(29));
     (mixed ^ (mixed >> 31)).wrapping_mul(MULTIPLIER)
 }
 
@@ -239,7 +257,7 @@ mod tests {
     fn a_stack_is_one_site_and_another_is_another() {
         let sites = Sites::new();
         let sample = Sums::of(Weight::new(8, 1), 5, 8);
-        let insert = |n: u64| sites.allocated(&[n, n * 7, 3], &sample, NOW);
+        let insert = |n: u64| sites.allocated(&[n, n * 7, 3], Origin::NONE, &sample, NOW);
         let ids: Vec<_> = (0..5000_u64).map(|n| insert(n).unwrap()).collect();
         for (n, id) in ids.iter().enumerate().step_by(7) {
             assert_eq!(insert(n as u64), Some(*id));
@@ -247,7 +265,7 @@ mod tests {
         }
         assert_eq!(sites.size(), (5000, 15_000));
         let (mut alloc, mut live) = (Sums::default(), Sums::default());
-        sites.for_each(NOW, |_, figures| {
+        sites.for_each(NOW, |_, _, figures| {
             alloc.add(&figures.alloc);
             live.add(&figures.live);
         });
@@ -262,14 +280,14 @@ mod tests {
         let sites = Sites::new();
         let weight = Weight::new(8, 1);
         let (before, after) = (Sums::of(weight, 5, 8), Sums::of(weight, 7, 8));
-        let id = sites.allocated(&[1], &before, NOW).unwrap();
+        let id = sites.allocated(&[1], Origin::NONE, &before, NOW).unwrap();
         sites.resized(id, &before, &after, NOW);
-        sites.for_each(NOW, |_, figures| {
+        sites.for_each(NOW, |_, _, figures| {
             let bytes = (figures.alloc.requested_bytes(), figures.live.requested_bytes());
             assert_eq!(bytes, (5, 7));
         });
         sites.freed(id, &after, Some((weight, 10)), NOW);
-        sites.for_each(NOW, |_, figures| {
+        sites.for_each(NOW, |_, _, figures| {
             assert_eq!(figures.live, Sums::default());
             assert_eq!(figures.lifetimes.objects(), [1]);
         });
@@ -279,12 +297,12 @@ mod tests {
     fn a_reset_forgets_sites_and_what_names_them() {
         let sites = Sites::new();
         let sample = Sums::of(Weight::new(8, 1), 5, 8);
-        let old = sites.allocated(&[1], &sample, NOW).unwrap();
+        let old = sites.allocated(&[1], Origin::NONE, &sample, NOW).unwrap();
         sites.reset();
         assert_eq!(sites.size(), (0, 0));
-        let new = sites.allocated(&[1], &sample, NOW).unwrap();
+        let new = sites.allocated(&[1], Origin::NONE, &sample, NOW).unwrap();
         sites.freed(old, &sample, None, NOW);
-        sites.for_each(NOW, |_, figures| assert_eq!(figures.live.objects(), 1));
+        sites.for_each(NOW, |_, _, figures| assert_eq!(figures.live.objects(), 1));
         assert_ne!(old, new);
     }
 }

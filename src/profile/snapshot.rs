@@ -45,7 +45,8 @@ pub struct Profile {
     pub process: u32,
     /// How the stacks were walked.
     pub unwinding: Unwinding,
-    /// One entry per distinct stack, in no particular order.
+    /// One entry per distinct stack, name of a thread, and kind of span, in no
+    /// particular order; reports add up those that differ in the latter two alone.
     pub sites: Vec<Site>,
     /// One entry per block size seen, ascending.
     pub sizes: Vec<BlockSize>,
@@ -101,6 +102,13 @@ pub struct Site {
     /// How long the objects lived that were freed.
     #[serde(default)]
     pub lifetimes: Lifetimes,
+    /// Place in [`Profile::threads`] of the name of the thread that allocated; none
+    /// where it is not known.
+    #[serde(default)]
+    pub thread: Option<u32>,
+    /// Place in [`Profile::spans`] of the kind of span that it was in, as for threads.
+    #[serde(default)]
+    pub span: Option<u32>,
 }
 
 impl Site {
@@ -168,7 +176,7 @@ impl Amount {
 
     /// Standard errors in an error bar. The error itself is estimated, and from few
     /// samples too often too low: one sample more is what makes up for that.
-    fn bar(&self) -> f64 {
+    pub(crate) fn bar(&self) -> f64 {
         /// Standard errors that hold 95 % of a normal distribution, to either side.
         const NORMAL: f64 = 1.96;
         let samples = self.samples.max(1) as f64;
@@ -200,7 +208,7 @@ fn relative(error: u64, value: u64, samples: u64) -> f64 {
 }
 
 /// What was sampled of one block size.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BlockSize {
     /// Size of the blocks; above 32 KiB the largest of an eighth of a doubling.
@@ -209,6 +217,9 @@ pub struct BlockSize {
     pub allocated: Amount,
     /// What of it was not freed yet.
     pub in_use: Amount,
+    /// How long the objects lived that were freed.
+    #[serde(default)]
+    pub lifetimes: Lifetimes,
 }
 
 /// An executable or shared object.
@@ -274,6 +285,8 @@ impl Profile {
             in_use: amount(*in_use),
             peak: amount(*in_use),
             lifetimes: Lifetimes::of(vec![0, allocated - in_use]),
+            thread: None,
+            span: None,
         };
         Self {
             interval_bytes: 4096,

@@ -1,11 +1,11 @@
 //! From addresses to names: function, file and line, inlined frames included.
 //!
-//! Runs when a report is written, never while sampling. Each module's file is
-//! read once per profile, one after the other, so the memory held is that of one
-//! module's tables; names alone are kept. A module without debug information
+//! Runs when a report is written, never while sampling. The modules' files are read
+//! once per profile, one after the other and each in batches, so the memory held is
+//! that of one batch's tables; names alone are kept, each once. A module without debug information
 //! still has its symbol table; one without that yields `file+0xoffset`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use addr2line::Loader;
 
+use super::batches::batches;
 use super::snapshot::{Module, Profile};
 
 /// A function on a stack.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Frame {
     /// Demangled, without the hash.
     pub(crate) function: Arc<str>,
@@ -39,18 +40,52 @@ impl fmt::Display for Frame {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Symbols {
     /// By return address; inlined frames from the innermost outwards.
-    frames: HashMap<u64, Vec<Frame>>,
+    frames: HashMap<u64, Box<[Arc<Frame>]>>,
+}
+
+/// Frames and their texts, each distinct one once.
+#[derive(Default)]
+pub(crate) struct Interner {
+    frames: HashSet<Arc<Frame>>,
+    texts: HashSet<Arc<str>>,
+}
+
+impl Interner {
+    pub(crate) fn frame(
+        &mut self,
+        function: &str,
+        file: Option<&str>,
+        line: Option<u32>,
+    ) -> Arc<Frame> {
+        let function = self.text(function);
+        let frame = Frame { function, file: file.map(|file| self.text(file)), line };
+        if let Some(known) = self.frames.get(&frame) {
+            return known.clone();
+        }
+        let frame = Arc::new(frame);
+        self.frames.insert(frame.clone());
+        frame
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let text = Arc::<str>::from(text);
+        self.texts.insert(text.clone());
+        text
+    }
 }
 
 impl Symbols {
     /// The frames at a return address, innermost first; empty for an address
     /// that is not in the profile.
-    pub(crate) fn frames(&self, address: u64) -> &[Frame] {
-        self.frames.get(&address).map_or(&[], Vec::as_slice)
+    pub(crate) fn frames(&self, address: u64) -> &[Arc<Frame>] {
+        self.frames.get(&address).map_or(&[], AsRef::as_ref)
     }
 
     /// Names that were resolved before.
-    pub(crate) fn known(frames: HashMap<u64, Vec<Frame>>) -> Self {
+    pub(crate) fn known(frames: HashMap<u64, Box<[Arc<Frame>]>>) -> Self {
         Self { frames }
     }
 
@@ -80,29 +115,32 @@ impl Symbols {
 
 #[derive(Default)]
 struct Resolver {
-    frames: HashMap<u64, Vec<Frame>>,
-    /// Each distinct text once.
-    texts: HashMap<String, Arc<str>>,
+    frames: HashMap<u64, Box<[Arc<Frame>]>>,
+    interner: Interner,
 }
 
 impl Resolver {
     /// Return addresses in `addresses` lie in `module`.
     fn module(&mut self, module: &Module, addresses: &[u64]) {
-        let loader = Loader::new(file_of(module)).ok();
-        for &address in addresses {
-            // The call is the instruction before the one it returns to.
-            let probe = address - 1 - module.bias;
-            let named = loader.as_ref().map(|loader| self.look_up(loader, probe));
-            match named {
-                Some(frames) if !frames.is_empty() => {
-                    self.frames.insert(address, frames);
+        let file = file_of(module);
+        // The call is the instruction before the one it returns to.
+        let probes: Vec<u64> = addresses.iter().map(|address| address - 1 - module.bias).collect();
+        for batch in batches(file, &probes) {
+            let loader = Loader::new(file).ok();
+            for probe in batch {
+                let address = probe + module.bias + 1;
+                let named = loader.as_ref().map(|loader| self.look_up(loader, probe));
+                match named {
+                    Some(frames) if !frames.is_empty() => {
+                        self.frames.insert(address, frames.into());
+                    }
+                    _ => self.unknown(address, Some(module)),
                 }
-                _ => self.unknown(address, Some(module)),
             }
         }
     }
 
-    fn look_up(&mut self, loader: &Loader, probe: u64) -> Vec<Frame> {
+    fn look_up(&mut self, loader: &Loader, probe: u64) -> Vec<Arc<Frame>> {
         let symbol = loader.find_symbol(probe);
         let mut named = Vec::new();
         if let Ok(mut frames) = loader.find_frames(probe) {
@@ -110,16 +148,13 @@ impl Resolver {
                 let raw = frame.function.as_ref().and_then(|function| function.raw_name().ok());
                 let Some(raw) = raw.as_deref().or(symbol) else { continue };
                 let place = frame.location;
-                named.push(Frame {
-                    function: self.text(demangled(raw)),
-                    file: place.as_ref().and_then(|place| place.file).map(|f| self.text(f.into())),
-                    line: place.and_then(|place| place.line),
-                });
+                let file = place.as_ref().and_then(|place| place.file);
+                let line = place.as_ref().and_then(|place| place.line);
+                named.push(self.interner.frame(&demangled(raw), file, line));
             }
         }
         if named.is_empty() {
-            let frame = |function| Frame { function, file: None, line: None };
-            named.extend(symbol.map(|symbol| frame(self.text(demangled(symbol)))));
+            named.extend(symbol.map(|symbol| self.interner.frame(&demangled(symbol), None, None)));
         }
         named
     }
@@ -131,12 +166,7 @@ impl Resolver {
             }
             None => format!("{:#x}", address - 1),
         };
-        let function = self.text(function);
-        self.frames.insert(address, vec![Frame { function, file: None, line: None }]);
-    }
-
-    fn text(&mut self, text: String) -> Arc<str> {
-        self.texts.entry(text).or_insert_with_key(|text| text.as_str().into()).clone()
+        self.frames.insert(address, [self.interner.frame(&function, None, None)].into());
     }
 }
 

@@ -5,7 +5,7 @@
 use super::Busy;
 use super::capture;
 use super::peak::Moment;
-use super::sites::Sites;
+use super::sites::{Origin, Sites};
 use super::snapshot::Profile;
 use super::sums::{Sums, Weight};
 
@@ -31,7 +31,7 @@ impl Trace {
         let stack = super::PROFILER.walker.walk(Busy::hint());
         let every = Weight::new(block_bytes, 1);
         let sums = Sums::of(every, requested_bytes as u64, block_bytes as u64);
-        if self.sites.allocated(stack.frames(), &sums, Moment::FIRST).is_none() {
+        if self.sites.allocated(stack.frames(), Origin::NONE, &sums, Moment::FIRST).is_none() {
             super::PROFILER.lost.out_of_memory.raise();
         }
     }
@@ -39,7 +39,7 @@ impl Trace {
     /// The sites as a profile. What was freed is not followed: everything counts
     /// as in use.
     pub(crate) fn profile(&self) -> Profile {
-        capture::of_sites(&self.sites, Moment::FIRST, 1)
+        capture::of_trace(&self.sites)
     }
 }
 

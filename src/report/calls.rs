@@ -1,12 +1,11 @@
 //! A profile as named stacks: without the allocator's own frames, stacks with
-//! the same names merged, largest first.
+//! the same names merged. Made once for all the reports of a dump.
 //!
 //! Two sites may differ in addresses and not in names (two calls in one
 //! function); flamegraphs and tables speak of names.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::cmp::{Ordering, Reverse};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -99,7 +98,7 @@ impl Weight {
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     /// Leaf first; never empty.
-    pub(crate) frames: Vec<Frame>,
+    pub(crate) frames: Vec<Arc<Frame>>,
     /// The figures of all sites with these names. Its frames are the return
     /// addresses of `frames`, one for one, in the first of these sites.
     pub(crate) site: Site,
@@ -115,38 +114,53 @@ impl Call {
     }
 }
 
-/// The named stacks of a profile, those with the largest value first.
-pub(crate) fn calls(profile: &Profile, weight: Weight) -> Vec<Call> {
+/// The named stacks of a profile, by name.
+pub(crate) fn calls(profile: &Profile) -> Vec<Call> {
     let symbols = profile.symbols();
-    let mut merged = BTreeMap::<Vec<Arc<str>>, Call>::new();
-    for site in &profile.sites {
+    let call = |site: &Site| {
         let (addresses, frames) = named(&site.frames, symbols);
-        match merged.entry(frames.iter().map(|frame| frame.function.clone()).collect()) {
-            Entry::Vacant(place) => {
-                let site = Site { frames: addresses, ..site.clone() };
-                place.insert(Call { frames, site });
-            }
-            Entry::Occupied(call) => call.into_mut().site.add(site),
+        let mut call = Call { frames, site: Site { frames: addresses, ..Site::default() } };
+        call.site.add(site);
+        call
+    };
+    let mut calls: Vec<_> = profile.sites.iter().map(call).collect();
+    calls.sort_by(by_name);
+    calls.dedup_by(|next, call| {
+        let same = by_name(next, call).is_eq();
+        if same {
+            call.site.add(&next.site);
         }
-    }
-    // A stable sort: equal values stay in the order of their names.
-    let mut calls: Vec<_> = merged.into_values().collect();
-    calls.sort_by_key(|call| std::cmp::Reverse(call.value(weight)));
+        same
+    });
     calls
+}
+
+/// The order of two stacks by the names of their functions, from the leaf on.
+fn by_name(one: &Call, other: &Call) -> Ordering {
+    fn names(call: &Call) -> impl Iterator<Item = &str> {
+        call.frames.iter().map(|frame| &*frame.function)
+    }
+    names(one).cmp(names(other))
+}
+
+/// Stacks with a value, the largest first; equal ones stay in the order of their names.
+pub(crate) fn largest(calls: &[Call], weight: Weight) -> Vec<&Call> {
+    let mut largest: Vec<_> = calls.iter().filter(|call| call.value(weight) != 0).collect();
+    largest.sort_by_key(|call| Reverse(call.value(weight)));
+    largest
 }
 
 /// The frames of a stack, leaf first, with their addresses, without those of the
 /// allocator and those in which a thread or `main` is started.
-fn named(addresses: &[u64], symbols: &Symbols) -> (Vec<u64>, Vec<Frame>) {
-    let frames = |address: &u64| symbols.frames(*address).iter().cloned();
-    let each = |address: &u64| frames(address).map(|_| *address).collect::<Vec<_>>();
-    let all: Vec<Frame> = addresses.iter().flat_map(frames).collect();
-    let kept = kept(&all);
+fn named(addresses: &[u64], symbols: &Symbols) -> (Vec<u64>, Vec<Arc<Frame>>) {
+    let each = |address: u64| symbols.frames(address).iter().map(move |frame| (address, frame));
+    let all: Vec<(u64, &Arc<Frame>)> = addresses.iter().copied().flat_map(each).collect();
+    let frames: Vec<&Frame> = all.iter().map(|(_, frame)| &***frame).collect();
+    let kept = &all[kept(&frames)];
     if kept.is_empty() {
-        return (vec![0], vec![unknown()]);
+        return (vec![0], vec![Arc::new(unknown())]);
     }
-    let addresses: Vec<u64> = addresses.iter().flat_map(each).collect();
-    (addresses[kept.clone()].to_vec(), all[kept].to_vec())
+    kept.iter().map(|(address, frame)| (*address, Arc::clone(frame))).unzip()
 }
 
 /// Stands for a stack of which nothing is known.
@@ -156,7 +170,7 @@ pub(super) fn unknown() -> Frame {
 
 /// Which frames of a stack, leaf first, are the program's; at least the root's, if
 /// there is one.
-pub(super) fn kept(all: &[Frame]) -> Range<usize> {
+pub(super) fn kept(all: &[&Frame]) -> Range<usize> {
     let (leaf, end) = (leaf_frames(all), program_end(all));
     if leaf < end { leaf..end } else { all.len().saturating_sub(1)..all.len() }
 }
@@ -164,7 +178,7 @@ pub(super) fn kept(all: &[Frame]) -> Range<usize> {
 /// Where the program's frames end and those begin in which the standard library
 /// and the C library start it. Walks along frame pointers end before the latter;
 /// leaving them out makes such stacks equal to whole ones.
-fn program_end(leaf_first: &[Frame]) -> usize {
+fn program_end(leaf_first: &[&Frame]) -> usize {
     // The standard library marks this place, for its own backtraces.
     let is_mark = |function: &str| {
         function.starts_with("std::") && function.contains("::__rust_begin_short_backtrace")
@@ -193,7 +207,7 @@ fn is_start(function: &str) -> bool {
 /// How many frames at the leaf say nothing of the program: all up to the
 /// outermost entry of the allocator, what of the standard library leads there,
 /// and of a container's inner module all but the door it was entered by.
-fn leaf_frames(leaf_first: &[Frame]) -> usize {
+fn leaf_frames(leaf_first: &[&Frame]) -> usize {
     let entry = leaf_first.iter().rposition(|frame| is_entry(&plain(&frame.function)));
     let entered = entry.map_or(0, |at| at + 1);
     let rest = leaf_first[entered..].iter().map(|frame| plain(&frame.function));
@@ -289,6 +303,14 @@ mod tests {
         leaf_first.iter().map(frame).collect()
     }
 
+    fn leaf_frames(leaf_first: &[&str]) -> usize {
+        super::leaf_frames(&frames(leaf_first).iter().collect::<Vec<_>>())
+    }
+
+    fn program_end(leaf_first: &[&str]) -> usize {
+        super::program_end(&frames(leaf_first).iter().collect::<Vec<_>>())
+    }
+
     #[test]
     fn all_below_the_outermost_entry_is_trimmed() {
         let with = "std::thread::local::LocalKey<T>::with";
@@ -302,10 +324,10 @@ mod tests {
             with,
             "app::run",
         ];
-        assert_eq!(leaf_frames(&frames(&stack)), 6);
-        assert_eq!(leaf_frames(&frames(&[with, "app::run"])), 0);
+        assert_eq!(leaf_frames(&stack), 6);
+        assert_eq!(leaf_frames(&[with, "app::run"]), 0);
         let within = ["__rust_alloc", "app::run", "spanalloc::global::measure::measure"];
-        assert_eq!(leaf_frames(&frames(&within)), 1);
+        assert_eq!(leaf_frames(&within), 1);
     }
 
     #[test]
@@ -316,18 +338,18 @@ mod tests {
             "<alloc::raw_vec::RawVec<u8>>::grow_one",
             "app::run",
         ];
-        assert_eq!(leaf_frames(&frames(&stack)), 2);
+        assert_eq!(leaf_frames(&stack), 2);
         let two = ["alloc::raw_vec::RawVecInner<A>::with_capacity_in", "hashbrown::raw::x"];
-        assert_eq!(leaf_frames(&frames(&two)), 0);
-        assert_eq!(leaf_frames(&frames(&stack[..3])), 2);
+        assert_eq!(leaf_frames(&two), 0);
+        assert_eq!(leaf_frames(&stack[..3]), 2);
     }
 
     #[test]
     fn the_librarys_start_is_trimmed() {
         let mark = "std::sys::backtrace::__rust_begin_short_backtrace";
-        assert_eq!(program_end(&frames(&["app::main", mark, "std::rt::lang_start", "main"])), 1);
-        assert_eq!(program_end(&frames(&["app::f", "main", "libc.so.6+0x27249", "_start"])), 2);
-        assert_eq!(program_end(&frames(&["_start"])), 0);
+        assert_eq!(program_end(&["app::main", mark, "std::rt::lang_start", "main"]), 1);
+        assert_eq!(program_end(&["app::f", "main", "libc.so.6+0x27249", "_start"]), 2);
+        assert_eq!(program_end(&["_start"]), 0);
     }
 
     #[test]

@@ -8,10 +8,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
 
-use super::calls::{Call, Weight, calls};
+use super::calls::{Call, calls};
+use super::facts::facts;
+use crate::profile::symbols::Frame;
 use crate::profile::{self, Lifetimes, Profile};
 
 const VERSION: u32 = 2;
@@ -35,44 +38,81 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_dhat<W: io::Write>(&self, out: W) -> io::Result<()> {
-        profile::quietly(|| Ok(serde_json::to_writer(out, &document(self))?))
+        profile::quietly(|| write(self, &calls(self), out))
     }
 }
 
-fn document(profile: &Profile) -> Value {
-    let mut frames = Frames { table: vec![ROOT.to_owned()], places: HashMap::new() };
-    let points: Vec<_> = calls(profile, Weight::AllocatedBytes)
-        .iter()
-        .map(|call| {
-            let (site, of) = (&call.site, |amount: profile::Amount| (amount.bytes, amount.objects));
-            let (allocated, peak, end) = (of(site.allocated), of(site.peak), of(site.in_use));
-            json!({
-                "tb": allocated.0, "tbk": allocated.1,
-                "tl": lived_us(&site.lifetimes),
-                "mb": peak.0.max(end.0), "mbk": peak.1.max(end.1),
-                "gb": peak.0, "gbk": peak.1,
-                "eb": end.0, "ebk": end.1,
-                "fs": frames.places(call),
-            })
-        })
-        .collect();
+/// Writes named stacks.
+pub(crate) fn write(profile: &Profile, calls: &[Call], out: impl io::Write) -> io::Result<()> {
+    Ok(serde_json::to_writer(out, &document(profile, calls))?)
+}
+
+/// The names of the fields are the format's.
+#[derive(Serialize)]
+#[allow(non_snake_case, reason = "so are their letters")]
+struct Document<'a> {
+    dhatFileVersion: u32,
+    mode: &'static str,
+    verb: &'static str,
+    bklt: bool,
+    bkacc: bool,
+    tu: &'static str,
+    Mtu: &'static str,
+    tuth: u32,
+    cmd: String,
+    pid: u32,
+    tg: u64,
+    te: u64,
+    pps: Vec<Point>,
+    ftbl: Vec<Text<'a>>,
+}
+
+/// A program point: what was allocated at a stack, how long it lived in sum, and what
+/// was in use at its own maximum, at the peak, and at the end; bytes and blocks.
+#[derive(Serialize)]
+struct Point {
+    tb: u64,
+    tbk: u64,
+    tl: u64,
+    mb: u64,
+    mbk: u64,
+    gb: u64,
+    gbk: u64,
+    eb: u64,
+    ebk: u64,
+    fs: Vec<usize>,
+}
+
+fn document<'a>(profile: &Profile, calls: &'a [Call]) -> Document<'a> {
+    let mut frames = Frames { table: vec![Text::Root], places: HashMap::new() };
+    let point = |call: &'a Call| {
+        let (site, of) = (&call.site, |amount: profile::Amount| (amount.bytes, amount.objects));
+        let ((tb, tbk), (gb, gbk), (eb, ebk)) =
+            (of(site.allocated), of(site.peak), of(site.in_use));
+        let (mb, mbk) = (gb.max(eb), gbk.max(ebk));
+        let (tl, fs) = (lived_us(&site.lifetimes), frames.places(call));
+        Point { tb, tbk, tl, mb, mbk, gb, gbk, eb, ebk, fs }
+    };
+    let points = calls.iter().map(point).collect();
     let program = profile.modules.iter().find(|module| module.main);
-    json!({
-        "dhatFileVersion": VERSION,
-        "mode": "rust-heap",
-        "verb": "Allocated",
-        "bklt": true,
-        "bkacc": false,
-        "tu": "µs",
-        "Mtu": "s",
-        "tuth": 10,
-        "cmd": program.map(|module| module.path.to_string_lossy()).unwrap_or_default(),
-        "pid": profile.process,
-        "tg": profile.peak_after_ns / 1000,
-        "te": profile.duration_ns / 1000,
-        "pps": points,
-        "ftbl": frames.table,
-    })
+    let program = program.map(|module| module.path.to_string_lossy()).unwrap_or_default();
+    Document {
+        dhatFileVersion: VERSION,
+        mode: "rust-heap",
+        verb: "Allocated",
+        bklt: true,
+        bkacc: false,
+        tu: "µs",
+        Mtu: "s",
+        tuth: 10,
+        // The format has no other place for how the figures were made.
+        cmd: format!("{program} ({})", facts(profile)),
+        pid: profile.process,
+        tg: profile.peak_after_ns / 1000,
+        te: profile.duration_ns / 1000,
+        pps: points,
+        ftbl: frames.table,
+    }
 }
 
 /// The sum of all lifetimes, each taken from the middle of its bucket.
@@ -87,28 +127,40 @@ fn lived_us(lifetimes: &Lifetimes) -> u64 {
     u64::try_from(total_ns / 1000).unwrap_or(u64::MAX)
 }
 
-struct Frames {
-    table: Vec<String>,
-    places: HashMap<String, usize>,
+/// An entry of the table of frames.
+enum Text<'a> {
+    Root,
+    Frame(u64, &'a Frame),
 }
 
-impl Frames {
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self::Frame(address, frame) = self else { return to.serialize_str(ROOT) };
+        let (function, line) = (&frame.function, frame.line.unwrap_or(0));
+        let file = frame.file.as_deref().unwrap_or("unknown");
+        // The viewer shows the call, which is before the address it returns to.
+        let call = address.saturating_sub(1);
+        to.collect_str(&format_args!("{call:#x}: {function} ({file}:{line}:0)"))
+    }
+}
+
+struct Frames<'a> {
+    table: Vec<Text<'a>>,
+    /// By address and frame.
+    places: HashMap<(u64, *const Frame), usize>,
+}
+
+impl<'a> Frames<'a> {
     /// The places of a stack's frames in the table, leaf first.
-    fn places(&mut self, call: &Call) -> Vec<usize> {
-        let texts = call.frames.iter().zip(&call.site.frames).map(|(frame, address)| {
-            let file = frame.file.as_deref().unwrap_or("unknown");
-            let line = frame.line.unwrap_or(0);
-            // The viewer shows the call, which is before the address it returns to.
-            format!("{:#x}: {} ({file}:{line}:0)", address.saturating_sub(1), frame.function)
-        });
-        let texts: Vec<_> = texts.collect();
-        texts.into_iter().map(|text| self.place(text)).collect()
+    fn places(&mut self, call: &'a Call) -> Vec<usize> {
+        let frames = call.frames.iter().zip(&call.site.frames);
+        frames.map(|(frame, address)| self.place(*address, frame)).collect()
     }
 
-    fn place(&mut self, text: String) -> usize {
+    fn place(&mut self, address: u64, frame: &'a Arc<Frame>) -> usize {
         let table = &mut self.table;
-        *self.places.entry(text).or_insert_with_key(|text| {
-            table.push(text.clone());
+        *self.places.entry((address, Arc::as_ptr(frame))).or_insert_with(|| {
+            table.push(Text::Frame(address, frame));
             table.len() - 1
         })
     }
@@ -116,22 +168,25 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn points_have_every_figure_and_no_stack_comes_twice() {
         let sites: &[(&[u64], u64, u64)] =
             &[(&[0x11, 2], 3, 1), (&[0x11, 2], 6, 0), (&[0x21, 2], 30, 6)];
-        let document = document(&Profile::of_sites(sites));
+        let profile = Profile::of_sites(sites);
+        let document = serde_json::to_value(document(&profile, &calls(&profile))).unwrap();
         let points = document["pps"].as_array().unwrap();
         assert_eq!(points.len(), 2);
         let expected = json!({
             "tb": 300, "tbk": 30, "tl": 60, "mb": 60, "mbk": 6,
-            "gb": 60, "gbk": 6, "eb": 60, "ebk": 6, "fs": [1, 2],
+            "gb": 60, "gbk": 6, "eb": 60, "ebk": 6, "fs": [3, 2],
         });
-        assert_eq!(points[0], expected);
-        assert_eq!(points[1]["tbk"], 9);
-        let frames = ["[root]", "0x20: 0x20 (unknown:0:0)", "0x1: 0x1 (unknown:0:0)"];
+        assert_eq!(points[1], expected);
+        assert_eq!(points[0]["tbk"], 9);
+        let frames = ["[root]", "0x10: 0x10 (unknown:0:0)", "0x1: 0x1 (unknown:0:0)"];
         assert_eq!(document["ftbl"].as_array().unwrap()[..3], frames);
     }
 }

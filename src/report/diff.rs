@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::calls::{Call, Weight, calls};
+use super::facts::facts;
 use super::folded::push_stack;
 use super::units::{count, percent};
 use crate::profile::symbols::Frame;
@@ -20,11 +22,12 @@ pub struct Diff {
     /// Those that grew most first.
     changes: Vec<Change>,
     subtitle: String,
+    facts: String,
 }
 
 #[derive(Clone, Debug)]
 struct Change {
-    frames: Vec<Frame>,
+    frames: Vec<Arc<Frame>>,
     before: Amount,
     after: Amount,
 }
@@ -47,9 +50,9 @@ impl Profile {
     /// ```
     pub fn diff(&self, before: &Profile, weight: Weight) -> Diff {
         profile::quietly(|| {
-            let mut changes = BTreeMap::<Vec<String>, Change>::new();
+            let mut changes = BTreeMap::<Vec<Arc<str>>, Change>::new();
             let mut enter = |call: Call, is_after: bool| {
-                let key = call.frames.iter().map(|frame| frame.function.to_string()).collect();
+                let key = call.frames.iter().map(|frame| frame.function.clone()).collect();
                 let amount = *call.amount(weight);
                 let change = changes.entry(key).or_insert_with(|| Change {
                     frames: call.frames,
@@ -62,12 +65,12 @@ impl Profile {
                     change.before = amount;
                 }
             };
-            calls(before, weight).into_iter().for_each(|call| enter(call, false));
-            calls(self, weight).into_iter().for_each(|call| enter(call, true));
+            calls(before).into_iter().for_each(|call| enter(call, false));
+            calls(self).into_iter().for_each(|call| enter(call, true));
             let mut changes: Vec<_> = changes.into_values().collect();
             changes.sort_by_key(|change| std::cmp::Reverse(change.grown(weight)));
             let subtitle = subtitle(&changes, weight);
-            Diff { weight, changes, subtitle }
+            Diff { weight, changes, subtitle, facts: facts(self) }
         })
     }
 }
@@ -114,6 +117,7 @@ impl fmt::Display for Diff {
             self.subtitle,
             changed.clone().count()
         )?;
+        writeln!(f, "({})", self.facts)?;
         let mut largest: Vec<_> = changed.collect();
         largest.sort_by_key(|change| std::cmp::Reverse(change.grown(self.weight).abs()));
         for change in largest.into_iter().take(SHOWN) {
@@ -188,7 +192,8 @@ impl Diff {
     #[cfg(feature = "flamegraph")]
     pub fn write_flamegraph<W: io::Write>(&self, out: W) -> io::Result<()> {
         profile::quietly(|| {
-            let subtitle = format!("change of {}: {}", self.weight.title(), self.subtitle);
+            let (title, facts) = (self.weight.title(), &self.facts);
+            let subtitle = format!("change of {title}: {}; {facts}", self.subtitle);
             // Widths are those after: what is gone by then has none.
             let after: u64 = self.changes.iter().map(|change| change.values(self.weight).1).sum();
             let folded = if after == 0 { String::new() } else { self.folded() };
@@ -212,11 +217,12 @@ mod tests {
         let text = difference().to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "Bytes in use: 3.22 KiB before, 8.88 KiB after, 3 stacks differ:");
-        let row: Vec<_> = lines[1].split_whitespace().collect();
+        assert_eq!(lines[1], "(one per 4.00 KiB; stacks by unwind tables)");
+        let row: Vec<_> = lines[2].split_whitespace().collect();
         assert_eq!(row[..5], ["+5.86", "KiB", "±589", "B", "from"], "{text}");
-        assert!(lines[1].ends_with("to 300.0%  800 samples"), "{text}");
-        assert_eq!(lines[2].trim(), "0x10");
-        assert!(lines[4].trim().starts_with("-300 B") && lines[7].trim().starts_with("+90 B"));
+        assert!(lines[2].ends_with("to 300.0%  800 samples"), "{text}");
+        assert_eq!(lines[3].trim(), "0x10");
+        assert!(lines[5].trim().starts_with("-300 B") && lines[8].trim().starts_with("+90 B"));
     }
 
     #[test]

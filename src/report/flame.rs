@@ -5,7 +5,7 @@ use std::io;
 use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{self, Direction, Options};
 
-use super::calls::Weight;
+use super::calls::{Call, Weight, calls};
 use super::facts::facts;
 use super::folded::folded;
 use crate::profile::{self, Profile};
@@ -33,7 +33,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_flamegraph<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
-        profile::quietly(|| draw(self, weight, Direction::Straight, out))
+        profile::quietly(|| write(self, &calls(self), weight, out))
     }
 
     /// Writes the same upside down: the root on top, as an icicle hangs.
@@ -52,17 +52,38 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_icicle<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
-        profile::quietly(|| draw(self, weight, Direction::Inverted, out))
+        profile::quietly(|| write_icicle(self, &calls(self), weight, out))
     }
 }
 
-fn draw<W: io::Write>(
+/// Draws a flamegraph of named stacks.
+pub(crate) fn write(
     profile: &Profile,
+    calls: &[Call],
+    weight: Weight,
+    out: impl io::Write,
+) -> io::Result<()> {
+    draw(profile, calls, weight, Direction::Straight, out)
+}
+
+/// Draws the same upside down.
+pub(crate) fn write_icicle(
+    profile: &Profile,
+    calls: &[Call],
+    weight: Weight,
+    out: impl io::Write,
+) -> io::Result<()> {
+    draw(profile, calls, weight, Direction::Inverted, out)
+}
+
+fn draw(
+    profile: &Profile,
+    calls: &[Call],
     weight: Weight,
     direction: Direction,
-    out: W,
+    out: impl io::Write,
 ) -> io::Result<()> {
-    let folded = folded(profile, weight);
+    let folded = folded(calls, weight);
     let mut options = Options::default();
     options.direction = direction;
     options.colors = Palette::Basic(BasicPalette::Mem);

@@ -2,8 +2,9 @@
 //! blank and the value.
 
 use std::io;
+use std::sync::Arc;
 
-use super::calls::{Weight, calls};
+use super::calls::{Call, Weight, calls, largest};
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Profile};
 
@@ -28,27 +29,33 @@ impl Profile {
     /// spanalloc::profile::capture().write_folded(Weight::InUseBytes, &mut folded)?;
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn write_folded<W: io::Write>(&self, weight: Weight, mut out: W) -> io::Result<()> {
-        profile::quietly(|| out.write_all(folded(self, weight).as_bytes()))
+    pub fn write_folded<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
+        profile::quietly(|| write(&calls(self), weight, out))
     }
 }
 
-/// The lines, each terminated; the largest first.
-pub(super) fn folded(profile: &Profile, weight: Weight) -> String {
-    let mut text = String::new();
-    for call in calls(profile, weight) {
-        let value = call.value(weight);
-        if value == 0 {
-            break;
-        }
-        push_stack(&mut text, &call.frames);
-        text.push_str(&format!(" {value}\n"));
+/// Writes the lines, each terminated; the largest first.
+pub(crate) fn write(calls: &[Call], weight: Weight, mut out: impl io::Write) -> io::Result<()> {
+    let mut line = String::new();
+    for call in largest(calls, weight) {
+        line.clear();
+        push_stack(&mut line, &call.frames);
+        writeln!(out, "{line} {}", call.value(weight))?;
     }
-    text
+    Ok(())
+}
+
+/// The lines as one text.
+#[cfg(any(feature = "flamegraph", test))]
+pub(super) fn folded(calls: &[Call], weight: Weight) -> String {
+    let mut text = Vec::new();
+    // Writing to memory does not fail, and what is written is text.
+    let _ = write(calls, weight, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Appends the functions of a stack, which is leaf first, from the root on.
-pub(super) fn push_stack(text: &mut String, frames: &[Frame]) {
+pub(super) fn push_stack(text: &mut String, frames: &[Arc<Frame>]) {
     for (at, frame) in frames.iter().rev().enumerate() {
         if at != 0 {
             text.push(';');
@@ -81,13 +88,14 @@ mod tests {
     #[test]
     fn stacks_are_written_from_the_root_and_the_largest_first() {
         let profile = Profile::of_sites(&[(&[0x11, 2], 3, 0), (&[0x21, 2], 30, 6)]);
-        assert_eq!(folded(&profile, Weight::AllocatedBytes), "0x1;0x20 300\n0x1;0x10 30\n");
-        assert_eq!(folded(&profile, Weight::InUseObjects), "0x1;0x20 6\n");
+        let folded = |weight| folded(&calls(&profile), weight);
+        assert_eq!(folded(Weight::AllocatedBytes), "0x1;0x20 300\n0x1;0x10 30\n");
+        assert_eq!(folded(Weight::InUseObjects), "0x1;0x20 6\n");
     }
 
     #[test]
     fn stacks_of_equal_names_are_one() {
         let profile = Profile::of_sites(&[(&[0x11, 2], 3, 3), (&[0x11, 2], 6, 0)]);
-        assert_eq!(folded(&profile, Weight::AllocatedObjects), "0x1;0x10 9\n");
+        assert_eq!(folded(&calls(&profile), Weight::AllocatedObjects), "0x1;0x10 9\n");
     }
 }

@@ -5,16 +5,18 @@
 //! the one file. Names come from the program, so the script sets them as text and
 //! the data holds no `<`.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::io;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::calls::{Call, Weight, calls};
+use super::calls::{Call, Weight, calls, largest};
 use super::facts::{facts, losses};
 use super::stats::{ClassStats, Stats};
 use super::units::{Bytes, count};
-use crate::profile::{self, Amount, Group, Lifetimes, Profile};
+use crate::profile::{self, Amount, BlockSize, Group, Lifetimes, Profile};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -52,21 +54,47 @@ impl Profile {
     /// profile.write_html(&stats, &mut page)?;
     /// # std::io::Result::Ok(())
     /// ```
-    pub fn write_html<W: io::Write>(&self, stats: &Stats, mut out: W) -> io::Result<()> {
-        profile::quietly(|| {
-            // Inside a script element only `<` could end it.
-            let data = data(self, stats).to_string().replace('<', "\\u003c");
-            for piece in pieces(PAGE) {
-                let text = match piece {
-                    "/*STYLE*/" => STYLE,
-                    "/*DATA*/" => &data,
-                    "/*SCRIPT*/" => SCRIPT,
-                    text => text,
-                };
-                out.write_all(text.as_bytes())?;
+    pub fn write_html<W: io::Write>(&self, stats: &Stats, out: W) -> io::Result<()> {
+        profile::quietly(|| write(self, &calls(self), stats, out))
+    }
+}
+
+/// Writes named stacks.
+pub(crate) fn write(
+    profile: &Profile,
+    calls: &[Call],
+    stats: &Stats,
+    mut out: impl io::Write,
+) -> io::Result<()> {
+    for piece in pieces(PAGE) {
+        match piece {
+            "/*STYLE*/" => out.write_all(STYLE.as_bytes())?,
+            "/*SCRIPT*/" => out.write_all(SCRIPT.as_bytes())?,
+            "/*DATA*/" => {
+                serde_json::to_writer(WithoutTags(&mut out), &data(profile, calls, stats))?
             }
-            Ok(())
-        })
+            text => out.write_all(text.as_bytes())?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes JSON so that it may stand inside a script element, which only `<` could end.
+struct WithoutTags<W>(W);
+
+impl<W: io::Write> io::Write for WithoutTags<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for (at, piece) in bytes.split(|byte| *byte == b'<').enumerate() {
+            if at != 0 {
+                self.0.write_all(b"\\u003c")?;
+            }
+            self.0.write_all(piece)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -84,9 +112,25 @@ fn pieces(page: &'static str) -> Vec<&'static str> {
     pieces
 }
 
-fn data(profile: &Profile, stats: &Stats) -> Value {
-    let calls = calls(profile, Weight::AllocatedBytes);
-    let (names, nodes) = tree(&calls);
+/// What the page shows: the graph, which may be large, and the rest.
+#[derive(Serialize)]
+struct Data<'a> {
+    names: Vec<&'a str>,
+    nodes: Vec<Node>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+fn data<'a>(profile: &Profile, calls: &'a [Call], stats: &Stats) -> Data<'a> {
+    let (names, nodes) = tree(calls);
+    let rest = match rest(profile, calls, stats) {
+        Value::Object(rest) => rest,
+        _ => serde_json::Map::new(),
+    };
+    Data { names, nodes, rest }
+}
+
+fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
     let mut total = profile::Site::default();
     calls.iter().for_each(|call| total.add(&call.site));
     let program = profile.modules.iter().find(|module| module.main);
@@ -105,9 +149,7 @@ fn data(profile: &Profile, stats: &Stats) -> Value {
         "types": TYPES.map(|(key, part, weight)| json!({
             "key": key, "part": part, "title": weight.title(), "unit": weight.unit(),
         })),
-        "names": names,
-        "nodes": nodes,
-        "sites": sites(&calls),
+        "sites": sites(calls),
         "sites_total": {
             "in_use": amount(&total.in_use),
             "allocated": amount(&total.allocated),
@@ -117,7 +159,7 @@ fn data(profile: &Profile, stats: &Stats) -> Value {
         "lifetimes": lifetimes(&total),
         "threads": profile.threads.iter().map(group).collect::<Vec<_>>(),
         "spans": profile.spans.iter().map(group).collect::<Vec<_>>(),
-        "classes": classes(stats),
+        "classes": classes(stats, &profile.sizes),
     })
 }
 
@@ -139,50 +181,73 @@ fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
     ])
 }
 
-/// The stacks as one tree from a common root: names, and nodes `[name, parent,
-/// value of each type…]`, parents first.
-fn tree(calls: &[Call]) -> (Vec<&str>, Vec<Value>) {
+/// The stacks as one tree from a common root: names, and nodes, parents first.
+fn tree(calls: &[Call]) -> (Vec<&str>, Vec<Node>) {
     let mut names = Names::default();
-    let mut nodes = vec![Node { name: names.place("all"), parent: None, values: [0; TYPES.len()] }];
-    let mut children = BTreeMap::<(usize, usize), usize>::new();
-    for call in calls {
-        let values = TYPES.map(|(_, _, weight)| call.value(weight));
-        nodes[0].add(&values);
+    let mut nodes = vec![Node::new(names.place("all"), None)];
+    let mut children = HashMap::<(usize, usize), usize>::new();
+    // The largest first: that is the order of the children of a node.
+    for call in largest(calls, Weight::AllocatedBytes) {
+        nodes[0].add(call);
         let mut parent = 0;
         for frame in call.frames.iter().rev() {
             let name = names.place(&frame.function);
             parent = *children.entry((parent, name)).or_insert_with(|| {
-                nodes.push(Node { name, parent: Some(parent), values: [0; TYPES.len()] });
+                nodes.push(Node::new(name, Some(parent)));
                 nodes.len() - 1
             });
-            nodes[parent].add(&values);
+            nodes[parent].add(call);
         }
     }
-    (names.names, nodes.iter().map(Node::json).collect())
+    (names.names, nodes)
 }
 
+/// A function on the graph, as `[name, parent, value of each type…, error bar of each
+/// value in thousandths…]`.
 struct Node {
     name: usize,
     parent: Option<usize>,
-    values: [u64; TYPES.len()],
+    allocated: Amount,
+    in_use: Amount,
+    peak: Amount,
 }
 
 impl Node {
-    fn add(&mut self, values: &[u64; TYPES.len()]) {
-        self.values.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    fn new(name: usize, parent: Option<usize>) -> Self {
+        let none = Amount::default();
+        Self { name, parent, allocated: none, in_use: none, peak: none }
     }
 
-    fn json(&self) -> Value {
-        let mut row = vec![json!(self.name), json!(self.parent)];
-        row.extend(self.values.iter().map(|value| json!(value)));
-        row.into()
+    fn add(&mut self, call: &Call) {
+        self.allocated.add(&call.site.allocated);
+        self.in_use.add(&call.site.in_use);
+        self.peak.add(&call.site.peak);
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let each = || {
+            TYPES.iter().map(|(_, part, weight)| match *part {
+                "allocated" => (*weight, &self.allocated),
+                "in_use" => (*weight, &self.in_use),
+                _ => (*weight, &self.peak),
+            })
+        };
+        let places = [Some(self.name as u64), self.parent.map(|parent| parent as u64)];
+        let values = each().map(|(weight, amount)| Some(weight.value(amount)));
+        let errors = each().map(|(weight, amount)| {
+            let error = weight.error_bar(amount);
+            error.is_finite().then(|| (error * 1000.0).round() as u64)
+        });
+        to.collect_seq(places.into_iter().chain(values).chain(errors))
     }
 }
 
 #[derive(Default)]
 struct Names<'a> {
     names: Vec<&'a str>,
-    places: BTreeMap<&'a str, usize>,
+    places: HashMap<&'a str, usize>,
 }
 
 impl<'a> Names<'a> {
@@ -199,7 +264,7 @@ fn sites(calls: &[Call]) -> Vec<Value> {
     let mut chosen = vec![false; calls.len()];
     for (_, _, weight) in TYPES {
         let mut order: Vec<_> = (0..calls.len()).collect();
-        order.sort_by_key(|at| std::cmp::Reverse(calls[*at].value(weight)));
+        order.sort_by_key(|at| Reverse(calls[*at].value(weight)));
         order.into_iter().take(SITES_MAX).for_each(|at| chosen[at] = true);
     }
     let chosen = calls.iter().zip(chosen).filter_map(|(call, chosen)| chosen.then_some(call));
@@ -266,20 +331,31 @@ fn memory(stats: &Stats) -> Vec<Value> {
     parts.iter().map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect()
 }
 
-fn classes(stats: &Stats) -> Vec<Value> {
-    let row = |size: &ClassStats, large: bool| {
+fn classes(stats: &Stats, sizes: &[BlockSize]) -> Vec<Value> {
+    let mut rest = sizes;
+    let mut row = |class: &ClassStats, large: bool| {
+        let fits = rest.partition_point(|size| size.block_bytes <= class.block_bytes);
+        let (inside, larger) = rest.split_at(fits);
+        rest = larger;
+        let mut lived = Lifetimes::default();
+        inside.iter().for_each(|size| lived.add(&size.lifetimes));
+        let within = |share| lived.quantile(share).map(|lifetime| lifetime.as_nanos() as u64);
+        let requested = class.requested;
         json!({
-            "block_bytes": size.block_bytes, "large": large,
-            "allocs": size.allocs, "frees": size.frees,
-            "live_blocks": size.live_blocks, "live_bytes": size.live_bytes,
-            "asked": size.requested.map(|requested| requested.mean_bytes),
-            "waste": size.requested.map(|requested| requested.waste),
-            "exact": size.requested.is_some_and(|requested| requested.exact),
+            "block_bytes": class.block_bytes, "large": large,
+            "allocs": class.allocs, "frees": class.frees,
+            "live_blocks": class.live_blocks, "live_bytes": class.live_bytes,
+            "asked": requested.map(|requested| requested.mean_bytes),
+            "asked_error": requested.and_then(|requested| requested.mean_error),
+            "waste": requested.map(|requested| requested.waste),
+            "exact": requested.is_some_and(|requested| requested.exact),
+            "median_ns": within(0.5), "most_ns": within(0.9),
         })
     };
-    let small = stats.classes.iter().map(|size| (size, false));
-    let rows = small.chain(stats.large.iter().map(|size| (size, true)));
-    rows.filter(|(size, _)| size.allocs != 0).map(|(size, large)| row(size, large)).collect()
+    let small = stats.classes.iter().map(|class| (class, false));
+    let all = small.chain(stats.large.iter().map(|class| (class, true)));
+    let rows: Vec<_> = all.map(|(class, large)| (class.allocs, row(class, large))).collect();
+    rows.into_iter().filter(|(allocs, _)| *allocs != 0).map(|(_, row)| row).collect()
 }
 
 #[cfg(test)]
@@ -292,9 +368,14 @@ mod tests {
         let (names, nodes) = data_tree(&profile);
         assert_eq!(names, ["all", "0x1", "0x20", "0x10"]);
         // Bytes in use, allocated, at the peak; then objects.
-        assert_eq!(nodes[0], json!([0, null, 70, 330, 70, 7, 33, 7]));
-        assert_eq!(nodes[1], json!([1, 0, 70, 330, 70, 7, 33, 7]));
-        assert_eq!(nodes[2], json!([2, 1, 60, 300, 60, 6, 30, 6]));
+        let values = |at: usize| nodes[at].as_array().unwrap()[..8].to_vec().into();
+        let value = |row| -> Value { row };
+        assert_eq!(value(values(0)), json!([0, null, 70, 330, 70, 7, 33, 7]));
+        assert_eq!(value(values(1)), json!([1, 0, 70, 330, 70, 7, 33, 7]));
+        assert_eq!(value(values(2)), json!([2, 1, 60, 300, 60, 6, 30, 6]));
+        // An error bar for each, in thousandths, narrower where there are more samples.
+        let error = |at: usize| nodes[at][9].as_u64().unwrap();
+        assert!(error(0) <= error(2) && error(2) < error(3), "{nodes:?}");
     }
 
     #[test]
@@ -308,8 +389,9 @@ mod tests {
     }
 
     fn data_tree(profile: &Profile) -> (Vec<String>, Vec<Value>) {
-        let calls = calls(profile, Weight::AllocatedBytes);
+        let calls = calls(profile);
         let (names, nodes) = tree(&calls);
+        let nodes = nodes.iter().map(|node| serde_json::to_value(node).unwrap()).collect();
         (names.into_iter().map(str::to_owned).collect(), nodes)
     }
 

@@ -4,15 +4,14 @@
 //! `version` is raised when a field changes its meaning or goes; new fields may
 //! come without, and a reader takes their default where they are missing.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::stats::Stats;
-use crate::profile::symbols::{Frame, Symbols};
+use crate::profile::symbols::{Frame, Interner, Symbols};
 use crate::profile::{self, Profile};
 
 const FORMAT: &str = "spanalloc";
@@ -91,7 +90,26 @@ struct Document<'a> {
     version: u32,
     stats: &'a Stats,
     profile: &'a Profile,
-    symbols: Vec<Symbol<&'a str>>,
+    symbols: Addresses<'a>,
+}
+
+/// The addresses of a profile with their names, looked up one by one.
+struct Addresses<'a> {
+    addresses: Vec<u64>,
+    symbols: &'a Symbols,
+}
+
+impl Serialize for Addresses<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.addresses.iter().map(|address| Symbol {
+            address: *address,
+            functions: self.symbols.frames(*address).iter().map(function).collect(),
+        }))
+    }
+}
+
+fn function(frame: &Arc<Frame>) -> Function<&str> {
+    Function { name: &frame.function, file: frame.file.as_deref(), line: frame.line }
 }
 
 /// The names of a return address.
@@ -151,47 +169,32 @@ impl Dump {
 }
 
 fn known(symbols: Vec<Symbol<String>>) -> Symbols {
-    let mut texts = HashMap::<String, Arc<str>>::new();
-    let mut text = |text: String| -> Arc<str> {
-        texts.entry(text).or_insert_with_key(|text| text.as_str().into()).clone()
+    let mut interner = Interner::default();
+    let mut frame = |function: Function<String>| {
+        interner.frame(&function.name, function.file.as_deref(), function.line)
     };
-    let mut frames = HashMap::new();
-    for symbol in symbols {
-        let named = symbol.functions.into_iter().map(|function| Frame {
-            function: text(function.name),
-            file: function.file.map(&mut text),
-            line: function.line,
-        });
-        frames.insert(symbol.address, named.collect());
-    }
-    Symbols::known(frames)
+    let named = symbols
+        .into_iter()
+        .map(|symbol| (symbol.address, symbol.functions.into_iter().map(&mut frame).collect()));
+    Symbols::known(named.collect())
 }
 
 /// Writes the document.
 pub(crate) fn write(stats: &Stats, profile: &Profile, out: impl io::Write) -> io::Result<()> {
     profile::quietly(|| {
-        let symbols = symbols(profile, profile.symbols());
+        let symbols = Addresses { addresses: addresses(profile), symbols: profile.symbols() };
         let document = Document { format: FORMAT, version: VERSION, stats, profile, symbols };
         serde_json::to_writer(out, &document).map_err(io::Error::from)
     })
 }
 
-fn symbols<'a>(profile: &Profile, symbols: &'a Symbols) -> Vec<Symbol<&'a str>> {
+/// Every return address of a profile once, ascending.
+fn addresses(profile: &Profile) -> Vec<u64> {
     let mut addresses: Vec<u64> =
         profile.sites.iter().flat_map(|site| site.frames.iter().copied()).collect();
     addresses.sort_unstable();
     addresses.dedup();
-    let functions = |address| {
-        symbols.frames(address).iter().map(|frame| Function {
-            name: &*frame.function,
-            file: frame.file.as_deref(),
-            line: frame.line,
-        })
-    };
     addresses
-        .into_iter()
-        .map(|address| Symbol { address, functions: functions(address).collect() })
-        .collect()
 }
 
 #[cfg(test)]

@@ -16,19 +16,19 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "profile")]
-mod calls;
+pub(crate) mod calls;
 #[cfg(feature = "profile")]
-mod dhat;
+pub(crate) mod dhat;
 #[cfg(feature = "profile")]
 mod diff;
 #[cfg(feature = "profile")]
 mod facts;
 #[cfg(feature = "flamegraph")]
-mod flame;
+pub(crate) mod flame;
 #[cfg(feature = "profile")]
-mod folded;
+pub(crate) mod folded;
 #[cfg(feature = "profile")]
-mod html;
+pub(crate) mod html;
 #[cfg(feature = "profile")]
 pub(crate) mod json;
 #[cfg(feature = "pprof")]
@@ -36,7 +36,7 @@ mod pprof;
 #[cfg(feature = "pprof")]
 mod protobuf;
 #[cfg(feature = "profile")]
-mod speedscope;
+pub(crate) mod speedscope;
 mod stats;
 mod table;
 #[cfg(feature = "profile")]

@@ -34,7 +34,10 @@ function time(ns) {
 }
 
 /* The tree of calls: flat arrays, parents before their children. */
-const nodes = D.nodes.map(([name, parent, ...values]) => ({ name: D.names[name], parent, values, children: [] }));
+const nodes = D.nodes.map(([name, parent, ...figures]) => ({
+  name: D.names[name], parent, children: [],
+  values: figures.slice(0, D.types.length), errors: figures.slice(D.types.length),
+}));
 nodes.forEach((node, at) => { if (node.parent !== null) nodes[node.parent].children.push(at); });
 nodes.forEach((node) => { node.depth = node.parent === null ? 0 : nodes[node.parent].depth + 1; });
 
@@ -94,7 +97,8 @@ function draw() {
   const all = nodes[0].values[type];
   for (const [at, left, width, around] of shown) {
     const node = nodes[at], row = state.hang ? node.depth : deepest - node.depth;
-    const text = `${node.name}: ${figure(node.values[type])}, ${percent(node.values[type] / all)}`;
+    const bar = node.errors[type] === null ? null : node.errors[type] / 1000;
+    const text = `${node.name}: ${figure(node.values[type])} ${error(bar)}, ${percent(node.values[type] / all)}`;
     const frame = el("div", {
       className: "frame", title: text, textContent: width > 0.012 ? node.name : "", tabIndex: 0, role: "button",
       style: `left:${left * 100}%;width:${width * 100}%;top:${row * ROW}px;--hue:${hue(node.name)}`,
@@ -168,19 +172,20 @@ function page() {
   const groups = (table, rows, empty) => {
     if (!rows.length) { $(table).replaceWith(el("p", { className: "note", textContent: empty })); return; }
     const largest = Math.max(1, ...rows.map((group) => group.in_use.bytes));
-    $(table).append(row([["name", "text"], "in use", "error", ["", "bar"], "allocated"], "th"), ...rows.map((group) =>
+    $(table).append(row([["name", "text"], "in use", "error", ["", "bar"], "allocated", "error"], "th"), ...rows.map((group) =>
       row([[group.name || "(none)", "text"], bytes(group.in_use.bytes), error(group.in_use.bytes_error),
-        bar(group.in_use.bytes / largest), bytes(group.allocated.bytes)])));
+        bar(group.in_use.bytes / largest), bytes(group.allocated.bytes), error(group.allocated.bytes_error)])));
   };
   groups("threads", D.threads, "Nothing was sampled.");
   groups("spans", D.spans, "Nothing was sampled in a span of tracing.");
 
   const live = Math.max(1, ...D.classes.map((size) => size.live_bytes));
-  $("classes").append(row(["block", "allocations", "frees", "in use", "bytes in use", ["", "bar"], "asked for", "waste"], "th"),
+  $("classes").append(row(["block", "allocations", "frees", "in use", "bytes in use", ["", "bar"], "asked for", "error", "waste", "half live", "90% live"], "th"),
     ...D.classes.map((size) => row([(size.large ? "≤ " : "") + bytes(size.block_bytes), count(size.allocs), count(size.frees),
       count(size.live_blocks), bytes(size.live_bytes), bar(size.live_bytes / live),
-      size.asked === null ? "–" : (size.exact ? "" : "~") + count(Math.round(size.asked)),
-      size.waste === null ? "–" : (size.exact ? "" : "~") + percent(size.waste)])));
+      size.asked === null ? "–" : (size.exact ? "" : "~") + count(Math.round(size.asked)), error(size.asked_error),
+      size.waste === null ? "–" : (size.exact ? "" : "~") + percent(size.waste),
+      size.median_ns === null ? "–" : `≤ ${time(size.median_ns)}`, size.most_ns === null ? "–" : `≤ ${time(size.most_ns)}`])));
 
   $("search").value = state.search;
   $("search").oninput = () => { state.search = $("search").value; draw(); };

@@ -4,12 +4,14 @@
 //! a stack is a list of locations, leaf first; a location has the address of the
 //! call, which is one less than the return address, and one line per function
 //! inlined there, innermost first; identifiers count from 1; times, periods and
-//! values stand with their units. A location is named by its address and by how
+//! values stand with their units. A sample's labels are the name of its thread and the
+//! kind of its span. A location is named by its address and by how
 //! much of it is shown, since the allocator's own functions are left out even
 //! where they were inlined into the program's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use flate2::{Compression, GzBuilder};
 
@@ -17,7 +19,7 @@ use super::calls::{kept, unknown};
 use super::facts::{facts, losses};
 use super::protobuf::Message;
 use crate::profile::symbols::Frame;
-use crate::profile::{self, Profile, Site};
+use crate::profile::{self, Group, Profile, Site};
 
 /// Types and units of a sample's values, in the order every heap profile has.
 const SAMPLE_TYPES: [(&str, &str); 4] = [
@@ -54,6 +56,11 @@ mod field {
     pub(super) mod sample {
         pub(in super::super) const LOCATIONS: u64 = 1;
         pub(in super::super) const VALUES: u64 = 2;
+        pub(in super::super) const LABEL: u64 = 3;
+    }
+    pub(super) mod label {
+        pub(in super::super) const KEY: u64 = 1;
+        pub(in super::super) const TEXT: u64 = 2;
     }
     pub(super) mod mapping {
         pub(in super::super) const ID: u64 = 1;
@@ -86,7 +93,8 @@ mod field {
 impl Profile {
     /// Writes the profile for `go tool pprof`: `profile.proto`, gzipped, with the
     /// sample types `alloc_objects`, `alloc_space`, `inuse_objects` and
-    /// `inuse_space`, functions named, inlined ones included.
+    /// `inuse_space`, functions named, inlined ones included. Samples are labelled by
+    /// `thread` and `span`, so that `-tags` lists these and `-tagfocus=span=…` chooses.
     ///
     /// Resolves names on the first report of a profile: that reads the files of
     /// the modules.
@@ -164,8 +172,8 @@ struct Encoder<'a> {
     profile: &'a Profile,
     symbolized: bool,
     out: Message,
-    strings: Vec<String>,
-    string_ids: HashMap<String, u64>,
+    strings: Vec<Arc<str>>,
+    string_ids: HashMap<Arc<str>, u64>,
     /// By name and file.
     functions: HashMap<(u64, u64), u64>,
     /// By mapping, return address, and which of its functions are shown.
@@ -180,8 +188,8 @@ impl<'a> Encoder<'a> {
             profile,
             symbolized,
             out: Message::default(),
-            strings: vec![String::new()],
-            string_ids: HashMap::from([(String::new(), 0)]),
+            strings: vec!["".into()],
+            string_ids: HashMap::from([("".into(), 0)]),
             functions: HashMap::new(),
             locations: HashMap::new(),
             mappings: Vec::new(),
@@ -192,9 +200,18 @@ impl<'a> Encoder<'a> {
         if let Some(id) = self.string_ids.get(text) {
             return *id;
         }
+        self.new_string(text.into())
+    }
+
+    fn shared_string(&mut self, text: &Arc<str>) -> u64 {
+        let known = self.string_ids.get(text).copied();
+        known.unwrap_or_else(|| self.new_string(text.clone()))
+    }
+
+    fn new_string(&mut self, text: Arc<str>) -> u64 {
         let id = self.strings.len() as u64;
-        self.strings.push(text.to_owned());
-        self.string_ids.insert(text.to_owned(), id);
+        self.strings.push(text.clone());
+        self.string_ids.insert(text, id);
         id
     }
 
@@ -230,19 +247,38 @@ impl<'a> Encoder<'a> {
     }
 
     fn samples(&mut self) {
-        let mut merged = BTreeMap::<Vec<u64>, [u64; 4]>::new();
+        let mut merged = BTreeMap::<(Vec<u64>, [(u64, u64); 2]), [u64; 4]>::new();
         for site in &self.profile.sites {
             let stack = if self.symbolized { self.stack(site) } else { self.raw_stack(site) };
-            let values = merged.entry(stack).or_default();
+            let labels = [
+                self.label("thread", &self.profile.threads, site.thread),
+                self.label("span", &self.profile.spans, site.span),
+            ];
+            let values = merged.entry((stack, labels)).or_default();
             let (allocated, in_use) = (&site.allocated, &site.in_use);
             let more = [allocated.objects, allocated.bytes, in_use.objects, in_use.bytes];
             values.iter_mut().zip(more).for_each(|(value, more)| *value += more);
         }
-        for (stack, values) in merged {
+        for ((stack, labels), values) in merged {
             self.out.message(field::profile::SAMPLE, |out| {
                 out.packed(field::sample::LOCATIONS, &stack);
                 out.packed(field::sample::VALUES, &values);
+                for (key, text) in labels.into_iter().filter(|(_, text)| *text != 0) {
+                    out.message(field::sample::LABEL, |out| {
+                        out.number(field::label::KEY, key);
+                        out.number(field::label::TEXT, text);
+                    });
+                }
             });
+        }
+    }
+
+    /// Key and text of a label, as strings' numbers; 0 for what has no name.
+    fn label(&mut self, key: &str, groups: &[Group], at: Option<u32>) -> (u64, u64) {
+        let group = at.and_then(|at| groups.get(at as usize));
+        match group.filter(|group| !group.name.is_empty()) {
+            Some(group) => (self.string(key), self.string(&group.name)),
+            None => (0, 0),
         }
     }
 
@@ -254,7 +290,7 @@ impl<'a> Encoder<'a> {
     fn stack(&mut self, site: &Site) -> Vec<u64> {
         let symbols = self.profile.symbols();
         let of = |address: &u64| symbols.frames(*address);
-        let all: Vec<Frame> = site.frames.iter().flat_map(of).cloned().collect();
+        let all: Vec<&Frame> = site.frames.iter().flat_map(of).map(|frame| &**frame).collect();
         let kept = kept(&all);
         let mut first = 0;
         let mut stack = Vec::with_capacity(site.frames.len());
@@ -268,14 +304,14 @@ impl<'a> Encoder<'a> {
             first += frames.len();
         }
         if stack.is_empty() {
-            stack.push(self.location(0, &[unknown()], 0));
+            stack.push(self.location(0, &[Arc::new(unknown())], 0));
         }
         stack
     }
 
     /// The location of these functions, which follow `skipped` others, at a return
     /// address.
-    fn location(&mut self, address: u64, frames: &[Frame], skipped: usize) -> u64 {
+    fn location(&mut self, address: u64, frames: &[Arc<Frame>], skipped: usize) -> u64 {
         use field::location::*;
 
         // The call is before the address it returns to.
@@ -287,7 +323,7 @@ impl<'a> Encoder<'a> {
         if id != next {
             return id;
         }
-        let line = |frame: &Frame| (self.function(frame), frame.line.unwrap_or(0));
+        let line = |frame: &Arc<Frame>| (self.function(frame), frame.line.unwrap_or(0));
         let lines: Vec<_> = frames.iter().map(line).collect();
         self.out.message(field::profile::LOCATION, |out| {
             out.number(ID, id);
@@ -306,8 +342,8 @@ impl<'a> Encoder<'a> {
     fn function(&mut self, frame: &Frame) -> u64 {
         use field::function::*;
 
-        let name = self.string(&frame.function);
-        let file = self.string(frame.file.as_deref().unwrap_or_default());
+        let name = self.shared_string(&frame.function);
+        let file = frame.file.as_ref().map_or(0, |file| self.shared_string(file));
         let next = self.functions.len() as u64 + 1;
         let id = *self.functions.entry((name, file)).or_insert(next);
         if id == next {
@@ -334,7 +370,7 @@ mod tests {
         let mut encoder = Encoder::new(&profile, true);
         encoder.samples();
         assert_eq!((encoder.locations.len(), encoder.functions.len()), (2, 2));
-        assert_eq!(encoder.strings, ["", "0x10", "0x1"]);
+        assert!(encoder.strings.iter().map(|string| &**string).eq(["", "0x10", "0x1"]));
         let mut one = Message::default();
         one.message(field::profile::SAMPLE, |out| {
             out.packed(field::sample::LOCATIONS, &[1, 2]);

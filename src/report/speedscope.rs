@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
 
-use super::calls::{Call, Weight, calls};
+use super::calls::{Call, Weight, calls, largest};
+use super::facts::facts;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Profile};
 
@@ -38,74 +40,123 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_speedscope<W: io::Write>(&self, out: W) -> io::Result<()> {
-        profile::quietly(|| Ok(serde_json::to_writer(out, &document(self))?))
+        profile::quietly(|| write(self, &calls(self), out))
     }
 }
 
-fn document(profile: &Profile) -> Value {
-    let mut frames = Frames::default();
-    let profiles: Vec<_> =
-        WEIGHTS.iter().map(|weight| view(&calls(profile, *weight), *weight, &mut frames)).collect();
-    json!({
-        "$schema": SCHEMA,
-        "exporter": concat!("spanalloc ", env!("CARGO_PKG_VERSION")),
-        "shared": { "frames": frames.table },
-        "profiles": profiles,
-        "activeProfileIndex": 0,
-    })
+/// Writes named stacks.
+pub(crate) fn write(profile: &Profile, calls: &[Call], out: impl io::Write) -> io::Result<()> {
+    let (frames, places) = functions(calls);
+    let profiles = WEIGHTS.iter().map(|weight| view(calls, *weight, &places)).collect();
+    let document = Document {
+        schema: SCHEMA,
+        exporter: concat!("spanalloc ", env!("CARGO_PKG_VERSION")),
+        name: facts(profile),
+        shared: Shared { frames },
+        profiles,
+        active_profile_index: 0,
+    };
+    Ok(serde_json::to_writer(out, &document)?)
 }
 
-fn view(calls: &[Call], weight: Weight, frames: &mut Frames) -> Value {
-    let used = || calls.iter().filter(|call| call.value(weight) != 0);
-    let values: Vec<u64> = used().map(|call| call.value(weight)).collect();
-    let stacks: Vec<Vec<usize>> = used()
-        .map(|call| call.frames.iter().rev().map(|frame| frames.place(frame)).collect())
-        .collect();
-    json!({
-        "type": "sampled",
-        "name": weight.title(),
-        "unit": if weight.unit() == "bytes" { "bytes" } else { "none" },
-        "startValue": 0,
-        "endValue": values.iter().sum::<u64>(),
-        "samples": stacks,
-        "weights": values,
-    })
+/// The names of the fields are the format's.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    exporter: &'static str,
+    name: String,
+    shared: Shared<'a>,
+    profiles: Vec<View<'a>>,
+    active_profile_index: usize,
+}
+
+#[derive(Serialize)]
+struct Shared<'a> {
+    frames: Vec<Function<'a>>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    start_value: u64,
+    end_value: u64,
+    samples: Vec<Stack<'a>>,
+    weights: Vec<u64>,
+}
+
+/// A stack from the root on, as the places of its functions.
+struct Stack<'a> {
+    call: &'a Call,
+    places: &'a Places,
 }
 
 /// Each function once: where it was called from differs by stack.
-#[derive(Default)]
-struct Frames {
-    table: Vec<Value>,
-    places: HashMap<String, usize>,
+type Places = HashMap<Arc<str>, usize>;
+
+impl Serialize for Stack<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let place = |frame: &Arc<Frame>| self.places.get(&frame.function);
+        to.collect_seq(self.call.frames.iter().rev().filter_map(place))
+    }
 }
 
-impl Frames {
-    fn place(&mut self, frame: &Frame) -> usize {
-        *self.places.entry(frame.function.to_string()).or_insert_with(|| {
-            let mut entry = json!({ "name": &*frame.function });
-            if let Some(file) = &frame.file {
-                entry["file"] = json!(&**file);
-            }
-            self.table.push(entry);
-            self.table.len() - 1
-        })
+/// The functions of all stacks, and where each is.
+fn functions(calls: &[Call]) -> (Vec<Function<'_>>, Places) {
+    let (mut table, mut places) = (Vec::new(), Places::new());
+    for frame in calls.iter().flat_map(|call| call.frames.iter().rev()) {
+        places.entry(frame.function.clone()).or_insert_with(|| {
+            table.push(Function { name: &frame.function, file: frame.file.as_deref() });
+            table.len() - 1
+        });
+    }
+    (table, places)
+}
+
+fn view<'a>(calls: &'a [Call], weight: Weight, places: &'a Places) -> View<'a> {
+    let used = largest(calls, weight);
+    let weights: Vec<u64> = used.iter().map(|call| call.value(weight)).collect();
+    View {
+        kind: "sampled",
+        name: weight.title(),
+        unit: if weight.unit() == "bytes" { "bytes" } else { "none" },
+        start_value: 0,
+        end_value: weights.iter().sum(),
+        samples: used.into_iter().map(|call| Stack { call, places }).collect(),
+        weights,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
     fn stacks_are_from_the_root_and_values_sum_to_the_end() {
         let profile = Profile::of_sites(&[(&[0x11, 2], 3, 0), (&[0x21, 2], 30, 6)]);
-        let document = document(&profile);
+        let mut text = Vec::new();
+        profile.write_speedscope(&mut text).unwrap();
+        let document: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(document["shared"]["frames"][0]["name"], "0x1");
         let in_use = &document["profiles"][0];
-        assert_eq!(in_use["samples"], json!([[0, 1]]));
+        assert_eq!(in_use["samples"], json!([[0, 2]]));
         assert_eq!((&in_use["weights"], &in_use["endValue"]), (&json!([60]), &json!(60)));
         let allocated = &document["profiles"][2];
-        assert_eq!(allocated["samples"], json!([[0, 1], [0, 2]]));
+        assert_eq!(allocated["samples"], json!([[0, 2], [0, 1]]));
         assert_eq!(allocated["unit"], "bytes");
         assert_eq!(document["profiles"][5]["unit"], "none");
     }

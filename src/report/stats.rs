@@ -59,6 +59,10 @@ pub struct Requested {
     pub samples: u64,
     /// Mean bytes asked for per allocation.
     pub mean_bytes: f64,
+    /// Error bar of that mean, relative to it: the truth lies within it in about 95 of
+    /// 100 cases. 0 if `exact`, none from a single sample.
+    #[cfg_attr(feature = "profile", serde(default))]
+    pub mean_error: Option<f64>,
     /// Share of the blocks' bytes that nobody asked for, `0.0..1.0`.
     pub waste: f64,
     /// Whether every allocation was sampled, so that nothing is estimated.
@@ -128,20 +132,28 @@ impl ClassStats {
 #[cfg(feature = "profile")]
 impl Requested {
     fn of(sizes: &[crate::profile::BlockSize]) -> Option<Self> {
-        let (mut samples, mut objects, mut bytes, mut block_bytes) = (0, 0, 0, 0);
-        for size in sizes {
-            samples += size.allocated.samples;
-            objects += size.allocated.objects;
-            bytes += size.allocated.bytes;
-            block_bytes += size.allocated.block_bytes;
-        }
-        (objects != 0 && block_bytes != 0).then(|| Self {
-            samples,
-            mean_bytes: bytes as f64 / objects as f64,
-            waste: 1.0 - bytes as f64 / block_bytes as f64,
-            exact: samples == objects,
+        let mut sum = crate::profile::Amount::default();
+        sizes.iter().for_each(|size| sum.add(&size.allocated));
+        let mean = sum.bytes as f64 / sum.objects as f64;
+        let exact = sum.samples == sum.objects;
+        (sum.objects != 0 && sum.block_bytes != 0).then(|| Self {
+            samples: sum.samples,
+            mean_bytes: mean,
+            mean_error: if exact { Some(0.0) } else { mean_error(&sum, mean) },
+            waste: 1.0 - sum.bytes as f64 / sum.block_bytes as f64,
+            exact,
         })
     }
+}
+
+/// The error bar of the mean size, relative to it. Objects of a class weigh the same, so
+/// their mean has no error but by its spread; the variances of bytes and of objects are
+/// in the proportion of the mean square.
+#[cfg(feature = "profile")]
+fn mean_error(sum: &crate::profile::Amount, mean: f64) -> Option<f64> {
+    let square = (sum.bytes_error as f64 / sum.objects_error as f64).powi(2);
+    let variance = (square - mean * mean).max(0.0) / sum.samples as f64;
+    (sum.samples > 1 && sum.objects_error != 0).then(|| sum.bar() * variance.sqrt() / mean)
 }
 
 impl Memory {
@@ -203,7 +215,12 @@ mod tests {
             let mut allocated = Amount::default();
             (allocated.samples, allocated.objects) = (objects, objects);
             (allocated.bytes, allocated.block_bytes) = (bytes, block_bytes * objects);
-            BlockSize { block_bytes, allocated, in_use: Amount::default() }
+            BlockSize {
+                block_bytes,
+                allocated,
+                in_use: Amount::default(),
+                lifetimes: Default::default(),
+            }
         };
         let class = |block_bytes| ClassStats { block_bytes, ..ClassStats::default() };
         let mut stats = Stats {
@@ -215,7 +232,29 @@ mod tests {
         assert_eq!(stats.classes[0].requested, None);
         let requested = stats.classes[1].requested.unwrap();
         assert_eq!((requested.mean_bytes, requested.waste, requested.exact), (24.0, 0.25, true));
+        assert_eq!(requested.mean_error, Some(0.0));
         assert_eq!(stats.large[0].requested.unwrap().mean_bytes, 50_000.0);
         assert_eq!(stats.large[1].requested, None);
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn the_error_of_a_mean_size_is_that_of_its_spread() {
+        // 50 objects of 20 bytes and 50 of 28, each of weight 100.
+        let (weight, objects) = (100.0_f64, 100.0_f64);
+        let variance = objects * weight * (weight - 1.0);
+        let sum = crate::profile::Amount {
+            samples: 100,
+            objects: 10_000,
+            bytes: 240_000,
+            block_bytes: 320_000,
+            objects_error: variance.sqrt().round() as u64,
+            bytes_error: (variance * (20.0 * 20.0 + 28.0 * 28.0) / 2.0).sqrt().round() as u64,
+        };
+        // The spread is 4 bytes, the standard error of the mean 0.4 of 24 bytes.
+        let error = mean_error(&sum, 24.0).unwrap();
+        assert!((error / (1.96 * 0.4 / 24.0) - 1.0).abs() < 0.05, "{error}");
+        let one = crate::profile::Amount { samples: 1, ..sum };
+        assert_eq!(mean_error(&one, 24.0), None);
     }
 }

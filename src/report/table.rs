@@ -144,7 +144,12 @@ mod tests {
             refills: allocs / 9,
             spans: allocs / 1000,
             remote_frees: allocs / 3,
-            requested: Some(Requested { samples: 9, mean_bytes: 20.4, waste: 0.36, exact: false }),
+            requested: Some(Requested {
+                samples: 9,
+                mean_bytes: 20.4,
+                waste: 0.36,
+                ..Requested::default()
+            }),
         };
         let memory = Memory { resident: 1 << 30, live: 1 << 29, ..Memory::default() };
         Stats {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::calls::{Call, Weight, calls};
+use super::calls::{Call, Weight, calls, largest};
+use super::facts::facts;
 use super::units::{count, percent};
 use crate::profile::{self, Profile};
 
@@ -17,6 +18,7 @@ pub struct Top {
     total: u64,
     calls: Vec<Call>,
     sites: usize,
+    facts: String,
 }
 
 impl Profile {
@@ -34,11 +36,10 @@ impl Profile {
     /// ```
     pub fn top(&self, n: usize, weight: Weight) -> Top {
         profile::quietly(|| {
-            let mut calls = calls(self, weight);
+            let calls = calls(self);
             let total = calls.iter().map(|call| call.value(weight)).sum();
-            let sites = calls.len();
-            calls.truncate(n);
-            Top { weight, total, calls, sites }
+            let largest = largest(&calls, weight).into_iter().take(n).cloned().collect();
+            Top { weight, total, calls: largest, sites: calls.len(), facts: facts(self) }
         })
     }
 }
@@ -52,7 +53,8 @@ impl fmt::Display for Top {
         let total = self.weight.figure(self.total);
         let title = self.weight.title();
         writeln!(f, "{title}: {total} in {} sites, the largest {shown}:", self.sites)?;
-        for call in self.calls.iter().filter(|call| call.value(self.weight) != 0) {
+        writeln!(f, "({})", self.facts)?;
+        for call in &self.calls {
             self.row(f, call)?;
         }
         Ok(())
@@ -92,12 +94,13 @@ mod tests {
         let text = profile.top(1, Weight::AllocatedBytes).to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "Bytes allocated: 5.86 KiB in 2 sites, the largest 1:");
-        let row: Vec<_> = lines[1].split_whitespace().collect();
+        assert_eq!(lines[1], "(one per 4.00 KiB; stacks by unwind tables)");
+        let row: Vec<_> = lines[2].split_whitespace().collect();
         assert_eq!(row[..6], ["4.39", "KiB", "±8%", "75.0%", "300", "samples;"]);
-        assert!(lines[1].ends_with("444 freed, half within 4.0µs, 90% within 4.0µs"), "{text}");
-        assert_eq!(lines[2].trim(), "0x20");
-        assert_eq!(lines[3].trim(), "0x1");
-        assert_eq!(lines.len(), 4);
+        assert!(lines[2].ends_with("444 freed, half within 4.0µs, 90% within 4.0µs"), "{text}");
+        assert_eq!(lines[3].trim(), "0x20");
+        assert_eq!(lines[4].trim(), "0x1");
+        assert_eq!(lines.len(), 5);
     }
 
     #[test]
@@ -110,6 +113,6 @@ mod tests {
     #[test]
     fn sites_without_a_value_are_left_out() {
         let text = Profile::of_sites(&[(&[2], 3, 0)]).top(5, Weight::InUseBytes).to_string();
-        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 }

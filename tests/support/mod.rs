@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "pprof")]
+use std::process::Command;
 
 /// A directory of one test, removed at its end.
 pub(crate) struct Scratch(pub(crate) PathBuf);
@@ -50,4 +52,25 @@ pub(crate) fn check_tags(svg: &str) {
     }
     assert!(open.is_empty(), "left open: {open:?}");
     assert!(svg.trim_end().ends_with("</svg>"));
+}
+
+/// What `go tool pprof` prints; none where it is missing.
+#[cfg(feature = "pprof")]
+#[allow(dead_code, reason = "two tests run it")]
+pub(crate) fn pprof(arguments: &[&str], file: &Path) -> Option<String> {
+    let missing = Command::new("go").arg("version").output().is_err();
+    if missing {
+        eprintln!("skipped: there is no `go` to run `go tool pprof` with");
+        return None;
+    }
+    let output = Command::new("go")
+        .args(["tool", "pprof"])
+        .args(arguments)
+        .arg(file)
+        .env("PPROF_TMPDIR", env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(text)
 }
