@@ -1,11 +1,12 @@
 //! Takes the snapshot that a capture is.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::labels::{Label, Labels, Name, Row};
+use super::labels::{Label, Labels};
 use super::peak::Moment;
 use super::recorder::Recorder;
 use super::sites::{Figures, Origin, Sites};
@@ -35,8 +36,10 @@ pub fn capture() -> Profile {
             recorder.walker.unwinders.load();
         }
         let (duration_ns, peak_after_ns) = recorder.peak.times(monotonic_ns());
-        let (threads, spans) = (Groups::of(&recorder.threads), Groups::of(&recorder.spans));
-        let sites = copied(&recorder.sites, recorder.peak.moment(), |origin| {
+        let (copies, frames) = copied(&recorder.sites, recorder.peak.moment());
+        let threads = Groups::of(&recorder.threads, &copies, |origin| origin.thread);
+        let spans = Groups::of(&recorder.spans, &copies, |origin| origin.span);
+        let sites = sites(&copies, &frames, |origin| {
             (threads.place(origin.thread), spans.place(origin.span))
         });
         Profile {
@@ -51,8 +54,11 @@ pub fn capture() -> Profile {
 }
 
 /// The profile that the sites of a trace make.
-pub(super) fn of_trace(sites: &Sites) -> Profile {
-    super::quietly(|| of_sites(copied(sites, Moment::FIRST, |_| (None, None)), 1))
+pub(super) fn of_trace(traced: &Sites) -> Profile {
+    super::quietly(|| {
+        let (copies, frames) = copied(traced, Moment::FIRST);
+        of_sites(sites(&copies, &frames, |_| (None, None)), 1)
+    })
 }
 
 fn of_sites(sites: Vec<Site>, interval_bytes: u64) -> Profile {
@@ -85,30 +91,43 @@ fn unix_ns() -> u64 {
     since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Copies flat first: a site's lock is held while it is copied, and the copy
-/// must not allocate then. `places` are those of an origin's thread and span.
-fn copied(
-    table: &Sites,
-    moment: Moment,
-    places: impl Fn(Origin) -> (Option<u32>, Option<u32>),
-) -> Vec<Site> {
+/// A site as it is in the table, but for its frames.
+struct Copy {
+    frames: usize,
+    origin: Origin,
+    figures: Figures,
+}
+
+/// Copies the sites, and the frames of all one after the other: a site's lock is
+/// held meanwhile, so that nothing may be allocated for each.
+fn copied(table: &Sites, moment: Moment) -> (Vec<Copy>, Vec<u64>) {
     let (sites, frames) = table.size();
     // What other threads add meanwhile fits the surplus, or is left out.
     let (sites, frames) = (sites + sites / 8 + 64, frames + frames / 8 + 4096);
     let mut all_frames = Vec::with_capacity(frames);
-    let mut all_sites = Vec::with_capacity(sites);
+    let mut copies = Vec::with_capacity(sites);
     table.for_each(moment, |frames, origin, figures| {
         let fits = all_frames.len() + frames.len() <= all_frames.capacity();
-        if fits && all_sites.len() < all_sites.capacity() {
+        if fits && copies.len() < copies.capacity() {
             all_frames.extend_from_slice(frames);
-            all_sites.push((frames.len(), origin, *figures));
+            copies.push(Copy { frames: frames.len(), origin, figures: *figures });
         }
     });
-    let mut rest = all_frames.as_slice();
-    let site = |(count, origin, figures): (usize, Origin, Figures)| {
-        let (frames, others) = rest.split_at(count);
+    (copies, all_frames)
+}
+
+/// The sites of copies; `places` are those of an origin's thread and span.
+fn sites(
+    copies: &[Copy],
+    frames: &[u64],
+    places: impl Fn(Origin) -> (Option<u32>, Option<u32>),
+) -> Vec<Site> {
+    let mut rest = frames;
+    let site = |copy: &Copy| {
+        let (frames, others) = rest.split_at(copy.frames);
         rest = others;
-        let (thread, span) = places(origin);
+        let (thread, span) = places(copy.origin);
+        let figures = &copy.figures;
         Site {
             frames: frames.to_vec(),
             allocated: amount(&figures.alloc),
@@ -119,7 +138,7 @@ fn copied(
             span,
         }
     };
-    all_sites.into_iter().map(site).collect()
+    copies.iter().map(site).collect()
 }
 
 /// What was sampled of each block size, ascending.
@@ -145,22 +164,28 @@ struct Groups {
 }
 
 impl Groups {
-    fn of(labels: &Labels) -> Self {
-        let mut found = Vec::with_capacity(Labels::MAX);
-        labels.for_each(|label, name, row| found.push((label, name.copied(), row)));
-        found.sort_by_key(|(_, _, row)| std::cmp::Reverse(row.alloc.requested_bytes()));
-        let group = |(_, name, row): &(Label, Option<Name>, Row)| Group {
-            name: name.map_or_else(|| Group::OTHERS.to_owned(), |name| name.text()),
-            allocated: amount(&row.alloc),
-            in_use: amount(&row.live),
+    /// The groups of the labels that `label` gives for sites' origins.
+    fn of(labels: &Labels, copies: &[Copy], label: impl Fn(Origin) -> Label) -> Self {
+        let mut sums = BTreeMap::<Label, (Sums, Sums)>::new();
+        for copy in copies {
+            let (alloc, live) = sums.entry(label(copy.origin)).or_default();
+            alloc.add(&copy.figures.alloc);
+            live.add(&copy.figures.live);
+        }
+        let mut found: Vec<_> = sums.into_iter().collect();
+        found.sort_by_key(|(_, (alloc, _))| std::cmp::Reverse(alloc.requested_bytes()));
+        let group = |(label, (alloc, live)): &(Label, (Sums, Sums))| Group {
+            name: labels.name(*label).map_or_else(|| Group::OTHERS.to_owned(), |name| name.text()),
+            allocated: amount(alloc),
+            in_use: amount(live),
         };
         Self {
             groups: found.iter().map(group).collect(),
-            labels: found.iter().map(|(label, _, _)| *label).collect(),
+            labels: found.iter().map(|(label, _)| *label).collect(),
         }
     }
 
-    /// Where the group of a label is; none for one that came up since.
+    /// Where the group of a label is.
     fn place(&self, label: Label) -> Option<u32> {
         let at = self.labels.iter().position(|known| *known == label)?;
         u32::try_from(at).ok()

@@ -43,8 +43,8 @@ impl Classes {
 
     /// Changes the row of `block_bytes`. Block sizes without end would at last
     /// find every row taken; the change then goes to the row of their hash.
-    pub(super) fn update(&self, block_bytes: usize, change: impl FnOnce(&mut Row)) {
-        let key = row_bytes(block_bytes as u64);
+    pub(super) fn update(&self, block_bytes: u64, change: impl FnOnce(&mut Row)) {
+        let key = row_bytes(block_bytes);
         let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
         for probe in 0..ROWS {
             let mut row = self.rows[(home + probe) % ROWS].lock();
@@ -114,7 +114,7 @@ mod tests {
         let sizes = || (1..=100_usize).map(|n| n * 8).chain((16..40).map(|n| 1 << n));
         for size in sizes().chain(sizes()) {
             let sums = Sums::of(Weight::new(size, 1), size as u64 - 1, size as u64);
-            classes.update(size, |row| row.alloc.add(&sums));
+            classes.update(size as u64, |row| row.alloc.add(&sums));
         }
         let mut seen = 0;
         classes.for_each(|row| {

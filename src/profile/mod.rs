@@ -12,7 +12,7 @@
 //! | `sites` | stack, thread and span | sums allocated and live |
 //! | `live` | address | sample: weight, sizes, site |
 //! | `classes` | block size | sums allocated and live |
-//! | `threads`, `spans` | name | sums allocated and live |
+//! | `threads`, `spans` | name | label |
 //! | `peak` | | what is in use, and the most that was |
 //!
 //! An allocation walks the stack, adds to `sites` and `classes`, and enters
@@ -30,6 +30,7 @@ mod ages;
 mod batches;
 mod capture;
 mod classes;
+mod frames;
 pub(crate) mod labels;
 mod lifetimes;
 mod live;
@@ -48,6 +49,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
+use frames::Frames;
 pub(crate) use labels::Label;
 use recorder::{Birth, Recorder};
 use sites::Origin;
@@ -216,8 +218,9 @@ pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usiz
     let Some(_busy) = Busy::enter() else {
         return PROFILER.lost.reentrant.raise();
     };
-    let stack = PROFILER.walker.walk(Busy::hint());
-    PROFILER.note_ending(stack.ending);
+    let mut frames = Frames::new();
+    let ending = PROFILER.walker.walk(Busy::hint(), &mut frames);
+    PROFILER.note_ending(ending);
     let birth = Birth {
         weight: Weight::new(block_bytes, interval),
         requested_bytes: requested_bytes as u64,
@@ -225,7 +228,7 @@ pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usiz
         origin: Origin { thread: thread_label(), span: THREAD.with(|thread| thread.span.get()) },
         now_ns: os::monotonic_ns(),
     };
-    PROFILER.allocated(address, &birth, stack.frames());
+    PROFILER.allocated(address, &birth, &frames);
 }
 
 /// The label of a kind of span.

@@ -20,7 +20,8 @@ use crate::sys::lock::Lock;
 pub(super) struct Peak(Lock<State>);
 
 struct State {
-    in_use: Sums,
+    /// Bytes asked for, in the fixed point of weights.
+    in_use: u128,
     highest: u128,
     /// When the first change came; 0 before it.
     first_ns: u64,
@@ -30,7 +31,7 @@ struct State {
 
 impl State {
     const NEW: Self =
-        Self { in_use: Sums::ZERO, highest: 0, first_ns: 0, highest_ns: 0, moment: Moment::FIRST };
+        Self { in_use: 0, highest: 0, first_ns: 0, highest_ns: 0, moment: Moment::FIRST };
 }
 
 /// Where the peak lies in time, seen from here.
@@ -53,17 +54,17 @@ impl Peak {
 
     /// What is in use is about to change by so much less and so much more.
     pub(super) fn change(&self, less: &Sums, more: &Sums, now_ns: u64) -> Moment {
+        let (less, more) = (less.weighted_bytes(), more.weighted_bytes());
         let mut state = self.0.lock();
         if state.first_ns == 0 {
             state.first_ns = now_ns;
         }
-        if !state.moment.falling && more.weighted_bytes() < less.weighted_bytes() {
+        if !state.moment.falling && more < less {
             state.moment.era += 1;
             state.moment.falling = true;
         }
-        state.in_use.subtract(less);
-        state.in_use.add(more);
-        let in_use = state.in_use.weighted_bytes();
+        state.in_use = state.in_use.wrapping_sub(less).wrapping_add(more);
+        let in_use = state.in_use;
         // What is below zero while changes overtake each other is above half.
         if in_use > state.highest && in_use < u128::MAX / 2 {
             state.highest = in_use;

@@ -109,9 +109,9 @@ impl Recorder {
             self.peak.change(&sums, &Sums::ZERO, now_ns);
             return self.lost.out_of_memory.raise();
         };
-        self.each_row(block_bytes, origin, None, |alloc, live| {
-            alloc.add(&sums);
-            live.add(&sums);
+        self.classes.update(block_bytes, |row| {
+            row.alloc.add(&sums);
+            row.live.add(&sums);
         });
         let born_ns = now_ns;
         let sample = Sample { weight, requested_bytes, block_bytes, site, origin, born_ns };
@@ -141,9 +141,9 @@ impl Recorder {
         let (less, more) = (before.sums(), after.sums());
         let moment = self.peak.change(&less, &more, now_ns);
         self.sites.resized(before.site, &less, &more, moment);
-        self.each_row(before.block_bytes, before.origin, None, |_, live| {
-            live.subtract(&less);
-            live.add(&more);
+        self.classes.update(before.block_bytes, |row| {
+            row.live.subtract(&less);
+            row.live.add(&more);
         });
     }
 
@@ -153,26 +153,12 @@ impl Recorder {
         let moment = self.peak.change(&sums, &Sums::ZERO, now_ns);
         let lived = seen.then(|| (sample.weight, now_ns.saturating_sub(sample.born_ns)));
         self.sites.freed(sample.site, &sums, lived, moment);
-        self.each_row(sample.block_bytes, sample.origin, lived, |_, live| live.subtract(&sums));
-    }
-
-    /// Changes the sums allocated and live of a block's size, thread and span; `lived`
-    /// is the weight of an object that was freed, and how many nanoseconds it lived.
-    fn each_row(
-        &self,
-        block_bytes: u64,
-        origin: Origin,
-        lived: Option<(Weight, u64)>,
-        change: impl Fn(&mut Sums, &mut Sums),
-    ) {
-        self.classes.update(block_bytes as usize, |row| {
-            change(&mut row.alloc, &mut row.live);
+        self.classes.update(sample.block_bytes, |row| {
+            row.live.subtract(&sums);
             if let Some((weight, lived_ns)) = lived {
                 row.lifetimes.add(weight, lived_ns);
             }
         });
-        self.threads.update(origin.thread, |row| change(&mut row.alloc, &mut row.live));
-        self.spans.update(origin.span, |row| change(&mut row.alloc, &mut row.live));
     }
 
     /// Forgets everything that was gathered and gives the tables' memory back. What
@@ -181,8 +167,6 @@ impl Recorder {
         self.live.reset();
         self.sites.reset();
         self.classes.reset();
-        self.threads.reset();
-        self.spans.reset();
         self.peak.reset();
     }
 
@@ -193,10 +177,8 @@ impl Recorder {
         hold(self.live.locks());
         hold(self.classes.locks());
         hold(self.peak.locks());
-        for labels in [&self.threads, &self.spans] {
-            hold(labels.name_locks());
-            hold(labels.row_locks());
-        }
+        hold(self.threads.locks());
+        hold(self.spans.locks());
     }
 
     /// Ends what [`hold_all`](Self::hold_all) began.
@@ -206,10 +188,8 @@ impl Recorder {
         release(self.live.locks());
         release(self.classes.locks());
         release(self.peak.locks());
-        for labels in [&self.threads, &self.spans] {
-            release(labels.name_locks());
-            release(labels.row_locks());
-        }
+        release(self.threads.locks());
+        release(self.spans.locks());
     }
 }
 

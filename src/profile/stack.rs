@@ -8,11 +8,10 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::frames::{FRAMES_MAX, Frames};
 use super::unwind::{Unwinders, Unwound};
 use crate::sys::stack::{self, Registers};
 
-/// Frames kept of a stack, counted from the leaf.
-pub(crate) const FRAMES_MAX: usize = 128;
 const TRIALS: u32 = 64;
 const RECHECK_EVERY: u64 = 1024;
 /// Frames at the root that the C library built without frame pointers.
@@ -27,13 +26,6 @@ pub(crate) enum Mode {
     Cfi,
     /// Along frame pointers.
     FramePointers,
-}
-
-/// A walk's result.
-pub(super) struct Stack {
-    frames: [u64; FRAMES_MAX],
-    len: usize,
-    pub(super) ending: Ending,
 }
 
 /// How a walk ended.
@@ -59,12 +51,6 @@ pub(super) struct Walker {
 /// Value of `trials` that says: by the tables, for good.
 const FAILED: u32 = u32::MAX;
 
-impl Stack {
-    pub(super) fn frames(&self) -> &[u64] {
-        &self.frames[..self.len]
-    }
-}
-
 impl Walker {
     pub(super) const fn new() -> Self {
         Self { unwinders: Unwinders::new(), trials: AtomicU32::new(0), walks: AtomicU64::new(0) }
@@ -78,46 +64,33 @@ impl Walker {
         }
     }
 
-    /// The callers of the calling function. `hint` spreads threads over unwinders.
+    /// Puts the callers of the calling function into `frames`, which are empty. `hint`
+    /// spreads threads over unwinders.
     #[inline(never)]
-    pub(super) fn walk(&self, hint: usize) -> Stack {
+    pub(super) fn walk(&self, hint: usize, frames: &mut Frames) -> Ending {
         let from = Registers::here();
-        let mut stack = Stack { frames: [0; FRAMES_MAX], len: 0, ending: Ending::Whole };
         let mode = self.mode();
-        let along_pointers = || {
-            let mut frames = [0; FRAMES_MAX];
-            let len = along_frame_pointers(from, &mut frames);
-            (frames, len)
-        };
         if mode == Mode::FramePointers
             && !self.walks.fetch_add(1, Ordering::Relaxed).is_multiple_of(RECHECK_EVERY)
         {
-            (stack.frames, stack.len) = along_pointers();
-            stack.ending = ending(stack.len, true);
-            return stack;
+            along_frame_pointers(from, frames);
+            return ending(frames, true);
         }
-        let unwound = self.unwinders.unwind(from, hint, &mut stack.frames);
-        let whole = match unwound {
-            Unwound::Whole(len) => {
-                stack.len = len;
-                true
-            }
-            Unwound::Broken(len) => {
-                stack.len = len;
-                false
-            }
+        let whole = match self.unwinders.unwind(from, hint, frames) {
+            Unwound::Whole => true,
+            Unwound::Broken => false,
             Unwound::Unavailable => {
-                (stack.frames, stack.len) = along_pointers();
-                stack.ending = Ending::Unavailable;
-                return stack;
+                frames.clear();
+                along_frame_pointers(from, frames);
+                return Ending::Unavailable;
             }
         };
-        stack.ending = ending(stack.len, whole);
         if mode != Mode::Cfi {
-            let (frames, len) = along_pointers();
-            self.judge(agree(stack.frames(), &frames[..len]));
+            let mut along_pointers = Frames::new();
+            along_frame_pointers(from, &mut along_pointers);
+            self.judge(agree(frames, &along_pointers));
         }
-        stack
+        ending(frames, whole)
     }
 
     fn judge(&self, agreed: bool) {
@@ -130,8 +103,8 @@ impl Walker {
     }
 }
 
-fn ending(len: usize, whole: bool) -> Ending {
-    match (len, whole) {
+fn ending(frames: &[u64], whole: bool) -> Ending {
+    match (frames.len(), whole) {
         (FRAMES_MAX, _) => Ending::Truncated,
         (_, true) => Ending::Whole,
         (_, false) => Ending::Broken,
@@ -149,25 +122,20 @@ fn agree(by_tables: &[u64], along_pointers: &[u64]) -> bool {
 /// Follows the chain of saved frame pointers: at the address the frame pointer
 /// holds lie the caller's frame pointer and the return address, on both
 /// architectures. Every step goes up the stack and stays on it.
-fn along_frame_pointers(from: Registers, frames: &mut [u64]) -> usize {
+fn along_frame_pointers(from: Registers, frames: &mut Frames) {
     let top = stack::top(from.sp);
     let (mut low, mut pointer) = (from.sp, from.fp);
-    for (depth, frame) in frames.iter_mut().enumerate() {
-        if pointer < low || !pointer.is_multiple_of(8) || pointer.saturating_add(16) > top {
-            return depth;
-        }
+    while pointer >= low && pointer.is_multiple_of(8) && pointer.saturating_add(16) <= top {
         // SAFETY: between the stack pointer of a caller of this function and the
         // top of its stack (invariant 1 of `sys::stack`).
         let caller = unsafe { stack::load_word(pointer + 8) } & stack::ADDRESS_MASK;
-        if caller == 0 {
-            return depth;
+        if caller == 0 || !frames.push(caller) {
+            return;
         }
-        *frame = caller;
         low = pointer + 16;
         // SAFETY: as above.
         pointer = unsafe { stack::load_word(pointer) };
     }
-    frames.len()
 }
 
 #[cfg(test)]
@@ -204,13 +172,18 @@ mod tests {
 
     #[test]
     fn without_unwinders_says_so() {
-        assert_eq!(Walker::new().walk(0).ending, Ending::Unavailable);
+        assert_eq!(Walker::new().walk(0, &mut Frames::new()), Ending::Unavailable);
     }
 
     #[inline(never)]
-    fn descend(depth: usize, walker: &Walker) -> Stack {
-        let stack = if depth == 0 { walker.walk(0) } else { descend(depth - 1, walker) };
-        std::hint::black_box(stack)
+    fn descend(depth: usize, walker: &Walker) -> (Ending, usize) {
+        let walked = if depth == 0 {
+            let mut frames = Frames::new();
+            (walker.walk(0, &mut frames), frames.len())
+        } else {
+            descend(depth - 1, walker)
+        };
+        std::hint::black_box(walked)
     }
 
     #[test]
@@ -218,9 +191,9 @@ mod tests {
         let walker = Walker::new();
         walker.unwinders.load();
         let (few, many) = (descend(10, &walker), descend(50, &walker));
-        assert_eq!((few.ending, many.ending), (Ending::Whole, Ending::Whole));
-        assert_eq!(many.frames().len() - few.frames().len(), 40);
+        assert_eq!((few.0, many.0), (Ending::Whole, Ending::Whole));
+        assert_eq!(many.1 - few.1, 40);
         let deepest = descend(200, &walker);
-        assert_eq!((deepest.ending, deepest.frames().len()), (Ending::Truncated, FRAMES_MAX));
+        assert_eq!(deepest, (Ending::Truncated, FRAMES_MAX));
     }
 }

@@ -225,7 +225,9 @@ mod tests {
     fn names_this_function_with_file_and_line() {
         let walker = crate::profile::stack::Walker::new();
         walker.unwinders.load();
-        let frames = walker.walk(0).frames().to_vec();
+        let mut walked = crate::profile::frames::Frames::new();
+        walker.walk(0, &mut walked);
+        let frames = walked.to_vec();
         let mut profile = crate::profile::capture();
         profile.sites = vec![crate::profile::Site { frames: frames.clone(), ..Default::default() }];
         let symbols = Symbols::resolve(&profile);

@@ -4,6 +4,7 @@
 
 use super::Busy;
 use super::capture;
+use super::frames::Frames;
 use super::peak::Moment;
 use super::sites::{Origin, Sites};
 use super::snapshot::Profile;
@@ -28,10 +29,11 @@ impl Trace {
         let Some(_busy) = Busy::enter() else {
             return super::PROFILER.lost.reentrant.raise();
         };
-        let stack = super::PROFILER.walker.walk(Busy::hint());
+        let mut frames = Frames::new();
+        super::PROFILER.walker.walk(Busy::hint(), &mut frames);
         let every = Weight::new(block_bytes, 1);
         let sums = Sums::of(every, requested_bytes as u64, block_bytes as u64);
-        if self.sites.allocated(stack.frames(), Origin::NONE, &sums, Moment::FIRST).is_none() {
+        if self.sites.allocated(&frames, Origin::NONE, &sums, Moment::FIRST).is_none() {
             super::PROFILER.lost.out_of_memory.raise();
         }
     }

@@ -24,6 +24,7 @@ use framehop::{
     UnwindRegsNative, Unwinder, UnwinderNative,
 };
 
+use super::frames::Frames;
 use crate::sys::lock::Lock;
 use crate::sys::modules::{self, LoadedModule, Table};
 use crate::sys::stack::{self, Registers};
@@ -62,9 +63,9 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unwound {
     /// To the end of the stack, or as deep as frames are kept.
-    Whole(usize),
+    Whole,
     /// Up to a frame whose caller could not be found.
-    Broken(usize),
+    Broken,
     /// Nothing: no slot was free, or none is loaded yet.
     Unavailable,
 }
@@ -147,7 +148,7 @@ impl Unwinders {
 
     /// The return addresses from `from` outwards, leaf first, without the
     /// function that took the registers.
-    pub(super) fn unwind(&self, from: Registers, hint: usize, frames: &mut [u64]) -> Unwound {
+    pub(super) fn unwind(&self, from: Registers, hint: usize, frames: &mut Frames) -> Unwound {
         if !self.ready() {
             return Unwound::Unavailable;
         }
@@ -168,7 +169,7 @@ impl Unwinders {
 }
 
 impl Slot {
-    fn unwind(&mut self, from: Registers, frames: &mut [u64]) -> Unwound {
+    fn unwind(&mut self, from: Registers, frames: &mut Frames) -> Unwound {
         let top = stack::top(from.sp);
         let readable = from.sp..top.saturating_sub(7);
         let mut read = |address: u64| {
@@ -181,20 +182,21 @@ impl Slot {
         };
         let mut registers = native(from);
         let mut at = FrameAddress::from_instruction_pointer(from.pc);
-        for (depth, frame) in frames.iter_mut().enumerate() {
+        loop {
             let caller = self.cfi.unwind_frame(at, &mut registers, &mut self.rules, &mut read);
             let caller = match caller {
                 Ok(Some(caller)) => caller,
-                Ok(None) => return Unwound::Whole(depth),
-                Err(_) => return Unwound::Broken(depth),
+                Ok(None) => return Unwound::Whole,
+                Err(_) => return Unwound::Broken,
             };
             let Some(next) = FrameAddress::from_return_address(caller) else {
-                return Unwound::Whole(depth);
+                return Unwound::Whole;
             };
-            *frame = caller;
+            if !frames.push(caller) {
+                return Unwound::Whole;
+            }
             at = next;
         }
-        Unwound::Whole(frames.len())
     }
 }
 
