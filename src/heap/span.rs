@@ -392,8 +392,9 @@ impl Span {
     }
 
     /// Cuts blocks that were never used: as much again as the span has carved so
-    /// far, between one page and four, so that a rarely used class touches little
-    /// memory and a busy one comes here seldom.
+    /// far, between half a page and four, so that a rarely used class touches little
+    /// memory, a short thread cuts little that it does not use, and a busy one comes
+    /// here seldom.
     fn carve(self) -> Option<Chain> {
         let hot = self.hot();
         let class = self.class();
@@ -491,5 +492,5 @@ impl Mail for Hot {
     }
 }
 
-const CARVE_BYTES_MIN: usize = 4 * 1024;
+const CARVE_BYTES_MIN: usize = 2 * 1024;
 const CARVE_BYTES_MAX: usize = 16 * 1024;
