@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, Hash};
 use super::array::Array;
 use super::bucket::Slot;
 use super::policy::Policy;
-use super::table::Table;
+use super::table::{AtHome, Table};
 use super::walk::Walk;
 
 /// A hash map that works as Go's did until 1.23 and counts what it does.
@@ -256,13 +256,32 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     /// ```
     #[inline]
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let hash = self.hasher.hash_one(&key);
+        match self.table.seek_at_home(hash, |other| *other == key) {
+            AtHome::Found(slot) => {
+                // Before the old value is taken: if this panics, nothing is lost.
+                drop(key);
+                self.table.counters.updates += 1;
+                // SAFETY: the slot is live; the map is mutably borrowed.
+                Some(std::mem::replace(unsafe { slot.value_mut() }, value))
+            }
+            AtHome::Absent(slot) => {
+                self.table.place_at(hash, slot, key, value);
+                None
+            }
+            AtHome::Unknown => self.insert_anywhere(hash, key, value),
+        }
+    }
+
+    /// Inserts where more is to be done or looked at than the home bucket.
+    #[cold]
+    #[inline(never)]
+    fn insert_anywhere(&mut self, hash: u64, key: K, value: V) -> Option<V> {
         let Self { table, hasher, .. } = self;
-        let hash = hasher.hash_one(&key);
         let hash_of = |key: &K| hasher.hash_one(key);
         table.grow_work_if_growing(hash, &hash_of);
         match table.seek(hash, |other| *other == key) {
             Ok(slot) => {
-                // Before the old value is taken: if this panics, nothing is lost.
                 drop(key);
                 table.counters.updates += 1;
                 // SAFETY: `seek` returns live slots; the map is mutably borrowed.

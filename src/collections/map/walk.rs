@@ -15,6 +15,7 @@
 //! 3. The owner holds the table, or a borrow of it, for as long as the walk, and
 //!    carries the entries' types: it is `Send` and `Sync` only as they permit.
 
+use super::array::Mains;
 use super::bucket::{Bucket, Slot};
 use super::random::next_random;
 use super::table::Table;
@@ -22,9 +23,7 @@ use super::tops::Cells;
 
 /// One array as a walk sees it.
 struct Side<K, V> {
-    /// Bucket 0 of the array.
-    first: Bucket<K, V>,
-    mask: usize,
+    mains: Mains<K, V>,
     next: usize,
     left: usize,
 }
@@ -62,8 +61,7 @@ impl<K, V> Walk<K, V> {
     pub(super) fn new(table: &Table<K, V>) -> Self {
         let random = next_random();
         let side = |array: &super::array::Array<K, V>| Side {
-            first: array.bucket(0),
-            mask: array.len() - 1,
+            mains: array.mains(),
             next: random as usize,
             left: array.len(),
         };
@@ -107,7 +105,7 @@ impl<K, V> Walk<K, V> {
     }
 
     fn following(&self) -> Option<Bucket<K, V>> {
-        let started = self.side.left <= self.side.mask;
+        let started = self.side.left < self.side.mains.len();
         if !started || self.bucket.tops().ends() { None } else { self.bucket.overflow() }
     }
 
@@ -116,11 +114,10 @@ impl<K, V> Walk<K, V> {
             if self.side.left == 0 {
                 self.side = self.old.take().expect("entries are left, so buckets are");
             }
-            let index = self.side.next & self.side.mask;
-            self.side.next = index + 1;
+            // SAFETY: by invariant 3.
+            let home = unsafe { self.side.mains.get(self.side.next) };
+            self.side.next = self.side.next.wrapping_add(1);
             self.side.left -= 1;
-            // SAFETY: `index` is at most the array's mask.
-            let home = unsafe { self.side.first.nth(index) };
             if !home.tops().evacuated() {
                 return home;
             }
