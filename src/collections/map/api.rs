@@ -19,7 +19,7 @@ use super::walk::Walk;
 ///
 /// Entries lie in buckets of eight, keys beside keys and values beside values.
 /// A full bucket is continued by overflow buckets. The map doubles above 6.5
-/// entries per bucket and moves its entries bit by bit, two chains per insert or
+/// entries per bucket and moves its entries bit by bit, some chains per insert or
 /// remove, so that no single insert has to move them all. See the [module's
 /// documentation](super) for the algorithm, [`Map::stats`] for the counts and
 /// [`Policy`] for the knobs.
@@ -246,7 +246,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     /// Inserts an entry and returns the value the key had before, if any.
     ///
     /// A new entry takes the first empty cell of its chain. While the map grows,
-    /// the call moves two chains first; the one that starts a growth allocates the
+    /// the call moves up to nine chains first; the one that starts a growth allocates the
     /// new array.
     ///
     /// ```

@@ -249,10 +249,15 @@ impl<K, V> Bucket<K, V> {
         std::iter::successors(Some(self), |bucket| bucket.overflow())
     }
 
-    /// Asks for the cache lines of the bucket, if they are few.
+    /// Asks for the cache line of the tops.
+    #[inline(always)]
+    pub(super) fn prefetch_tops(self) {
+        prefetch(self.tops.as_ptr().cast());
+    }
+
+    /// Asks for the cache lines of the entries, if they are few.
     #[inline(always)]
     pub(super) fn prefetch(self) {
-        prefetch(self.tops.as_ptr().cast());
         if Shape::<K, V>::ENTRIES <= PREFETCH_MAX_BYTES {
             let mut offset_bytes = 0;
             while offset_bytes < Shape::<K, V>::ENTRIES {
@@ -260,6 +265,13 @@ impl<K, V> Bucket<K, V> {
                 offset_bytes += LINE_BYTES;
             }
         }
+    }
+
+    /// Asks for the line where the entries begin: cells are filled from the first on,
+    /// so that it is the likeliest to hold a key that is looked for.
+    #[inline(always)]
+    pub(super) fn prefetch_start(self) {
+        prefetch(self.entries.as_ptr());
     }
 
     #[inline]

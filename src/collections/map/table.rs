@@ -132,7 +132,9 @@ impl<K, V> Table<K, V> {
     /// The slot of the entry with `hash` whose key `is_key` accepts.
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_key: impl FnMut(&K) -> bool) -> Option<Slot<K, V>> {
-        self.search(self.home(hash), hash, &mut is_key).ok()
+        let home = self.home(hash);
+        home.prefetch_start();
+        self.search(home, hash, &mut is_key).ok()
     }
 
     /// As `seek`, if all can be told from the home bucket.
@@ -169,7 +171,9 @@ impl<K, V> Table<K, V> {
         mut is_key: impl FnMut(&K) -> bool,
     ) -> Result<Slot<K, V>, Vacancy<K, V>> {
         debug_assert!(self.old.as_ref().is_none_or(|old| old.array.home(hash).tops().evacuated()));
-        self.search(self.current.home(hash), hash, &mut is_key)
+        let home = self.current.home(hash);
+        home.prefetch();
+        self.search(home, hash, &mut is_key)
     }
 
     #[inline(always)]
@@ -215,17 +219,25 @@ impl<K, V> Table<K, V> {
         value: V,
         hash_of: &impl Fn(&K) -> u64,
     ) -> Slot<K, V> {
-        let vacancy =
-            if self.len < self.trigger { vacancy } else { self.vacancy_after_growth(hash, hash_of) };
-        self.place(hash, vacancy, key, value)
+        if self.len < self.trigger {
+            self.place(hash, vacancy, key, value)
+        } else {
+            self.grow_and_place(hash, key, value, hash_of)
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn vacancy_after_growth(&mut self, hash: u64, hash_of: &impl Fn(&K) -> u64) -> Vacancy<K, V> {
+    fn grow_and_place(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        hash_of: &impl Fn(&K) -> u64,
+    ) -> Slot<K, V> {
         self.grow(hash, hash_of);
         match self.seek(hash, |_| false) {
-            Err(vacancy) => vacancy,
+            Err(vacancy) => self.place(hash, vacancy, key, value),
             Ok(_) => unreachable!("no key is accepted"),
         }
     }
