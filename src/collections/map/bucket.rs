@@ -120,12 +120,9 @@ impl<K, V> Shape<K, V> {
     };
     pub(super) const ALIGN: usize = max(Self::ENTRY_ALIGN, align_of::<*mut u8>());
     /// Bytes of the eight entries.
-    pub(super) const ENTRIES: usize = if Self::PAIRS {
-        CELLS * Self::PAIR
-    } else {
-        Self::VALUES + CELLS * Self::VALUE_SIZE
-    }
-    .next_multiple_of(Self::ALIGN);
+    pub(super) const ENTRIES: usize =
+        if Self::PAIRS { CELLS * Self::PAIR } else { Self::VALUES + CELLS * Self::VALUE_SIZE }
+            .next_multiple_of(Self::ALIGN);
     /// Bytes of tops and link.
     pub(super) const HEAD: usize = LINK + size_of::<*mut u8>();
     /// Where the entries of an overflow bucket lie in its block.

@@ -159,4 +159,3 @@ pub(super) struct Counters {
 }
 
 const _: () = assert!(EMPTY_REST == 0 && EMPTY_ONE == 1, "a mark counts as a reused cell");
-

@@ -98,15 +98,18 @@ impl<K, V> Walk<K, V> {
     /// Steps to the next bucket that may hold a live cell.
     #[inline(never)]
     fn advance(&mut self) {
-        self.bucket = match self.following() {
+        let bucket = match self.following() {
             Some(bucket) => bucket,
             None => {
-                self.home = self.next_home();
-                self.home
+                let home = self.next_home();
+                self.home = home;
+                home
             }
         };
-        self.live = self.bucket.tops().live().rotated_back(self.offset);
-        self.beyond -= self.live.count();
+        let live = bucket.tops().live().rotated_back(self.offset);
+        self.bucket = bucket;
+        self.live = live;
+        self.beyond -= live.count();
     }
 
     fn following(&self) -> Option<Bucket<K, V>> {
@@ -168,8 +171,7 @@ impl<K, V> Iterator for Walk<K, V> {
                 live = next.tops().live().rotated_back(offset);
             }
         };
-        let mut folded =
-            if self.started() { chain(first, self.bucket, self.live) } else { first };
+        let mut folded = if self.started() { chain(first, self.bucket, self.live) } else { first };
         let old = self.old.take();
         for side in iter::once(self.side).chain(old) {
             for index in 0..side.left {
