@@ -8,6 +8,8 @@ mod dump;
 mod dump_at_exit;
 #[cfg(feature = "profile")]
 mod formats;
+mod inspect;
+mod limit;
 mod measure;
 mod sampling;
 mod slow;
@@ -20,12 +22,14 @@ pub use alloc::SpanAlloc;
 pub use assert::{__assertion_failed, __meter};
 pub use dump::dump;
 pub use dump_at_exit::dump_at_exit;
+pub use inspect::{BlockState, Inspection, Place, inspect};
+pub use limit::{Pressure, PressureListener, on_pressure, set_decay, set_soft_limit};
 pub use measure::{Meter, Usage, measure};
 #[cfg(feature = "tracing")]
 pub use span_layer::SpanLayer;
 pub use stats::stats;
 
-/// Gives all free pages back to the OS now, instead of within a second or two.
+/// Gives all free pages back to the OS now, instead of after a while: see [`set_decay`].
 /// Returns the bytes given back. Cost: a system call per run of free pages; other
 /// threads go on meanwhile.
 ///

@@ -204,6 +204,14 @@ impl Bin {
         self.flushes.set(0);
     }
 
+    /// Heads and lengths of the two lists, for the bin's thread to look at.
+    pub(crate) fn lists(&self, list: &List) -> [(*mut Block, u32); 2] {
+        let popped = self.granted.get().wrapping_sub(list.left.get());
+        let pushed = self.roomed.get().wrapping_sub(list.room.get());
+        let loaded = self.length.get().wrapping_add(pushed).wrapping_sub(popped);
+        [(list.head.get(), loaded), (self.previous.get(), self.previous_blocks.get())]
+    }
+
     pub(crate) fn take_previous(&self) -> Chain {
         let chain = Chain { head: self.previous.get(), blocks: self.previous_blocks.get() };
         self.previous_blocks.set(0);

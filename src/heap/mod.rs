@@ -44,6 +44,7 @@ pub(crate) mod central;
 pub(crate) mod class;
 pub(crate) mod counts;
 pub(crate) mod geometry;
+pub(crate) mod inspect;
 pub(crate) mod large;
 pub(crate) mod list;
 pub(crate) mod mailbox;
