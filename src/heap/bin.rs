@@ -47,6 +47,8 @@ pub(crate) struct Bin {
     frees: OwnU64,
     /// Times the spans were asked for blocks.
     pub(crate) refills: OwnU64,
+    /// Blocks carved for this bin so far.
+    pub(crate) carved: OwnU64,
     /// Blocks that came home from other threads.
     pub(crate) remote: OwnU64,
 }
@@ -97,6 +99,7 @@ impl Bin {
             allocs: OwnU64::new(0),
             frees: OwnU64::new(0),
             refills: OwnU64::new(0),
+            carved: OwnU64::new(0),
             remote: OwnU64::new(0),
         }
     }
