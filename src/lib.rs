@@ -25,7 +25,11 @@
 //! | which code allocates, and what holds memory | [`SpanAlloc::sample_every`] or [`profile::start`], then [`profile::capture`]: sampled |
 //! | all of it, as a page, tables, flamegraphs, pprof and JSON | [`dump`] now, [`dump_at_exit`] at the end |
 //! | which kind of request holds memory, in a program with `tracing` | `SpanLayer`, with the feature `tracing` |
+//! | what is at an address: size class, span, live or free | [`inspect`] |
 //! | what a piece of code allocates, in a test | [`measure`](fn@measure), [`assert_usage!`]: exact |
+//!
+//! Memory goes back to the system after a while ([`set_decay`]), at once above a limit
+//! ([`set_soft_limit`], [`on_pressure`]) or on demand ([`release_free_memory`]).
 //!
 //! The environment variable `SPANALLOC` asks the same of a program that is built:
 //! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over code.
@@ -34,6 +38,7 @@
 //! | --- | --- |
 //! | `sample` | mean bytes between samples: a whole number with or without `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; 1 samples every allocation, 0 none |
 //! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name |
+//! | `decay` | how long free pages stay before they go back to the system: a whole number with `ms` or `s`; 500ms unless given |
 //! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `dhat`, `speedscope`, `html` |
 //!
 //! Features, all on by default but `tracing`: `profile` (sampling and its reports), `flamegraph`
@@ -87,7 +92,9 @@ pub use global::SpanLayer;
 pub use global::{__assertion_failed, __meter};
 #[cfg(not(loom))]
 pub use global::{
-    Meter, SpanAlloc, Usage, dump, dump_at_exit, measure, release_free_memory, stats,
+    BlockState, Inspection, Meter, Place, Pressure, PressureListener, SpanAlloc, Usage, dump,
+    dump_at_exit, inspect, measure, on_pressure, release_free_memory, set_decay, set_soft_limit,
+    stats,
 };
 #[cfg(not(loom))]
 pub use report::Stats;

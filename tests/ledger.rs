@@ -149,6 +149,7 @@ fn compare(when: &str) -> Stats {
         assert_eq!(row.live_blocks, row.allocs - row.frees, "{when}: {bytes} bytes");
         assert!(row.refills <= row.allocs + 1, "{when}: {bytes} bytes");
         assert!(row.live_blocks <= row.spans * row.blocks_per_span, "{when}: {bytes} bytes");
+        assert!(row.live_blocks <= row.first_uses, "{when}: {bytes} bytes");
         met = (met.0 + row.allocs, met.1 + row.live_bytes);
     }
     // No row of the ledger without one in the snapshot.

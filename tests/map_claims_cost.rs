@@ -116,7 +116,7 @@ fn m17_padding() {
     assert_eq!((size_of::<(u8, u32)>(), size_of::<(u8, u64)>()), (8, 16), "true, true");
     assert_eq!(size_of::<WithUnit>(), 16, "a unit field adds nothing: not 24");
     let layout = BucketLayout::of::<u8, u64>();
-    assert_eq!((layout.size, layout.keys_offset, layout.values_offset), (88, 8, 16));
+    assert_eq!((layout.size, layout.entries, layout.values_offset), (88, 72, 8));
     assert_eq!(BucketLayout::of::<u64, ()>().size, 80, "unit values take no room");
 }
 

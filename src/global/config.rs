@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
 //! | `dump` | path prefix | at exit, write reports to files that begin so |
+//! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
 //! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
 //!
 //! It wins over what the program was built with. Parsing allocates nothing and
@@ -26,6 +27,8 @@ pub(super) struct Config<'a> {
     pub(super) sample_bytes: Option<u64>,
     /// Path prefix of the dump at exit; none if it does not say.
     pub(super) dump: Option<&'a [u8]>,
+    /// Milliseconds that free pages stay; none if it does not say.
+    pub(super) decay_ms: Option<u32>,
     /// What a dump writes; none if it does not say.
     #[cfg(feature = "profile")]
     pub(super) formats: Option<Formats>,
@@ -42,14 +45,16 @@ pub(super) struct Problem<'a> {
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, formats=NAME+NAME"
+    "sample=SIZE, dump=PREFIX, formats=NAME+NAME, decay=TIME"
 } else {
-    "dump=PREFIX"
+    "dump=PREFIX, decay=TIME"
 };
 #[cfg(feature = "profile")]
 const SIZES: &str =
     "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB (0 turns sampling off)";
 const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
+
+const TIMES: &str = "a whole number with or without ms or s, of 1 ms at least (decay=500ms)";
 
 /// The value of the variable, if it is set. The environment must not be changed
 /// while the result is in use, which holds before `main`.
@@ -102,6 +107,11 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             #[cfg(feature = "profile")]
             (b"sample", None) => wrong(problem("has no value", SIZES)),
             (b"dump", None) => wrong(problem("has no value", PREFIXES)),
+            (b"decay", Some(value)) => match milliseconds(value) {
+                Some(ms) => config.decay_ms = Some(ms),
+                None => wrong(problem("is not a time", TIMES)),
+            },
+            (b"decay", None) => wrong(problem("has no value", TIMES)),
             _ => wrong(problem("is no known key", KEYS)),
         }
     }
@@ -114,6 +124,27 @@ impl Problem<'_> {
         let line = Line::new().text("SPANALLOC: \"").raw(self.part).text("\" ");
         line.text(self.what).text("; accepted: ").text(self.accepted).write();
     }
+}
+
+/// A time in milliseconds, which is also the unit when none is given.
+fn milliseconds(text: &[u8]) -> Option<u32> {
+    let (number, unit) = number(text)?;
+    let scale = match unit {
+        b"" | b"ms" => 1,
+        b"s" => 1000,
+        _ => return None,
+    };
+    number.checked_mul(scale)?.try_into().ok().filter(|ms| *ms > 0)
+}
+
+/// A whole number and what follows it.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, unit) = text.split_at_checked(digits).filter(|(digits, _)| !digits.is_empty())?;
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })?;
+    Some((number, unit.trim_ascii()))
 }
 
 /// A number of bytes with an optional unit, whose letters may be of any case.
@@ -129,12 +160,7 @@ fn size(text: &[u8]) -> Option<u64> {
         (b"mib", 1 << 20),
         (b"gib", 1 << 30),
     ];
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, unit) = text.split_at_checked(digits).filter(|(digits, _)| !digits.is_empty())?;
-    let number = digits.iter().try_fold(0_u64, |number, digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })?;
-    let unit = unit.trim_ascii();
+    let (number, unit) = number(text)?;
     let (_, scale) = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name))?;
     number.checked_mul(*scale)
 }
@@ -168,12 +194,25 @@ mod tests {
     fn both_keys_apply_in_any_order() {
         let (config, problems) = parsed("dump=out/app, sample=1MB");
         let expected =
-            Config { sample_bytes: Some(1_000_000), dump: Some(b"out/app"), formats: None };
+            Config { sample_bytes: Some(1_000_000), dump: Some(b"out/app"), ..Config::default() };
         assert_eq!(config, expected);
         assert!(problems.is_empty());
         assert_eq!(parsed("sample=1,,sample=2,").0.sample_bytes, Some(2));
         assert_eq!(parsed("").0, Config::default());
         assert_eq!(parsed("dump=a=b").0.dump, Some(&b"a=b"[..]));
+    }
+
+    #[test]
+    fn times_have_units() {
+        let decay = |text| parsed(text).0.decay_ms;
+        assert_eq!(decay("decay=50ms"), Some(50));
+        assert_eq!(decay("decay=250"), Some(250));
+        assert_eq!(decay("dump=x,decay=2 s"), Some(2000));
+        for wrong in ["decay=", "decay=0", "decay=1.5s", "decay=9999999s", "decay=1h", "decay"] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!((config.decay_ms, problems.len()), (None, 1), "{wrong}");
+            assert!(problems[0].accepted.contains("500ms"), "{wrong}");
+        }
     }
 
     #[test]
@@ -191,7 +230,7 @@ mod tests {
     #[test]
     fn a_wrong_part_is_named_and_the_rest_applies() {
         let (config, problems) = parsed("sample=lots,dump=x,colour=red,dump,dump=dir/");
-        assert_eq!(config, Config { sample_bytes: None, dump: Some(b"x"), formats: None });
+        assert_eq!(config, Config { dump: Some(b"x"), ..Config::default() });
         let named: Vec<_> = problems.iter().map(|problem| (problem.part, problem.what)).collect();
         assert_eq!(
             named,

@@ -173,6 +173,9 @@ extern "C" fn start() {
             formats.choose();
         }
     }
+    if let Some(decay_ms) = asked.decay_ms {
+        super::limit::decay_by_environment(decay_ms);
+    }
     if let Some(prefix) = asked.dump {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
     }

@@ -10,6 +10,8 @@ mod dump;
 mod dump_at_exit;
 #[cfg(feature = "profile")]
 mod formats;
+mod inspect;
+mod limit;
 mod measure;
 mod prefix;
 mod sampling;
@@ -25,12 +27,14 @@ pub use dump::dump;
 #[cfg(feature = "preload")]
 pub(crate) use dump_at_exit::at_bare_exit;
 pub use dump_at_exit::dump_at_exit;
+pub use inspect::{BlockState, Inspection, Place, inspect};
+pub use limit::{Pressure, PressureListener, on_pressure, set_decay, set_soft_limit};
 pub use measure::{Meter, Usage, measure};
 #[cfg(feature = "tracing")]
 pub use span_layer::SpanLayer;
 pub use stats::stats;
 
-/// Gives all free pages back to the OS now, instead of within a second or two.
+/// Gives all free pages back to the OS now, instead of after a while: see [`set_decay`].
 /// Returns the bytes given back. Cost: a system call per run of free pages; other
 /// threads go on meanwhile.
 ///

@@ -22,7 +22,8 @@ mod hooks {
     }
 
     pub(in crate::global) use profile::{
-        after_fork_child, after_fork_parent, before_fork, on_alloc, on_free, on_resize, quietly,
+        after_fork_child, after_fork_parent, before_fork, is_live, on_alloc, on_free, on_resize,
+        quietly,
     };
 }
 
@@ -41,6 +42,9 @@ mod hooks {
 
     pub(in crate::global) fn on_alloc(_: usize, _: usize, _: usize, _: u64) {}
     pub(in crate::global) fn on_free(_: usize) {}
+    pub(in crate::global) fn is_live(_: usize) -> bool {
+        false
+    }
     pub(in crate::global) fn on_resize(_: usize, _: usize) {}
     pub(in crate::global) fn before_fork() {}
     pub(in crate::global) fn after_fork_parent() {}

@@ -47,6 +47,8 @@ pub(crate) struct Bin {
     frees: OwnU64,
     /// Times the spans were asked for blocks.
     pub(crate) refills: OwnU64,
+    /// Blocks carved for this bin so far.
+    pub(crate) carved: OwnU64,
     /// Blocks that came home from other threads.
     pub(crate) remote: OwnU64,
 }
@@ -97,6 +99,7 @@ impl Bin {
             allocs: OwnU64::new(0),
             frees: OwnU64::new(0),
             refills: OwnU64::new(0),
+            carved: OwnU64::new(0),
             remote: OwnU64::new(0),
         }
     }
@@ -202,6 +205,14 @@ impl Bin {
         self.due.set(0);
         self.make_room(list, 0);
         self.flushes.set(0);
+    }
+
+    /// Heads and lengths of the two lists, for the bin's thread to look at.
+    pub(crate) fn lists(&self, list: &List) -> [(*mut Block, u32); 2] {
+        let popped = self.granted.get().wrapping_sub(list.left.get());
+        let pushed = self.roomed.get().wrapping_sub(list.room.get());
+        let loaded = self.length.get().wrapping_add(pushed).wrapping_sub(popped);
+        [(list.head.get(), loaded), (self.previous.get(), self.previous_blocks.get())]
     }
 
     pub(crate) fn take_previous(&self) -> Chain {

@@ -20,6 +20,8 @@ pub(crate) struct ClassCount {
     pub(crate) frees: u64,
     pub(crate) live: u64,
     pub(crate) refills: u64,
+    /// Blocks ever carved.
+    pub(crate) first_uses: u64,
     pub(crate) remote_frees: u64,
     pub(crate) spans: u64,
     /// Blocks carved, so resident: live ones and free ones.
@@ -67,6 +69,7 @@ impl<O: Os> Heap<O> {
                 count.frees += tally.frees;
                 count.listed += tally.listed;
                 count.refills += bin.refills.get();
+                count.first_uses += bin.carved.get();
                 count.remote_frees += bin.remote.get();
             }
             next = thread_heap.next_all.get();

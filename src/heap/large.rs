@@ -151,6 +151,22 @@ impl LargeTable {
         None
     }
 
+    /// First byte, bytes and sampled or not of the mapping that `address` lies in.
+    pub(crate) fn find(&self, address: usize) -> Option<(usize, usize, bool)> {
+        self.buckets.iter().find_map(|bucket| {
+            let mut next = *bucket;
+            // SAFETY: null or a record, which lives as long as the heap; the table is held.
+            while let Some(mapping) = unsafe { next.as_ref() } {
+                let (start, bytes) = (mapping.start.get().addr(), mapping.bytes.get() as usize);
+                if address.wrapping_sub(start) < bytes {
+                    return Some((start, bytes, mapping.sampled));
+                }
+                next = mapping.next;
+            }
+            None
+        })
+    }
+
     /// Applies `change` to the record of the mapping at `start`.
     fn with<R>(&mut self, start: NonNull<u8>, change: impl FnOnce(&mut Mapping) -> R) -> R {
         let record = self.remove(start);

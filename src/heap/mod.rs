@@ -46,6 +46,7 @@ pub(crate) mod class;
 pub(crate) mod classmap;
 pub(crate) mod counts;
 pub(crate) mod geometry;
+pub(crate) mod inspect;
 pub(crate) mod large;
 pub(crate) mod list;
 pub(crate) mod mailbox;

@@ -41,13 +41,13 @@ const CHUNKS_MAX: usize = 1 << 14;
 /// One chunk and the state of its slots.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    base: NonNull<u8>,
-    mapped: usize,
+    pub(crate) base: NonNull<u8>,
+    pub(crate) mapped: usize,
     run_max: usize,
     /// The kernel was asked for huge pages.
     huge: bool,
-    free: Bits,
-    dirty: Bits,
+    pub(crate) free: Bits,
+    pub(crate) dirty: Bits,
     aged: Bits,
 }
 
@@ -266,7 +266,7 @@ impl PageHeap {
     }
 
     #[inline]
-    fn chunk(&mut self, index: usize) -> Option<&mut Chunk> {
+    pub(crate) fn chunk(&mut self, index: usize) -> Option<&mut Chunk> {
         let chunk = *self.chunks.get(index)?;
         // SAFETY: null or a chunk made by `add`, reached only through `self`.
         unsafe { chunk.as_mut() }

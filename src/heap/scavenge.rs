@@ -2,8 +2,8 @@
 //!
 //! A background thread exists only while there is something to give back. Who
 //! frees enough slots starts it; it ticks, gives back what was free and dirty for
-//! a whole tick, and ends when nothing is left. So memory of an idle program
-//! returns within two ticks, memory that a busy one is about to reuse stays, and
+//! a whole tick, and ends when nothing is left. How long a tick is, is the *decay*
+//! setting. So memory of an idle program returns within two ticks, memory that a busy one is about to reuse stays, and
 //! nobody's `free` ever waits for the kernel: the slots being purged are out of
 //! the page heap meanwhile, and its lock is not held.
 //!
@@ -21,8 +21,10 @@ use super::geometry::SLOT_BYTES;
 use crate::sys::os::Os;
 use crate::sys::thread;
 
-/// Milliseconds between ticks.
+/// Milliseconds between ticks unless set.
 const TICK_MS: u32 = 500;
+/// The most milliseconds slept at a time: a shorter tick is noticed after that.
+const NAP_MS: u32 = 100;
 /// Dirty free slots that are worth a thread: 1 MiB.
 const WORTHWHILE_SLOTS: usize = 16;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
@@ -38,6 +40,7 @@ pub(crate) struct Scavenger {
     wanted: AtomicBool,
     /// Starts that the system refused; each doubles the wait for the next try.
     refused: AtomicU32,
+    tick_ms: AtomicU32,
 }
 
 impl Scavenger {
@@ -46,6 +49,7 @@ impl Scavenger {
             running: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             refused: AtomicU32::new(0),
+            tick_ms: AtomicU32::new(TICK_MS),
         }
     }
 
@@ -119,10 +123,35 @@ impl<O: Os> Heap<O> {
         (after - before) as usize * SLOT_BYTES
     }
 
+    /// Sets the time between ticks, a millisecond at least.
+    pub(crate) fn set_decay_ms(&self, decay_ms: u32) {
+        self.scavenger.tick_ms.store(decay_ms.max(1), Relaxed);
+    }
+
+    /// Bytes that the heap holds: slots in use or free with old contents, mappings
+    /// of large blocks, records.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let mapped_bytes = self.large.lock().mapped_bytes;
+        let space = self.space.lock();
+        let counts = space.counts();
+        let slots = counts.in_use + counts.free_dirty;
+        (slots * SLOT_BYTES + space.records_bytes()) as u64 + mapped_bytes
+    }
+
+    fn sleep_for_a_tick(&self) {
+        let mut slept_ms = 0;
+        while let Some(left_ms) =
+            self.scavenger.tick_ms.load(Relaxed).checked_sub(slept_ms).filter(|left| *left > 0)
+        {
+            thread::sleep_ms(left_ms.min(NAP_MS));
+            slept_ms += left_ms.min(NAP_MS);
+        }
+    }
+
     fn scavenge_until_clean(&self) {
         let mut idle_ticks = 0;
         loop {
-            thread::sleep_ms(TICK_MS);
+            self.sleep_for_a_tick();
             let left = self.scavenge_tick();
             idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks + 1 } else { 0 };
             if idle_ticks >= LINGER_TICKS && self.rest() {

@@ -219,8 +219,10 @@ impl ThreadHeap {
                     None => return Chain::EMPTY,
                 },
             };
+            let carved = span.hot().carved.get();
             if let Some(gathered) = span.gather() {
                 bin.remote.add(gathered.remote.into());
+                bin.carved.add((span.hot().carved.get() - carved).into());
                 return gathered.chain;
             }
             self.park(heap, bin, span);

@@ -98,6 +98,12 @@ impl Live {
         shard.lock().remove(hash, address)
     }
 
+    /// Whether the block at `address` is remembered.
+    pub(super) fn contains(&self, address: usize) -> bool {
+        let (shard, hash) = self.shard(address);
+        shard.lock().find(hash, address).is_some()
+    }
+
     /// Sets the size asked for of the block at `address`; returns its sample as
     /// it was.
     pub(super) fn resize(&self, address: usize, requested_bytes: u64) -> Option<Sample> {

@@ -262,6 +262,11 @@ pub(crate) fn on_free(address: usize) {
     }
 }
 
+/// Whether the profile holds the block at `address` for live.
+pub(crate) fn is_live(address: usize) -> bool {
+    Busy::enter().is_some_and(|_busy| PROFILER.remembers(address))
+}
+
 /// Records that a sampled block was resized in place.
 #[cold]
 pub(crate) fn on_resize(address: usize, requested_bytes: usize) {

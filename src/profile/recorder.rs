@@ -135,6 +135,11 @@ impl Recorder {
     }
 
     /// Records that the block at `address` now holds `requested_bytes`.
+    /// Whether the block at `address` was allocated and not freed.
+    pub(super) fn remembers(&self, address: usize) -> bool {
+        self.live.contains(address)
+    }
+
     pub(super) fn resized(&self, address: usize, requested_bytes: u64, now_ns: u64) {
         let Some(before) = self.live.resize(address, requested_bytes) else { return };
         let after = Sample { requested_bytes, ..before };

@@ -3,6 +3,7 @@
 //! | file | report |
 //! | --- | --- |
 //! | `stats`, `table` | what the heap counts exactly, as data and as a table |
+//! | `heat` | reuse by size class, as a picture |
 //! | `calls` | a profile as named stacks: trimmed, merged, sorted |
 //! | `top` | the largest sites as text |
 //! | `folded`, `flame` | folded stacks and flamegraphs |
@@ -27,6 +28,7 @@ mod facts;
 pub(crate) mod flame;
 #[cfg(feature = "profile")]
 pub(crate) mod folded;
+mod heat;
 #[cfg(feature = "profile")]
 pub(crate) mod html;
 #[cfg(feature = "profile")]

@@ -42,6 +42,11 @@ pub struct ClassStats {
     /// Times that a thread's list of blocks ran out and was filled again; every
     /// allocation of a large block is one.
     pub refills: u64,
+    /// Blocks cut from spans for the first time since the span was made, whether they
+    /// were allocated yet or wait on a thread's list. What was allocated beyond that was
+    /// used before. Exact.
+    #[cfg_attr(feature = "profile", serde(default))]
+    pub first_uses: u64,
     /// Spans in use.
     pub spans: u64,
     /// Frees by another thread than the one that owns the span.
@@ -101,6 +106,7 @@ impl Stats {
             total.live_blocks += row.live_blocks;
             total.live_bytes += row.live_bytes;
             total.refills += row.refills;
+            total.first_uses += row.first_uses;
             total.spans += row.spans;
             total.remote_frees += row.remote_frees;
         }

@@ -142,6 +142,7 @@ mod tests {
             live_blocks: allocs - allocs / 2,
             live_bytes: (allocs - allocs / 2).saturating_mul(block_bytes),
             refills: allocs / 9,
+            first_uses: allocs / 10,
             spans: allocs / 1000,
             remote_frees: allocs / 3,
             requested: Some(Requested {

@@ -5,4 +5,6 @@
 mod arena;
 mod observe;
 mod pool;
+mod pool_kinds;
+mod pool_panics;
 mod random;

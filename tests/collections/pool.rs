@@ -1,13 +1,10 @@
-//! The pools against what they promise: order of sources, epochs, exact counters, reset and drop,
-//! threads that end, and panics in foreign code.
+//! The pool against what it promises: order of sources, epochs, exact counters, reset on drop, and
+//! threads that end.
 
 use crate::random::Random;
-use spanalloc::pool::{
-    AnyPool, BitmapPool, Epochs, Keep, Pool, PoolStats, Prefault, Reset, SlicePool, resident_above,
-};
+use spanalloc::pool::{Epochs, Keep, PRIVATE_MAX, Pool, PoolStats, Reset, resident_above};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -15,13 +12,13 @@ use std::time::Duration;
 
 /// Counts its live instances; keeps what its user wrote unless reset.
 #[derive(Debug)]
-struct Counted {
+pub(crate) struct Counted {
     live: Arc<AtomicUsize>,
-    dirty: bool,
+    pub(crate) dirty: bool,
 }
 
 impl Counted {
-    fn new(live: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(live: &Arc<AtomicUsize>) -> Self {
         live.fetch_add(1, SeqCst);
         Self { live: live.clone(), dirty: false }
     }
@@ -39,11 +36,16 @@ impl Reset for Counted {
     }
 }
 
+/// As many values as a thread keeps to itself, from `first` on.
+fn private(first: u32) -> impl DoubleEndedIterator<Item = u32> {
+    first..first + PRIVATE_MAX as u32
+}
+
 fn on_another_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
-fn check(stats: PoolStats, held: u64) {
+pub(crate) fn check(stats: PoolStats, held: u64) {
     assert_eq!(stats.puts, stats.reused() + stats.drops + held, "{stats:?}");
     assert_eq!(stats.held(), held, "{stats:?}");
 }
@@ -57,22 +59,23 @@ fn sources_come_in_the_order_of_sync_pool() {
     let other = {
         let pool = pool.clone();
         thread::spawn(move || {
-            // One in the private place, out of reach; two on the chain, to be stolen oldest first.
-            [100, 101, 102].into_iter().for_each(|value| pool.put(Box::new(value)));
+            // Private ones, out of reach; two on the chain, to be stolen oldest first.
+            private(1000).chain([101, 102]).for_each(|value| pool.put(Box::new(value)));
             ready.send(()).unwrap();
             let _ = finish.recv();
         })
     };
     filled.recv().unwrap();
-    [1, 2, 3].into_iter().for_each(|value| pool.put(Box::new(value)));
-    let got = [(); 6].map(|()| *pool.take());
-    assert_eq!(got, [1, 3, 2, 101, 102, 0]);
+    private(0).chain([21, 22]).for_each(|value| pool.put(Box::new(value)));
+    let got: Vec<u32> = (0..PRIVATE_MAX + 5).map(|_| *pool.take()).collect();
+    let expected: Vec<u32> = private(0).rev().chain([22, 21, 101, 102, 0]).collect();
+    assert_eq!(got, expected);
     let stats = pool.stats();
     assert_eq!(
         (stats.private, stats.local, stats.steal, stats.victim, stats.victim_steal, stats.new),
-        (1, 2, 2, 0, 0, 1)
+        (PRIVATE_MAX as u64, 2, 2, 0, 0, 1)
     );
-    check(stats, 1);
+    check(stats, PRIVATE_MAX as u64);
     drop(done);
     other.join().unwrap();
 }
@@ -82,16 +85,17 @@ fn sources_come_in_the_order_of_sync_pool() {
 fn victims_survive_one_epoch() {
     let live = Arc::new(AtomicUsize::new(0));
     let pool = Pool::new(|| Counted::new(&live));
-    for value in [(); 10].map(|()| pool.take()) {
-        pool.put(value);
-    }
+    // Some of them private, some on the chain.
+    let values = 4 * PRIVATE_MAX;
+    let taken: Vec<_> = (0..values).map(|_| pool.take()).collect();
+    taken.into_iter().for_each(|value| pool.put(value));
     assert_eq!(pool.advance(), Some(0));
     drop(pool.get());
     let stats = pool.stats();
-    assert_eq!((stats.victim, stats.new), (1, 10), "{stats:?}");
-    assert_eq!(live.load(SeqCst), 10);
-    // Nine on the victim chain go; the one used since is the private one.
-    assert_eq!(pool.advance(), Some(9));
+    assert_eq!((stats.victim, stats.new), (1, values as u64), "{stats:?}");
+    assert_eq!(live.load(SeqCst), values);
+    // All other victims go; the one used since is a private one.
+    assert_eq!(pool.advance(), Some(values as u64 - 1));
     assert_eq!(live.load(SeqCst), 1);
     check(pool.stats(), 1);
     drop(pool.get());
@@ -99,7 +103,7 @@ fn victims_survive_one_epoch() {
     pool.advance();
     pool.advance();
     drop(pool.get());
-    assert_eq!(pool.stats().new, 11);
+    assert_eq!(pool.stats().new, values as u64 + 1);
     assert_eq!(live.load(SeqCst), 1);
 }
 
@@ -195,7 +199,7 @@ fn a_value_has_one_holder() {
     check(pool.stats(), made.load(SeqCst) as u64);
 }
 
-/// Threads that end leave their values to the others, the private one and the victim included.
+/// Threads that end leave their values to the others, the private ones and the victims included.
 #[test]
 fn ending_threads_leave_their_values() {
     let live = Arc::new(AtomicUsize::new(0));
@@ -203,12 +207,14 @@ fn ending_threads_leave_their_values() {
     on_another_thread(|| {
         pool.put(Box::new(Counted::new(&live)));
         pool.advance();
-        // The first becomes the victim; these are private and local.
-        let values = [Counted::new(&live), Counted::new(&live)];
-        values.into_iter().for_each(|value| pool.put(Box::new(value)));
+        // The first becomes a victim; these are private, and one is local.
+        for _ in 0..=PRIVATE_MAX {
+            pool.put(Box::new(Counted::new(&live)));
+        }
     });
-    check(pool.stats(), 3);
-    let taken = [(); 3].map(|()| pool.try_take());
+    let held = PRIVATE_MAX + 2;
+    check(pool.stats(), held as u64);
+    let taken: Vec<_> = (0..held).map(|_| pool.try_take()).collect();
     assert!(taken.iter().all(Option::is_some));
     assert!(pool.try_take().is_none());
     check(pool.stats(), 0);
@@ -279,192 +285,6 @@ fn a_pooled_map_keeps_its_table() {
     let stats = pool.stats();
     assert_eq!((stats.new, stats.private), (1, 999));
     assert!((stats.hit_rate() - 0.999).abs() < 1e-9);
-}
-
-/// P3: one pool for all types boxes what it is given and hands out what comes.
-#[test]
-fn any_pool_counts_boxes_and_type_misses() {
-    let pool = AnyPool::new();
-    for round in 0..10u32 {
-        pool.put(round);
-        pool.put(vec![round]);
-        // The private place holds the number, the chain the vector.
-        assert_eq!(pool.get::<Vec<u32>>(), None);
-        assert_eq!(pool.get::<Vec<u32>>().as_deref(), Some(&vec![round]));
-        assert_eq!(pool.get::<u32>(), None);
-    }
-    let stats = pool.stats();
-    assert_eq!((stats.boxed, stats.type_hits, stats.type_misses), (20, 10, 10));
-    check(stats.pool, 0);
-}
-
-/// P9: a vector that has grown beyond the bound is not kept.
-#[test]
-fn slice_pool_discards_what_grew() {
-    let pool = SlicePool::<u8>::new(64, 128);
-    assert!(pool.get().capacity() >= 64);
-    pool.get().resize(128, 1);
-    assert!(pool.get().is_empty());
-    pool.get().resize(129, 1);
-    let stats = pool.stats();
-    assert_eq!((stats.discards, stats.pool.new, stats.pool.private), (1, 1, 3));
-    assert!(pool.get().capacity() <= 128);
-    assert_eq!(pool.stats().pool.new, 2);
-    let refused = catch_unwind(|| SlicePool::<u8>::new(2, 1)).unwrap_err();
-    let message = refused.downcast::<String>().unwrap();
-    assert!(message.contains("capacity 2 is above capacity_max 1"), "{message}");
-}
-
-/// P7: 512 slots per 64 bytes of metadata; each in one hand; constructed once; dropped with it.
-#[test]
-fn bitmap_pool_hands_each_slot_to_one() {
-    let live = Arc::new(AtomicUsize::new(0));
-    for prefault in [Prefault::OnUse, Prefault::Touch, Prefault::Populate] {
-        let pool = BitmapPool::new(1000, prefault, || Counted::new(&live)).unwrap();
-        assert_eq!(pool.stats().metadata_bytes, 128);
-        let mut held: Vec<_> = std::iter::from_fn(|| pool.get()).collect();
-        assert_eq!((held.len(), live.load(SeqCst)), (1000, 1000));
-        let mut places: Vec<*const Counted> = held.iter().map(|value| &raw const **value).collect();
-        places.sort_unstable();
-        places.dedup();
-        assert_eq!(places.len(), 1000);
-        held.iter_mut().for_each(|value| value.dirty = true);
-        held.truncate(400);
-        let stats = pool.stats();
-        assert_eq!((stats.in_use, stats.made, stats.exhausted), (400, 1000, 1));
-        assert!(!pool.get().unwrap().dirty);
-        drop(held);
-        drop(pool);
-        assert_eq!(live.load(SeqCst), 0);
-    }
-}
-
-#[test]
-fn bitmap_pool_under_threads() {
-    let pool = BitmapPool::new(70, Prefault::OnUse, || Keep(AtomicBool::new(false))).unwrap();
-    thread::scope(|scope| {
-        for seed in 1..=4 {
-            let pool = &pool;
-            scope.spawn(move || {
-                let mut random = Random(seed);
-                for _ in 0..5_000 {
-                    let count = random.below(30);
-                    let held: Vec<_> = (0..count).map_while(|_| pool.get()).collect();
-                    assert!(held.iter().all(|value| !value.swap(true, SeqCst)));
-                    assert!(held.iter().all(|value| value.swap(false, SeqCst)));
-                }
-            });
-        }
-    });
-    assert_eq!(pool.stats().in_use, 0);
-}
-
-#[test]
-fn bitmap_pool_refuses_impossible_sizes() {
-    for capacity in [0, usize::MAX / 2] {
-        let error = BitmapPool::new(capacity, Prefault::OnUse, || [0u64; 4]).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-        assert!(error.to_string().contains(&capacity.to_string()), "{error}");
-    }
-}
-
-/// A value whose reset or drop panics when told to.
-struct Bomb {
-    armed: bool,
-    live: Arc<AtomicUsize>,
-}
-
-impl Bomb {
-    fn new(live: &Arc<AtomicUsize>) -> Self {
-        live.fetch_add(1, SeqCst);
-        Self { armed: false, live: live.clone() }
-    }
-}
-
-impl Reset for Bomb {
-    fn reset(&mut self) {
-        assert!(!std::mem::take(&mut self.armed), "reset");
-    }
-}
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        self.live.fetch_sub(1, SeqCst);
-        assert!(!self.armed, "drop");
-    }
-}
-
-#[test]
-fn a_panicking_reset_costs_the_value_only() {
-    let live = Arc::new(AtomicUsize::new(0));
-    let pool = Pool::new(|| Bomb::new(&live));
-    let slots = BitmapPool::new(1, Prefault::OnUse, || Bomb::new(&live)).unwrap();
-    drop((pool.get(), slots.get()));
-    assert_eq!(live.load(SeqCst), 2);
-    let panicked = catch_unwind(AssertUnwindSafe(|| pool.get().armed = true));
-    assert!(panicked.is_err());
-    assert_eq!(live.load(SeqCst), 1);
-    check(pool.stats(), 0);
-    let panicked = catch_unwind(AssertUnwindSafe(|| slots.get().unwrap().armed = true));
-    assert!(panicked.is_err());
-    assert_eq!((live.load(SeqCst), slots.stats().made, slots.stats().in_use), (0, 0, 0));
-    drop((pool.get(), slots.get()));
-    assert_eq!((live.load(SeqCst), pool.stats().new, slots.stats().made), (2, 2, 1));
-}
-
-#[test]
-fn a_panicking_constructor_takes_no_slot() {
-    let fail = AtomicBool::new(true);
-    let init = || assert!(!fail.load(SeqCst));
-    let pool = Pool::new(init);
-    let slots = BitmapPool::new(1, Prefault::OnUse, init).unwrap();
-    assert!(catch_unwind(AssertUnwindSafe(|| pool.take())).is_err());
-    assert!(catch_unwind(AssertUnwindSafe(|| drop(slots.get()))).is_err());
-    assert_eq!((pool.stats().new, slots.stats().in_use, slots.stats().made), (0, 0, 0));
-    fail.store(false, SeqCst);
-    assert!(slots.get().is_some());
-}
-
-#[test]
-fn a_panicking_drop_stops_an_epoch_not_the_pool() {
-    let live = Arc::new(AtomicUsize::new(0));
-    let pool = Pool::new(|| Bomb::new(&live));
-    for armed in [false, false, true, false] {
-        let mut bomb = Bomb::new(&live);
-        bomb.armed = armed;
-        pool.put(Box::new(bomb));
-    }
-    pool.advance();
-    assert!(catch_unwind(AssertUnwindSafe(|| pool.advance())).is_err());
-    check(pool.stats(), live.load(SeqCst) as u64);
-    assert!(pool.advance().is_some(), "the turn was given back");
-    pool.advance();
-    drop(pool.get());
-    check(pool.stats(), live.load(SeqCst) as u64);
-}
-
-/// A value's `Drop` may use the pool it is dropped by.
-#[test]
-fn dropping_may_come_back_to_the_pool() {
-    struct Echo(Arc<Pool<Keep<u32>>>, Option<Arc<Pool<Self>>>);
-
-    impl Drop for Echo {
-        fn drop(&mut self) {
-            drop(self.0.get());
-            if let Some(pool) = &self.1 {
-                assert_eq!(pool.advance(), None, "this runs inside an advance");
-            }
-        }
-    }
-
-    let numbers = Arc::new(Pool::new((|| Keep(0)) as fn() -> _));
-    let echoes = Arc::new(Pool::new((|| unreachable!()) as fn() -> _));
-    echoes.put(Box::new(Echo(numbers.clone(), None)));
-    echoes.put(Box::new(Echo(numbers.clone(), Some(echoes.clone()))));
-    echoes.advance();
-    echoes.advance();
-    assert_eq!(numbers.stats().gets(), 1);
-    check(echoes.stats(), 1);
 }
 
 /// More pools than the thread's cache has entries, used in turn.

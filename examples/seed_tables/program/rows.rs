@@ -33,7 +33,7 @@ const ROWS: [Row; 59] = [
     ("A4", "Classes in steps of 8 to 128, then of 12.5 %, waste at most 12.5 %", Experiment("E14"), "examples/seed_tables_trace"),
     ("A5", "Thread cache, central lists, page heap; a refill swaps a span", Experiment("A5"), "ClassStats::refills"),
     ("A6", "Map growth is served by the thread cache", Test(Refuted, "cost:m20_growth_holds_both_arrays"), "map::Tier, Stats::arrays_by_tier"),
-    ("A7", "Slots are reused less in larger classes: 92.3/76.1/41.7 %", Experiment("A7"), "map::Heat::to_svg"),
+    ("A7", "Slots are reused less in larger classes: 92.3/76.1/41.7 %", Experiment("A7"), "Stats::reuse_svg; map::Heat::to_svg for maps"),
     ("A8", "Objects of a leaking class rise from 1200 to 45,000 in an hour", Experiment("E19"), "observe::TrendDetector"),
     ("A9", "A race of map and append corrupts span lists", Design("such a race does not compile"), "loom models and stress tests of heap and pool"),
     ("A10", "A map in an arena: 10,000 → 1 allocations, 82 → 24 ns", Experiment("E22"), "map::HandleMap"),
@@ -81,10 +81,10 @@ const ROWS: [Row; 59] = [
     ("O1", "A leak of 1000 blocks, an alarm at 95 %", Experiment("E4"), "observe::TrendDetector"),
     ("O2", "Allocated and in-use space and objects", Experiment("O2"), "profile::Site"),
     ("O3", "A rising Z of the collector's X → Y → Z is a leak", Experiment("O3"), "release_free_memory; there is no collector"),
-    ("O4", "Whether a bucket is still mapped", Design("not offered: safe code cannot hold a bucket that is gone"), "map::Stats::array_address"),
+    ("O4", "Whether a bucket is still mapped", Test(Reproduced, "memory:a_thread_tells_its_live_blocks_from_its_free_ones"), "inspect, map::Stats::array_address"),
     ("O5", "Limits on tags of 10, 50 and 1000 KB", Experiment("E21"), "observe::TagBudget"),
     ("O6", "Clock readings below a nanosecond", Experiment("O6"), "observe::Timer"),
-    ("O7", "A soft limit lowers memory and pauses", Against("E20"), "release_free_memory, pool::resident_above"),
+    ("O7", "A soft limit lowers memory and pauses", Against("E20"), "set_soft_limit, on_pressure, set_decay"),
     ("O8", "Alerts on size, time and rate", Test(Reproduced, "observe:rules_are_broken_by_size_and_by_rate"), "observe::SloRule"),
 ];
 
@@ -143,6 +143,7 @@ fn path(file: &str) -> &str {
         "cost" => "tests/map_claims_cost.rs",
         "pool" => "tests/collections/pool.rs",
         "observe" => "tests/collections/observe.rs",
+        "memory" => "tests/memory.rs",
         other => other,
     }
 }

@@ -12,14 +12,14 @@ use std::hash::{BuildHasher, Hash};
 use super::array::Array;
 use super::bucket::Slot;
 use super::policy::Policy;
-use super::table::Table;
+use super::table::{AtHome, Table};
 use super::walk::Walk;
 
 /// A hash map that works as Go's did until 1.23 and counts what it does.
 ///
 /// Entries lie in buckets of eight, keys beside keys and values beside values.
 /// A full bucket is continued by overflow buckets. The map doubles above 6.5
-/// entries per bucket and moves its entries bit by bit, two chains per insert or
+/// entries per bucket and moves its entries bit by bit, some chains per insert or
 /// remove, so that no single insert has to move them all. See the [module's
 /// documentation](super) for the algorithm, [`Map::stats`] for the counts and
 /// [`Policy`] for the knobs.
@@ -246,7 +246,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     /// Inserts an entry and returns the value the key had before, if any.
     ///
     /// A new entry takes the first empty cell of its chain. While the map grows,
-    /// the call moves two chains first; the one that starts a growth allocates the
+    /// the call moves up to nine chains first; the one that starts a growth allocates the
     /// new array.
     ///
     /// ```
@@ -256,13 +256,32 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     /// ```
     #[inline]
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let hash = self.hasher.hash_one(&key);
+        match self.table.seek_at_home(hash, |other| *other == key) {
+            AtHome::Found(slot) => {
+                // Before the old value is taken: if this panics, nothing is lost.
+                drop(key);
+                self.table.counters.updates += 1;
+                // SAFETY: the slot is live; the map is mutably borrowed.
+                Some(std::mem::replace(unsafe { slot.value_mut() }, value))
+            }
+            AtHome::Absent(slot) => {
+                self.table.place_at(hash, slot, key, value);
+                None
+            }
+            AtHome::Unknown => self.insert_anywhere(hash, key, value),
+        }
+    }
+
+    /// Inserts where more is to be done or looked at than the home bucket.
+    #[cold]
+    #[inline(never)]
+    fn insert_anywhere(&mut self, hash: u64, key: K, value: V) -> Option<V> {
         let Self { table, hasher, .. } = self;
-        let hash = hasher.hash_one(&key);
         let hash_of = |key: &K| hasher.hash_one(key);
         table.grow_work_if_growing(hash, &hash_of);
         match table.seek(hash, |other| *other == key) {
             Ok(slot) => {
-                // Before the old value is taken: if this panics, nothing is lost.
                 drop(key);
                 table.counters.updates += 1;
                 // SAFETY: `seek` returns live slots; the map is mutably borrowed.

@@ -3,7 +3,16 @@
 //! `2^log2` *main* buckets, one chain starting at each. From `log2 ≥ 4` on, the
 //! array is made a sixteenth longer: these *spare* buckets are handed out first
 //! when a chain needs another bucket; once they are used up, each overflow bucket
-//! is a heap block of its own.
+//! is a heap block of its own. An array is one allocation:
+//!
+//! ```text
+//! ┌──────────────┬───────────────┬───────────────────────────┬──────────────────┐
+//! │ tops of main │ links of main │ entries of main           │ spares: blocks   │
+//! └──────────────┴───────────────┴───────────────────────────┴──────────────────┘
+//! ```
+//!
+//! Only tops and links are written when an array is made; the system gives the
+//! pages of the rest when entries come.
 //!
 //! An array owns memory, not entries: dropping it frees every bucket and forgets
 //! what lies in them. That makes it its own guard: an array that is being filled
@@ -11,14 +20,15 @@
 //!
 //! # Invariants
 //!
-//! 1. `base` is a live allocation of `buckets()` buckets, or, while `!allocated`,
-//!    the static empty bucket and `log2 == 0`.
-//! 2. A link leads to a spare bucket below `spare_next` or to a heap bucket; each
+//! 1. `mains` points into a live allocation laid out by `Plan`, or, while
+//!    `!allocated`, to the static empty bucket, and `log2 == 0`.
+//! 2. A link leads to a spare bucket below `spares_used` or to a heap bucket; each
 //!    is linked once. `overflow_heap` counts the heap ones.
 //! 3. Buckets are only made from this array by its methods, and only the map's
 //!    table uses them, which never keeps one beyond the array.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use super::bucket::{Bucket, Shape};
@@ -27,9 +37,17 @@ use super::tops::Tops;
 /// From this `log2` on an array has spare buckets; the same number is the log2 of
 /// main buckets to one spare.
 const SPARE_LOG2: u8 = 4;
+/// Arrays with spares start at a cache line, so that entries cross fewer of them.
+const LINE_BYTES: usize = 64;
 
-/// What an unallocated array points to: one bucket's worth of empty tops.
-static EMPTY: u64 = Tops::EMPTY.to_word();
+/// What an unallocated array points to: a bucket that ends its chain.
+#[repr(C)]
+struct Nothing {
+    tops: Tops,
+    link: usize,
+}
+
+static NOTHING: Nothing = Nothing { tops: Tops::EMPTY, link: 0 };
 
 /// Where an overflow bucket came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +58,55 @@ pub(super) enum Origin {
     Heap,
 }
 
+/// The main buckets of an array, by index.
+pub(super) struct Mains<K, V> {
+    tops: NonNull<Tops>,
+    entries: NonNull<u8>,
+    mask: usize,
+    types: PhantomData<(K, V)>,
+}
+
+impl<K, V> Clone for Mains<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Mains<K, V> {}
+
+impl<K, V> Mains<K, V> {
+    /// How many there are.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.mask + 1
+    }
+
+    /// Number `index`, taken modulo their number.
+    ///
+    /// # Safety
+    ///
+    /// The array lives as long as the bucket and its copies are used.
+    #[inline]
+    pub(super) unsafe fn get(&self, index: usize) -> Bucket<K, V> {
+        let index = index & self.mask;
+        // SAFETY: array invariant 1, for an index below the number of main buckets.
+        let tops = unsafe { self.tops.add(index) };
+        // SAFETY: as above; there are as many links right after the tops.
+        let link = unsafe { tops.add(self.len()) }.cast();
+        // SAFETY: as above.
+        let entries = unsafe { self.entries.add(index * Shape::<K, V>::ENTRIES) };
+        // SAFETY: by array invariant 1 and the caller's contract.
+        unsafe { Bucket::new(tops, link, entries) }
+    }
+}
+
 /// A bucket array.
 pub(super) struct Array<K, V> {
-    base: NonNull<u8>,
-    mask: usize,
+    mains: Mains<K, V>,
     log2: u8,
     allocated: bool,
-    spare_next: usize,
+    spares_used: usize,
     overflow_heap: usize,
-    entries: std::marker::PhantomData<(K, V)>,
 }
 
 // SAFETY: an array is memory that it owns alone, and entries of `K` and `V` in it.
@@ -60,15 +118,7 @@ impl<K, V> Array<K, V> {
     /// An array of one empty bucket that is never written to and costs nothing.
     #[inline]
     pub(super) fn unallocated() -> Self {
-        Self {
-            base: NonNull::from(&EMPTY).cast(),
-            mask: 0,
-            log2: 0,
-            allocated: false,
-            spare_next: 1,
-            overflow_heap: 0,
-            entries: std::marker::PhantomData,
-        }
+        Self::from_parts(NonNull::from(&NOTHING).cast(), NonNull::dangling(), 0, false)
     }
 
     /// `2^log2` empty buckets and their spares.
@@ -77,19 +127,21 @@ impl<K, V> Array<K, V> {
     ///
     /// When the array would be larger than `isize::MAX` bytes.
     pub(super) fn new(log2: u8) -> Self {
-        let layout = Self::layout(log2);
-        // SAFETY: a bucket, hence the layout, is never empty.
-        let block = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(block) else { handle_alloc_error(layout) };
-        Self {
-            base,
-            mask: (1 << log2) - 1,
-            log2,
-            allocated: true,
-            spare_next: 1 << log2,
-            overflow_heap: 0,
-            entries: std::marker::PhantomData,
-        }
+        let plan = Plan::of::<K, V>(log2);
+        // SAFETY: an array has a bucket with tops, hence is never empty.
+        let block = unsafe { alloc(plan.layout) };
+        let Some(block) = NonNull::new(block) else { handle_alloc_error(plan.layout) };
+        // SAFETY: tops and links come first; they are that long together.
+        unsafe { block.write_bytes(0, Shape::<K, V>::HEAD << log2) };
+        // SAFETY: by the plan.
+        let entries = unsafe { block.add(plan.entries) };
+        Self::from_parts(block.cast(), entries, log2, true)
+    }
+
+    #[inline]
+    fn from_parts(tops: NonNull<Tops>, entries: NonNull<u8>, log2: u8, allocated: bool) -> Self {
+        let mains = Mains { tops, entries, mask: (1 << log2) - 1, types: PhantomData };
+        Self { mains, log2, allocated, spares_used: 0, overflow_heap: 0 }
     }
 
     pub(super) fn log2(&self) -> u8 {
@@ -100,18 +152,24 @@ impl<K, V> Array<K, V> {
         self.allocated
     }
 
-    /// Main buckets.
+    /// The main buckets.
+    #[inline]
+    pub(super) fn mains(&self) -> Mains<K, V> {
+        self.mains
+    }
+
+    /// How many main buckets there are.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.mask + 1
+        self.mains.len()
     }
 
     pub(super) fn spares(&self) -> usize {
-        Self::buckets(self.log2) - self.len()
+        spares(self.log2)
     }
 
     pub(super) fn spares_used(&self) -> usize {
-        self.spare_next - self.len()
+        self.spares_used
     }
 
     pub(super) fn overflow_heap(&self) -> usize {
@@ -120,69 +178,73 @@ impl<K, V> Array<K, V> {
 
     /// Bytes of the array itself; 0 while unallocated.
     pub(super) fn bytes(&self) -> usize {
-        if self.allocated { Self::layout(self.log2).size() } else { 0 }
+        if self.allocated { Self::bytes_of(self.log2) } else { 0 }
     }
 
     /// Bytes of the array and of its heap buckets.
     pub(super) fn bytes_total(&self) -> usize {
-        self.bytes() + self.overflow_heap * Shape::<K, V>::SIZE
+        self.bytes() + self.overflow_heap * Shape::<K, V>::BLOCK
     }
 
     /// The address of the array, for `inspect`; 0 while unallocated.
     pub(super) fn address(&self) -> usize {
-        if self.allocated { self.base.addr().get() } else { 0 }
+        if self.allocated { self.mains.tops.addr().get() } else { 0 }
     }
 
     /// The first bucket of the chain for `hash`.
     #[inline]
     pub(super) fn home(&self, hash: u64) -> Bucket<K, V> {
-        self.bucket(hash as usize & self.mask)
+        self.bucket(hash as usize)
     }
 
     /// Main bucket number `index`, taken modulo their number.
     #[inline]
     pub(super) fn bucket(&self, index: usize) -> Bucket<K, V> {
-        self.nth(index & self.mask)
-    }
-
-    #[inline]
-    fn nth(&self, index: usize) -> Bucket<K, V> {
-        debug_assert!(index < Self::buckets(self.log2));
-        // SAFETY: by invariants 1 and 3.
-        let first = unsafe { Bucket::new(self.base) };
-        // SAFETY: by invariant 1, for an index below the number of buckets.
-        unsafe { first.nth(index) }
+        // SAFETY: by invariant 3.
+        unsafe { self.mains.get(index) }
     }
 
     /// Hangs an empty bucket behind `tail`, the last of a chain of this array.
     pub(super) fn add_overflow(&mut self, tail: Bucket<K, V>) -> (Bucket<K, V>, Origin) {
         debug_assert!(self.allocated && tail.overflow().is_none());
-        let (bucket, origin) = if self.spare_next < Self::buckets(self.log2) {
-            self.spare_next += 1;
-            (self.nth(self.spare_next - 1), Origin::Spare)
+        let (block, origin) = if self.spares_used < self.spares() {
+            self.spares_used += 1;
+            (self.spare(self.spares_used - 1), Origin::Spare)
         } else {
-            let layout = Self::bucket_layout();
-            // SAFETY: a bucket is never empty.
-            let block = unsafe { alloc_zeroed(layout) };
-            let Some(base) = NonNull::new(block) else { handle_alloc_error(layout) };
+            let layout = Self::block_layout();
+            // SAFETY: a bucket has tops, hence is never empty.
+            let block = unsafe { alloc(layout) };
+            let Some(block) = NonNull::new(block) else { handle_alloc_error(layout) };
             self.overflow_heap += 1;
-            // SAFETY: `base` is a bucket's worth of zeroes.
-            (unsafe { Bucket::new(base) }, Origin::Heap)
+            (block, Origin::Heap)
         };
+        // SAFETY: it is a block that is not linked yet, and is initialized here.
+        let bucket = unsafe { Bucket::in_block(block) };
+        bucket.init();
         tail.set_overflow(Some(bucket));
         (bucket, origin)
+    }
+
+    /// The block of spare bucket number `index`.
+    fn spare(&self, index: usize) -> NonNull<u8> {
+        debug_assert!(index < self.spares());
+        let offset_bytes = Plan::of::<K, V>(self.log2).spares + index * Shape::<K, V>::BLOCK;
+        // SAFETY: by invariant 1 and the plan.
+        unsafe { self.mains.tops.cast::<u8>().add(offset_bytes) }
     }
 
     /// Unlinks the overflow buckets of a chain and frees those of the heap.
     pub(super) fn cut_chain(&mut self, home: Bucket<K, V>) {
         let mut next = home.overflow();
-        home.set_overflow(None);
+        if next.is_some() {
+            home.set_overflow(None);
+        }
         while let Some(bucket) = next {
             next = bucket.overflow();
             if !self.holds(bucket) {
                 self.overflow_heap -= 1;
                 // SAFETY: by invariant 2 it is a heap block, and its one link is gone.
-                unsafe { dealloc(bucket.base().as_ptr(), Self::bucket_layout()) };
+                unsafe { dealloc(bucket.block().as_ptr(), Self::block_layout()) };
             }
         }
     }
@@ -193,12 +255,8 @@ impl<K, V> Array<K, V> {
             return;
         }
         self.free_heap_buckets();
-        for index in 0..self.spare_next {
-            let bucket = self.nth(index);
-            bucket.set_tops(Tops::EMPTY);
-            bucket.set_overflow(None);
-        }
-        self.spare_next = self.len();
+        (0..self.len()).for_each(|index| self.bucket(index).init());
+        self.spares_used = 0;
     }
 
     fn free_heap_buckets(&mut self) {
@@ -206,35 +264,23 @@ impl<K, V> Array<K, V> {
             if self.overflow_heap == 0 {
                 break;
             }
-            self.cut_chain(self.nth(index));
+            self.cut_chain(self.bucket(index));
         }
     }
 
-    /// Whether the bucket is one of the array's own, main or spare.
+    /// Whether an overflow bucket is one of the array's spares.
     fn holds(&self, bucket: Bucket<K, V>) -> bool {
-        let offset = bucket.base().addr().get().wrapping_sub(self.base.addr().get());
-        offset < Self::layout(self.log2).size()
-    }
-
-    fn buckets(log2: u8) -> usize {
-        let spares = if log2 >= SPARE_LOG2 { 1 << (log2 - SPARE_LOG2) } else { 0 };
-        (1 << log2) + spares
+        let offset = bucket.block().addr().get().wrapping_sub(self.address());
+        offset < self.bytes()
     }
 
     /// Bytes of an array of `2^log2` main buckets.
     pub(super) fn bytes_of(log2: u8) -> usize {
-        Self::layout(log2).size()
+        Plan::of::<K, V>(log2).layout.size()
     }
 
-    fn layout(log2: u8) -> Layout {
-        assert!(u32::from(log2) < usize::BITS - 1, "map: capacity overflow");
-        let size = Self::buckets(log2).checked_mul(Shape::<K, V>::SIZE);
-        size.and_then(|size| Layout::from_size_align(size, Shape::<K, V>::ALIGN).ok())
-            .expect("map: capacity overflow")
-    }
-
-    fn bucket_layout() -> Layout {
-        let layout = Layout::from_size_align(Shape::<K, V>::SIZE, Shape::<K, V>::ALIGN);
+    fn block_layout() -> Layout {
+        let layout = Layout::from_size_align(Shape::<K, V>::BLOCK, Shape::<K, V>::ALIGN);
         layout.expect("a bucket has a valid layout")
     }
 }
@@ -243,8 +289,38 @@ impl<K, V> Drop for Array<K, V> {
     fn drop(&mut self) {
         if self.allocated {
             self.free_heap_buckets();
+            let layout = Plan::of::<K, V>(self.log2).layout;
             // SAFETY: by invariant 1; allocated by `new` with the same layout.
-            unsafe { dealloc(self.base.as_ptr(), Self::layout(self.log2)) };
+            unsafe { dealloc(self.mains.tops.cast().as_ptr(), layout) };
         }
     }
+}
+
+/// Where the parts of an array lie.
+struct Plan {
+    layout: Layout,
+    entries: usize,
+    spares: usize,
+}
+
+impl Plan {
+    fn of<K, V>(log2: u8) -> Self {
+        Self::checked::<K, V>(log2).expect("map: capacity overflow")
+    }
+
+    fn checked<K, V>(log2: u8) -> Option<Self> {
+        let mains = 1usize.checked_shl(u32::from(log2))?;
+        let heads = mains.checked_mul(Shape::<K, V>::HEAD)?;
+        let entries = heads.checked_next_multiple_of(Shape::<K, V>::ALIGN)?;
+        let spares_from = entries.checked_add(mains.checked_mul(Shape::<K, V>::ENTRIES)?)?;
+        let size = spares_from.checked_add(spares(log2).checked_mul(Shape::<K, V>::BLOCK)?)?;
+        let line = if log2 >= SPARE_LOG2 { LINE_BYTES } else { 1 };
+        let layout = Layout::from_size_align(size, Shape::<K, V>::ALIGN.max(line)).ok()?;
+        Some(Self { layout, entries, spares: spares_from })
+    }
+}
+
+/// Spare buckets of an array of `2^log2` main ones.
+fn spares(log2: u8) -> usize {
+    if log2 >= SPARE_LOG2 { 1 << (log2 - SPARE_LOG2) } else { 0 }
 }

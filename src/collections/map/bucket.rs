@@ -1,25 +1,32 @@
-//! One bucket: eight tophash bytes, eight keys, eight values, a link.
+//! One bucket: eight tophash bytes, a link, and the entries of eight cells.
 //!
 //! ```text
-//! 0        8                                                         LINK
-//! ┌────────┬──────────────┬──────────────────┬──────────────────────┬──────┐
-//! │ tops   │ keys 0 … 7   │ values 0 … 7     │ padding if any       │ next │
-//! └────────┴──────────────┴──────────────────┴──────────────────────┴──────┘
+//! ┌────────┐ ┌──────┐ ┌──────────────┬──────────────────┐
+//! │ tops   │ │ next │ │ keys 0 … 7   │ values 0 … 7     │
+//! └────────┘ └──────┘ └──────────────┴──────────────────┘
 //! ```
 //!
+//! Its three parts lie in three places: in an array, all tops come first, then all
+//! links, then all entries, so that a search for a key that is absent reads tops
+//! alone, eight buckets to a cache line. An overflow bucket has them in this order
+//! in one block.
+//!
 //! Keys lie together and values lie together, so a map from `i64` to `i8` pads
-//! nothing between its entries. What is larger than [`INLINE_MAX_BYTES`] is
-//! *stored indirectly*: the cell holds a pointer to a block of its own.
+//! nothing between its entries. Where a pair needs no padding, each value lies
+//! beside its key instead, most often in the same cache line. What is larger than
+//! [`INLINE_MAX_BYTES`] is *stored indirectly*: the cell holds a pointer to a block
+//! of its own.
 //!
 //! # Invariants
 //!
-//! 1. A `Bucket` points to `Shape::SIZE` bytes aligned to `Shape::ALIGN`, or to the
-//!    static empty bucket, of which only the tops are ever touched. Whoever makes
-//!    one promises that the memory stays allocated while the bucket or a copy of
-//!    it is in use. Bytes of tops and link are always initialized.
+//! 1. A `Bucket` points to tops, a link and `Shape::ENTRIES` bytes aligned to
+//!    `Shape::ALIGN`, or to the static empty bucket, which has no entries and is
+//!    never written to. Whoever makes one promises that the memory stays allocated
+//!    while the bucket or a copy of it is in use. Tops and link are initialized.
 //! 2. A cell whose top is live holds an initialized key and value. Only a caller
 //!    that takes the entry out, or moves it, clears the top.
-//! 3. The link is null or points to a bucket for which 1 holds.
+//! 3. The link is null or points to the block of an overflow bucket for which 1
+//!    holds.
 //! 4. An indirectly stored entry's pointer came from `Box::into_raw` and is owned
 //!    by the one cell that holds it.
 
@@ -96,17 +103,32 @@ impl<T> Stored<T> {
 pub(super) struct Shape<K, V>(PhantomData<(K, V)>);
 
 impl<K, V> Shape<K, V> {
-    pub(super) const KEY_STRIDE: usize = Stored::<K>::SIZE;
-    pub(super) const VALUE_STRIDE: usize = Stored::<V>::SIZE;
-    pub(super) const KEYS: usize = size_of::<Tops>().next_multiple_of(Stored::<K>::ALIGN);
-    pub(super) const VALUES: usize =
-        (Self::KEYS + CELLS * Self::KEY_STRIDE).next_multiple_of(Stored::<V>::ALIGN);
-    pub(super) const LINK: usize =
-        (Self::VALUES + CELLS * Self::VALUE_STRIDE).next_multiple_of(align_of::<*mut u8>());
-    pub(super) const ALIGN: usize =
-        max(max(Stored::<K>::ALIGN, Stored::<V>::ALIGN), align_of::<*mut u8>());
-    pub(super) const SIZE: usize =
-        (Self::LINK + size_of::<*mut u8>()).next_multiple_of(Self::ALIGN);
+    const KEY_SIZE: usize = Stored::<K>::SIZE;
+    const VALUE_SIZE: usize = Stored::<V>::SIZE;
+    const ENTRY_ALIGN: usize = max(Stored::<K>::ALIGN, Stored::<V>::ALIGN);
+    /// Whether each value lies beside its key: where that pads nothing.
+    const PAIRS: bool = Self::KEY_SIZE.is_multiple_of(Stored::<V>::ALIGN)
+        && (Self::KEY_SIZE + Self::VALUE_SIZE).is_multiple_of(Self::ENTRY_ALIGN);
+    const PAIR: usize = Self::KEY_SIZE + Self::VALUE_SIZE;
+    pub(super) const KEY_STRIDE: usize = if Self::PAIRS { Self::PAIR } else { Self::KEY_SIZE };
+    pub(super) const VALUE_STRIDE: usize = if Self::PAIRS { Self::PAIR } else { Self::VALUE_SIZE };
+    /// Where the first value lies; the first key lies at 0.
+    pub(super) const VALUES: usize = if Self::PAIRS {
+        Self::KEY_SIZE
+    } else {
+        (CELLS * Self::KEY_SIZE).next_multiple_of(Stored::<V>::ALIGN)
+    };
+    pub(super) const ALIGN: usize = max(Self::ENTRY_ALIGN, align_of::<*mut u8>());
+    /// Bytes of the eight entries.
+    pub(super) const ENTRIES: usize =
+        if Self::PAIRS { CELLS * Self::PAIR } else { Self::VALUES + CELLS * Self::VALUE_SIZE }
+            .next_multiple_of(Self::ALIGN);
+    /// Bytes of tops and link.
+    pub(super) const HEAD: usize = LINK + size_of::<*mut u8>();
+    /// Where the entries of an overflow bucket lie in its block.
+    const BLOCK_ENTRIES: usize = Self::HEAD.next_multiple_of(Self::ALIGN);
+    /// Bytes of an overflow bucket.
+    pub(super) const BLOCK: usize = Self::BLOCK_ENTRIES + Self::ENTRIES;
     /// Bytes allocated beside the bucket for one entry.
     pub(super) const INDIRECT_BYTES: usize = Self::beside::<K>() + Self::beside::<V>();
     /// Allocations made beside the bucket for one entry.
@@ -118,7 +140,10 @@ impl<K, V> Shape<K, V> {
     }
 }
 
-const _: () = assert!(align_of::<Tops>() <= align_of::<*mut u8>());
+/// Where the link of an overflow bucket lies in its block; the tops come first.
+const LINK: usize = size_of::<Tops>();
+
+const _: () = assert!(LINK.is_multiple_of(align_of::<*mut u8>()));
 
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
@@ -126,8 +151,10 @@ const fn max(a: usize, b: usize) -> usize {
 
 /// A bucket in an array or on a chain.
 pub(super) struct Bucket<K, V> {
-    base: NonNull<u8>,
-    entries: PhantomData<(K, V)>,
+    tops: NonNull<Tops>,
+    link: NonNull<*mut u8>,
+    entries: NonNull<u8>,
+    types: PhantomData<(K, V)>,
 }
 
 impl<K, V> Clone for Bucket<K, V> {
@@ -142,104 +169,119 @@ impl<K, V> Copy for Bucket<K, V> {}
 impl<K, V> PartialEq for Bucket<K, V> {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.base == other.base
+        self.tops == other.tops
     }
 }
 
 impl<K, V> Bucket<K, V> {
     /// # Safety
     ///
-    /// Invariant 1 holds for `base`.
+    /// Invariant 1 holds for the three.
     #[inline]
-    pub(super) unsafe fn new(base: NonNull<u8>) -> Self {
-        Self { base, entries: PhantomData }
+    pub(super) unsafe fn new(
+        tops: NonNull<Tops>,
+        link: NonNull<*mut u8>,
+        entries: NonNull<u8>,
+    ) -> Self {
+        Self { tops, link, entries, types: PhantomData }
     }
 
-    pub(super) fn base(self) -> NonNull<u8> {
-        self.base
+    /// The bucket in a block of its own.
+    ///
+    /// # Safety
+    ///
+    /// `block` is `Shape::BLOCK` bytes aligned to `Shape::ALIGN`, for which
+    /// invariant 1 holds once tops and link are initialized.
+    #[inline]
+    pub(super) unsafe fn in_block(block: NonNull<u8>) -> Self {
+        // SAFETY: the caller's contract; a block is longer than its head.
+        let link = unsafe { block.add(LINK) }.cast();
+        // SAFETY: as above; the entries may be empty, at the end of the block.
+        let entries = unsafe { block.add(Shape::<K, V>::BLOCK_ENTRIES) };
+        // SAFETY: the caller's contract.
+        unsafe { Self::new(block.cast(), link, entries) }
+    }
+
+    /// The block that this bucket was made from, if it is an overflow bucket.
+    pub(super) fn block(self) -> NonNull<u8> {
+        self.tops.cast()
+    }
+
+    /// Makes it an empty bucket at the end of a chain.
+    pub(super) fn init(self) {
+        self.set_tops(Tops::EMPTY);
+        self.set_overflow(None);
     }
 
     #[inline]
     pub(super) fn tops(self) -> Tops {
         // SAFETY: by invariant 1.
-        Tops::from_word(unsafe { self.base.cast::<u64>().read() })
+        unsafe { self.tops.read() }
     }
 
     #[inline]
     pub(super) fn set_tops(self, tops: Tops) {
         // SAFETY: by invariant 1. The static empty bucket is never written: it is
         // replaced before the first insert.
-        unsafe { self.base.cast::<u64>().write(tops.to_word()) }
+        unsafe { self.tops.write(tops) }
     }
 
     /// The next bucket of the chain.
     #[inline]
     pub(super) fn overflow(self) -> Option<Self> {
-        let link = self.link();
         // SAFETY: by invariant 1.
-        let next = NonNull::new(unsafe { link.read() })?;
+        let next = NonNull::new(unsafe { self.link.read() })?;
         // SAFETY: by invariant 3.
-        Some(unsafe { Self::new(next) })
+        Some(unsafe { Self::in_block(next) })
     }
 
     pub(super) fn set_overflow(self, next: Option<Self>) {
-        let next = next.map_or(ptr::null_mut(), |next| next.base.as_ptr());
-        let link = self.link();
+        let next = next.map_or(ptr::null_mut(), |next| next.block().as_ptr());
         // SAFETY: by invariant 1.
-        unsafe { link.write(next) }
+        unsafe { self.link.write(next) }
     }
 
-    /// The bucket `index` places after this one in memory.
-    ///
-    /// # Safety
-    ///
-    /// This is the first bucket of an array that has more than `index`.
-    #[inline]
-    pub(super) unsafe fn nth(self, index: usize) -> Self {
-        // SAFETY: the caller's contract.
-        let base = unsafe { self.base.add(index * Shape::<K, V>::SIZE) };
-        // SAFETY: the caller's contract and invariant 1.
-        unsafe { Self::new(base) }
-    }
-
-    /// This bucket and those after it. Not for the static empty bucket, which has no
-    /// link.
+    /// This bucket and those after it.
     pub(super) fn chain(self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self), |bucket| bucket.overflow())
     }
 
-    /// Asks for the cache lines of the bucket, if they are few.
+    /// Asks for the cache line of the tops.
+    #[inline(always)]
+    pub(super) fn prefetch_tops(self) {
+        prefetch(self.tops.as_ptr().cast());
+    }
+
+    /// Asks for the cache lines of the entries, if they are few.
     #[inline(always)]
     pub(super) fn prefetch(self) {
-        if Shape::<K, V>::SIZE <= PREFETCH_MAX_BYTES {
+        if Shape::<K, V>::ENTRIES <= PREFETCH_MAX_BYTES {
             let mut offset_bytes = 0;
-            while offset_bytes < Shape::<K, V>::SIZE {
-                prefetch(self.base.as_ptr().wrapping_add(offset_bytes));
+            while offset_bytes < Shape::<K, V>::ENTRIES {
+                prefetch(self.entries.as_ptr().wrapping_add(offset_bytes));
                 offset_bytes += LINE_BYTES;
             }
         }
     }
 
-    #[inline]
-    fn link(self) -> NonNull<*mut u8> {
-        self.at(Shape::<K, V>::LINK).cast()
-    }
-
-    #[inline]
-    fn at(self, offset_bytes: usize) -> NonNull<u8> {
-        debug_assert!(offset_bytes < Shape::<K, V>::SIZE);
-        // SAFETY: by invariant 1; the offset is one of `Shape`'s.
-        unsafe { self.base.add(offset_bytes) }
+    /// Asks for the line where the entries begin: cells are filled from the first on,
+    /// so that it is the likeliest to hold a key that is looked for.
+    #[inline(always)]
+    pub(super) fn prefetch_start(self) {
+        prefetch(self.entries.as_ptr());
     }
 
     #[inline]
     fn key_at(self, cell: Cell) -> NonNull<u8> {
-        self.at(Shape::<K, V>::KEYS + cell.index() * Shape::<K, V>::KEY_STRIDE)
+        // SAFETY: by invariant 1; the cell is one of eight.
+        unsafe { self.entries.add(cell.index() * Shape::<K, V>::KEY_STRIDE) }
     }
 
     #[inline]
     fn value_at(self, cell: Cell) -> NonNull<u8> {
-        self.at(Shape::<K, V>::VALUES + cell.index() * Shape::<K, V>::VALUE_STRIDE)
+        let offset_bytes = Shape::<K, V>::VALUES + cell.index() * Shape::<K, V>::VALUE_STRIDE;
+        // SAFETY: by invariant 1; the cell is one of eight.
+        unsafe { self.entries.add(offset_bytes) }
     }
 }
 
@@ -344,10 +386,10 @@ impl<K, V> Slot<K, V> {
     pub(super) unsafe fn copy_to(self, to: Self) {
         let (from_key, to_key) = (self.bucket.key_at(self.cell), to.bucket.key_at(to.cell));
         // SAFETY: by invariant 1; distinct buckets do not overlap.
-        unsafe { to_key.copy_from_nonoverlapping(from_key, Shape::<K, V>::KEY_STRIDE) };
+        unsafe { to_key.copy_from_nonoverlapping(from_key, Shape::<K, V>::KEY_SIZE) };
         let (from_value, to_value) = (self.bucket.value_at(self.cell), to.bucket.value_at(to.cell));
         // SAFETY: as above.
-        unsafe { to_value.copy_from_nonoverlapping(from_value, Shape::<K, V>::VALUE_STRIDE) };
+        unsafe { to_value.copy_from_nonoverlapping(from_value, Shape::<K, V>::VALUE_SIZE) };
     }
 }
 
@@ -355,16 +397,21 @@ impl<K, V> Slot<K, V> {
 mod tests {
     use super::*;
 
+    fn shape<K, V>() -> [usize; 5] {
+        let (keys, values) = (Shape::<K, V>::KEY_STRIDE, Shape::<K, V>::VALUE_STRIDE);
+        [keys, Shape::<K, V>::VALUES, values, Shape::<K, V>::ENTRIES, Shape::<K, V>::BLOCK]
+    }
+
     #[test]
     fn layouts_are_those_of_the_description() {
-        assert_eq!(Shape::<i64, i64>::SIZE, 8 + 64 + 64 + 8);
-        assert_eq!(Shape::<i64, i8>::SIZE, 8 + 64 + 8 + 8, "no padding after each i8");
-        assert_eq!(Shape::<i8, i64>::SIZE, 8 + 8 + 64 + 8);
-        assert_eq!(Shape::<u64, [u8; 128]>::VALUE_STRIDE, 128);
-        assert_eq!(Shape::<u64, [u8; 129]>::VALUE_STRIDE, 8);
+        assert_eq!(shape::<i64, i64>(), [16, 8, 16, 128, 144], "each value beside its key");
+        assert_eq!(shape::<i64, i8>(), [8, 64, 1, 72, 88], "no padding after each i8");
+        assert_eq!(shape::<i8, i64>(), [1, 8, 8, 72, 88]);
+        assert_eq!(shape::<u64, [u8; 128]>(), [136, 8, 136, 1088, 1104]);
+        assert_eq!(shape::<u64, [u8; 129]>(), [16, 8, 16, 128, 144]);
         assert_eq!(Shape::<u64, [u8; 129]>::INDIRECT_BYTES, 129);
-        assert_eq!(Shape::<(), ()>::SIZE, 16);
-        assert_eq!(Shape::<u128, u8>::KEYS, 16);
+        assert_eq!(shape::<(), ()>(), [0, 0, 0, 0, 16]);
+        assert_eq!(shape::<u128, u8>(), [16, 128, 1, 144, 160]);
     }
 
     #[test]
@@ -373,6 +420,6 @@ mod tests {
         struct Wide;
         assert_eq!(Shape::<u8, Wide>::ALIGN, 64);
         assert_eq!(Shape::<u8, Wide>::VALUES % 64, 0);
-        assert_eq!(Shape::<u8, Wide>::SIZE % 64, 0);
+        assert_eq!(Shape::<u8, Wide>::BLOCK % 64, 0);
     }
 }

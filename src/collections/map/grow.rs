@@ -8,7 +8,7 @@
 //! tops, where each of its cells went.
 //!
 //! With incremental growth, each insert and each remove evacuates the chain it is
-//! about to touch and the first one that is still untouched; a growth is over long
+//! about to touch and the first few that are still untouched; a growth is over long
 //! before the next one is due.
 //!
 //! # When `Hash` panics
@@ -25,6 +25,10 @@ use super::table::{Old, Table};
 use super::tops::{Cell, Cells, EMPTY_REST, EVACUATED_EMPTY, EVACUATED_X, EVACUATED_Y, Tops};
 use super::walk::Walk;
 
+/// Chains that one step moves in order, beside the one it is about. Go moves one.
+/// Eight, whose tops share a cache line, cost little more than the one that lies
+/// anywhere, and leave fewer of those to be moved.
+const CHAINS_IN_ORDER: usize = 8;
 /// The most finished chains that one step skips over.
 const ADVANCE_MAX: usize = 1024;
 
@@ -71,14 +75,19 @@ impl<K, V> Table<K, V> {
         let index = hash as usize & (len - 1);
         // Somewhere in memory, unlike the next chain in order, which is moved first
         // while these lines arrive.
-        old.array.bucket(index).prefetch();
-        self.current.bucket(index).prefetch();
-        self.current.bucket(index + len).prefetch();
-        while let Some(old) = &self.old {
+        for bucket in
+            [old.array.bucket(index), self.current.bucket(index), self.current.bucket(index + len)]
+        {
+            bucket.prefetch_tops();
+            bucket.prefetch();
+        }
+        let mut left = match self.policy().growth {
+            Growth::Incremental => CHAINS_IN_ORDER,
+            Growth::AtOnce | Growth::Never => usize::MAX,
+        };
+        while let Some(old) = self.old.as_ref().filter(|_| left > 0) {
             self.evacuate(old.evacuated_below, hash_of);
-            if self.policy().growth == Growth::Incremental {
-                break;
-            }
+            left -= 1;
         }
         self.evacuate(index, hash_of);
     }
@@ -94,38 +103,46 @@ impl<K, V> Table<K, V> {
     }
 
     fn evacuate_chain(&mut self, index: usize, home: Bucket<K, V>, hash_of: &impl Fn(&K) -> u64) {
-        let old_len = self.old.as_ref().map_or(0, |old| old.array.len());
+        let Some(old) = &self.old else { return };
+        let (old_len, old_log2) = (old.array.len(), u32::from(old.array.log2()));
         let same_size = self.current.len() == old_len;
-        let [mut x, mut y] =
+        let mut targets =
             [index, index + old_len].map(|index| Target::new(self.current.bucket(index)));
-        let undo = Undo { homes: [x.bucket, y.bucket] };
+        let undo = Undo { homes: [targets[0].bucket, targets[1].bucket] };
         let mut marks = Tops::all(EVACUATED_EMPTY);
-        for bucket in home.chain() {
-            let live = bucket.tops().live();
+        let mut next = Some(home);
+        while let Some(bucket) = next {
+            let tops = bucket.tops();
             let mut to_y = Cells::NONE;
-            if !same_size {
-                // Sorted first, moved after: a branch per entry on a bit of its hash
-                // would be mispredicted every other time.
-                for cell in live {
+            for cell in tops.live() {
+                let from = Slot::new(bucket, cell);
+                // The bit is an index and never a condition: a branch on it would be
+                // mispredicted every other time.
+                let half = if same_size {
+                    0
+                } else {
                     // SAFETY: the cell is live; the reference ends with the call.
-                    let hash = hash_of(unsafe { Slot::new(bucket, cell).key() });
-                    to_y.add_if(cell, hash & old_len as u64 != 0);
-                }
-                y.take_in(self, bucket, to_y);
+                    (hash_of(unsafe { from.key() }) >> old_log2) as usize & 1
+                };
+                to_y.add_if(cell, half as u64);
+                targets[half].take_in(self, from, tops.get(cell));
             }
-            let to_x = live.without(to_y);
-            x.take_in(self, bucket, to_x);
             if bucket == home {
+                let to_x = tops.live().without(to_y);
                 marks = marks.with_all(to_x, EVACUATED_X).with_all(to_y, EVACUATED_Y);
             }
+            // The link lies elsewhere in memory: it is not read for nothing.
+            next = if tops.ends() { None } else { bucket.overflow() };
         }
+        let [x, y] = targets;
         x.finish();
         if !same_size {
             y.finish();
         }
         std::mem::forget(undo);
+        let went_on = !home.tops().ends();
         home.set_tops(marks);
-        if let Some(old) = &mut self.old {
+        if let Some(old) = self.old.as_mut().filter(|_| went_on) {
             old.array.cut_chain(home);
         }
         self.counters.chains_evacuated += 1;
@@ -183,44 +200,39 @@ impl<K, V> Table<K, V> {
 }
 
 /// Where the next entry of an evacuated chain goes. The tops of the last bucket are
-/// written when it is full, or at the end.
+/// written when the next one is begun, or at the end.
 struct Target<K, V> {
     bucket: Bucket<K, V>,
-    cell: Option<Cell>,
     tops: Tops,
     taken: usize,
 }
 
 impl<K, V> Target<K, V> {
     fn new(bucket: Bucket<K, V>) -> Self {
-        Self { bucket, cell: Some(Cell::FIRST), tops: Tops::EMPTY, taken: 0 }
+        Self { bucket, tops: Tops::EMPTY, taken: 0 }
     }
 
-    /// Moves the entries in `cells`, which are live, out of `from`.
-    #[inline]
-    fn take_in(&mut self, table: &mut Table<K, V>, from: Bucket<K, V>, cells: Cells) {
-        let tops = from.tops();
-        self.taken += cells.count();
-        for cell in cells {
-            let to = match self.cell {
-                Some(to) => to,
-                None => self.add_bucket(table),
-            };
-            // SAFETY: the cell is live; `to` is empty and lies in another array.
-            unsafe { Slot::new(from, cell).copy_to(Slot::new(self.bucket, to)) };
-            self.tops = self.tops.replacing(to, EMPTY_REST, tops.get(cell));
-            self.cell = to.next();
+    /// Moves an entry out of `from`, a live cell with the byte `top`.
+    #[inline(always)]
+    fn take_in(&mut self, table: &mut Table<K, V>, from: Slot<K, V>, top: u8) {
+        let cell = Cell::at(self.taken);
+        if cell == Cell::FIRST && self.taken > 0 {
+            self.add_bucket(table);
         }
+        // SAFETY: the cell is live; `to` is empty and lies in another array.
+        unsafe { from.copy_to(Slot::new(self.bucket, cell)) };
+        self.tops = self.tops.replacing(cell, EMPTY_REST, top);
+        self.taken += 1;
     }
 
     #[cold]
-    fn add_bucket(&mut self, table: &mut Table<K, V>) -> Cell {
+    #[inline(never)]
+    fn add_bucket(&mut self, table: &mut Table<K, V>) {
         self.bucket.set_tops(self.tops);
         self.tops = Tops::EMPTY;
         // A bucket may be there already, emptied when an evacuation was undone.
         let next = self.bucket.overflow();
         self.bucket = next.unwrap_or_else(|| table.add_overflow(self.bucket));
-        Cell::FIRST
     }
 
     fn finish(&self) {

@@ -10,17 +10,59 @@ use super::remains::Remains;
 use super::table::Table;
 use super::walk::Walk;
 
-/// Entries by reference: see [`Map::iter`].
-pub struct Iter<'a, K, V> {
-    walk: Walk<K, V>,
-    map: PhantomData<&'a (K, V)>,
+/// Declares an iterator over borrowed entries: a walk, and how a live slot of a map
+/// that is borrowed for `'a` is shown.
+macro_rules! borrowed {
+    ($(#[$doc:meta])* $name:ident, $borrow:ty, $item:ty, $shown:ident) => {
+        $(#[$doc])*
+        pub struct $name<'a, K, V> {
+            walk: Walk<K, V>,
+            map: PhantomData<$borrow>,
+        }
+
+        impl<K, V> $name<'_, K, V> {
+            fn over(walk: Walk<K, V>) -> Self {
+                Self { walk, map: PhantomData }
+            }
+        }
+
+        impl<'a, K, V> Iterator for $name<'a, K, V> {
+            type Item = $item;
+
+            #[inline]
+            fn next(&mut self) -> Option<$item> {
+                let slot = self.walk.next()?;
+                // SAFETY: a walk yields live slots; the map is borrowed for 'a.
+                let key = unsafe { slot.key() };
+                // SAFETY: as above; it yields a slot once, whatever the borrow is.
+                Some((key, unsafe { slot.$shown() }))
+            }
+
+            #[inline]
+            fn fold<B, F: FnMut(B, $item) -> B>(self, first: B, mut f: F) -> B {
+                self.walk.fold(first, |folded, slot| {
+                    // SAFETY: as in `next`.
+                    let key = unsafe { slot.key() };
+                    // SAFETY: as in `next`.
+                    f(folded, (key, unsafe { slot.$shown() }))
+                })
+            }
+
+            fn size_hint(&self) -> (usize, Option<usize>) {
+                (self.walk.left(), Some(self.walk.left()))
+            }
+        }
+    };
 }
 
-/// Entries with values to change: see [`Map::iter_mut`].
-pub struct IterMut<'a, K, V> {
-    walk: Walk<K, V>,
-    map: PhantomData<&'a mut (K, V)>,
-}
+borrowed!(
+    /// Entries by reference: see [`Map::iter`].
+    Iter, &'a (K, V), (&'a K, &'a V), value
+);
+borrowed!(
+    /// Entries with values to change: see [`Map::iter_mut`].
+    IterMut, &'a mut (K, V), (&'a K, &'a mut V), value_mut
+);
 
 /// Entries by value: see [`Map::into_iter`](IntoIterator::into_iter).
 pub struct IntoIter<K, V> {
@@ -36,40 +78,6 @@ pub struct Drain<'a, K, V> {
 impl<K, V> Clone for Iter<'_, K, V> {
     fn clone(&self) -> Self {
         Self { walk: self.walk.clone(), map: PhantomData }
-    }
-}
-
-impl<'a, K, V> Iterator for Iter<'a, K, V> {
-    type Item = (&'a K, &'a V);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let slot = self.walk.next()?;
-        // SAFETY: a walk yields live slots; the map is borrowed for 'a.
-        let key = unsafe { slot.key() };
-        // SAFETY: as above.
-        Some((key, unsafe { slot.value() }))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.walk.left(), Some(self.walk.left()))
-    }
-}
-
-impl<'a, K, V> Iterator for IterMut<'a, K, V> {
-    type Item = (&'a K, &'a mut V);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let slot = self.walk.next()?;
-        // SAFETY: a walk yields live slots; the map is borrowed for 'a.
-        let key = unsafe { slot.key() };
-        // SAFETY: as above; it yields a slot once and the borrow is mutable.
-        Some((key, unsafe { slot.value_mut() }))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.walk.left(), Some(self.walk.left()))
     }
 }
 
@@ -103,12 +111,6 @@ impl<K, V> Drop for Drain<'_, K, V> {
     fn drop(&mut self) {
         let remains = std::mem::replace(&mut self.remains, Remains::nothing());
         self.table.reattach(remains.into_array());
-    }
-}
-
-impl<K, V> Iter<'_, K, V> {
-    fn over(walk: Walk<K, V>) -> Self {
-        Self { walk, map: PhantomData }
     }
 }
 
@@ -157,6 +159,11 @@ macro_rules! half {
             fn next(&mut self) -> Option<$item> {
                 let $entry = self.0.next()?;
                 Some($yielded)
+            }
+
+            #[inline]
+            fn fold<B, F: FnMut(B, $item) -> B>(self, first: B, mut f: F) -> B {
+                self.0.fold(first, |folded, $entry| f(folded, $yielded))
             }
 
             fn size_hint(&self) -> (usize, Option<usize>) {
@@ -231,7 +238,7 @@ impl<K, V, S> Map<K, V, S> {
 
     /// All entries, with values to change in place.
     pub fn iter_mut(&mut self) -> IterMut<'_, K, V> {
-        IterMut { walk: Walk::new(&self.table), map: PhantomData }
+        IterMut::over(Walk::new(&self.table))
     }
 
     /// All keys.

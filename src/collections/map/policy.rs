@@ -6,7 +6,7 @@ use std::fmt;
 /// How the work of growing is spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Growth {
-    /// Each insert and remove evacuates two chains of the old array. Go's way: the
+    /// Each insert and remove evacuates some chains of the old array. Go's way: the
     /// worst insert is short, and both arrays live for a while.
     #[default]
     Incremental,

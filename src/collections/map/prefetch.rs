@@ -1,9 +1,9 @@
 //! Asking for cache lines ahead of need.
 //!
-//! A lookup reads the tops of a bucket and only then knows which key to read; an
-//! insert then writes to up to three lines. Asking for all lines of the bucket as
-//! soon as its address is known makes one wait of three. No line is asked for in
-//! vain that a hit, an insert or a remove would not touch in all likelihood.
+//! A lookup reads the tops of a bucket and only then knows which key to read.
+//! Asking for a line of entries as soon as the bucket is known makes one wait of
+//! two. It is in vain for a key that is absent, so that only as many lines are asked
+//! for as the operation will touch in all likelihood.
 
 /// Asks for the cache line at `address`, which need not be valid.
 #[inline(always)]

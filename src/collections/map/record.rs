@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. `inserted() − removed == len` of the map.
+//! 1. Every new entry is either removed or still there, so how many there were is
+//!    `removed + len` and need not be counted.
 
 use std::collections::VecDeque;
 
@@ -138,8 +139,9 @@ impl Log {
 /// Counts since the map was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
-    /// New entries by the mark of the cell they took: `EMPTY_REST`, `EMPTY_ONE`.
-    pub(super) inserts: [u64; 2],
+    /// New entries that took a cell marked `EMPTY_ONE`.
+    pub(super) inserts_reused: u64,
+    /// New entries that took the first cell of a new overflow bucket.
     pub(super) inserts_overflow: u64,
     pub(super) updates: u64,
     pub(super) removed: u64,
@@ -156,10 +158,4 @@ pub(super) struct Counters {
     pub(super) bytes_peak: usize,
 }
 
-const _: () = assert!(EMPTY_REST == 0 && EMPTY_ONE == 1, "marks index `inserts`");
-
-impl Counters {
-    pub(super) fn inserted(&self) -> u64 {
-        self.inserts[0] + self.inserts[1] + self.inserts_overflow
-    }
-}
+const _: () = assert!(EMPTY_REST == 0 && EMPTY_ONE == 1, "a mark counts as a reused cell");

@@ -4,7 +4,7 @@ use super::api::Map;
 use super::array::Array;
 use super::bucket::{INLINE_MAX_BYTES, Shape};
 use super::heat::Heat;
-use super::record::{Event, Log, Record, Tier};
+use super::record::{Event, Log, Tier};
 use super::tops::{
     CELLS, EMPTY_ONE, EMPTY_REST, EVACUATED_EMPTY, EVACUATED_X, EVACUATED_Y, LIVE_MIN,
 };
@@ -151,22 +151,24 @@ pub struct GrowthStats {
 }
 
 /// The layout of a bucket of one map type, in bytes.
+///
+/// Where a key and a value together need no padding, each value lies beside its key;
+/// otherwise the eight values follow the eight keys, and only their end is padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketLayout {
-    /// Size of a bucket.
+    /// All of a bucket: eight tophash bytes, the link to the next bucket, and the
+    /// entries.
     pub size: usize,
-    /// Its alignment.
+    /// Its eight entries.
+    pub entries: usize,
+    /// Their alignment.
     pub align: usize,
-    /// Where the eight keys start; the tophash bytes come before.
-    pub keys_offset: usize,
-    /// From one key to the next.
+    /// From one key to the next. The first lies where the entries start.
     pub key_stride: usize,
-    /// Where the eight values start.
+    /// Where the first value lies, from the start of the entries.
     pub values_offset: usize,
     /// From one value to the next.
     pub value_stride: usize,
-    /// Where the link to the overflow bucket lies.
-    pub link_offset: usize,
     /// Whether keys are stored indirectly.
     pub key_indirect: bool,
     /// Whether values are stored indirectly.
@@ -181,19 +183,19 @@ impl BucketLayout {
     /// ```
     /// use spanalloc::map::BucketLayout;
     ///
-    /// assert_eq!(BucketLayout::of::<i64, i8>().size, 88);
-    /// assert_eq!(BucketLayout::of::<u64, [u8; 129]>().value_stride, 8);
+    /// assert_eq!(BucketLayout::of::<i64, i8>().entries, 8 * 8 + 8 * 1);
+    /// assert_eq!(BucketLayout::of::<i64, i64>().values_offset, 8);
+    /// assert!(BucketLayout::of::<u64, [u8; 129]>().value_indirect);
     /// ```
     #[must_use]
     pub const fn of<K, V>() -> Self {
         Self {
-            size: Shape::<K, V>::SIZE,
+            size: Shape::<K, V>::HEAD + Shape::<K, V>::ENTRIES,
+            entries: Shape::<K, V>::ENTRIES,
             align: Shape::<K, V>::ALIGN,
-            keys_offset: Shape::<K, V>::KEYS,
             key_stride: Shape::<K, V>::KEY_STRIDE,
             values_offset: Shape::<K, V>::VALUES,
             value_stride: Shape::<K, V>::VALUE_STRIDE,
-            link_offset: Shape::<K, V>::LINK,
             key_indirect: size_of::<K>() > INLINE_MAX_BYTES,
             value_indirect: size_of::<V>() > INLINE_MAX_BYTES,
             blocks_per_entry: Shape::<K, V>::INDIRECT_BLOCKS,
@@ -243,8 +245,10 @@ impl<K, V, S> Map<K, V, S> {
             chains: census.chains,
             slots: census.slots,
             inserts: Inserts {
-                empty_rest: counters.inserts[usize::from(EMPTY_REST)],
-                empty_one: counters.inserts[usize::from(EMPTY_ONE)],
+                empty_rest: counters.removed + self.len() as u64
+                    - counters.inserts_reused
+                    - counters.inserts_overflow,
+                empty_one: counters.inserts_reused,
                 new_overflow: counters.inserts_overflow,
                 update: counters.updates,
             },
@@ -282,27 +286,23 @@ impl<K, V, S> Map<K, V, S> {
     /// ```
     pub fn record_events(&mut self, events_max: usize) {
         let log = Log { events: Default::default(), events_max };
-        self.record().log = (events_max > 0).then_some(log);
+        self.table.record_mut().log = (events_max > 0).then_some(log);
     }
 
     /// The recorded events, oldest first.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
-        let record = self.table.record.iter();
-        record.flat_map(|record| &record.log).flat_map(|log| &log.events)
+        let log = self.table.record().and_then(|record| record.log.as_ref());
+        log.into_iter().flat_map(|log| &log.events)
     }
 
     /// Starts recording, from nothing, which cells new entries take.
     pub fn record_heat(&mut self) {
-        self.record().heat = Some(Heat::new());
+        self.table.record_mut().heat = Some(Heat::new());
     }
 
     /// Which cells new entries took since [`record_heat`](Self::record_heat).
     pub fn heat(&self) -> Option<&Heat> {
-        self.table.record.as_ref()?.heat.as_ref()
-    }
-
-    fn record(&mut self) -> &mut Record {
-        self.table.record.get_or_insert_default()
+        self.table.record()?.heat.as_ref()
     }
 }
 

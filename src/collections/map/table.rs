@@ -19,6 +19,8 @@
 //!    `trigger == 0`, so the static empty bucket is replaced before it is written.
 //! 5. `trigger` is the `len` at which the next new key starts a growth:
 //!    `usize::MAX` while growing, 0 when the chains are due to be tidied.
+//! 6. `quick_below` is `trigger`, or 0 while the table grows or records: below it, an
+//!    insert has nothing to do but to find its cell.
 //!
 //! Callers' code (`Hash`, `Eq`, `Clone`, `Drop`, closures) may panic wherever it is
 //! called. It is only called while all of the above hold, or under a guard that
@@ -43,19 +45,29 @@ pub(super) struct Old<K, V> {
 pub(super) struct Table<K, V> {
     len: usize,
     pub(super) trigger: usize,
+    quick_below: usize,
     pub(super) current: Array<K, V>,
     pub(super) old: Option<Old<K, V>>,
     policy: Policy,
     pub(super) counters: Counters,
-    pub(super) record: Option<Box<Record>>,
+    record: Option<Box<Record>>,
+}
+
+/// What a look at the home bucket alone tells an insert.
+pub(super) enum AtHome<K, V> {
+    /// The key is here.
+    Found(Slot<K, V>),
+    /// The key is absent and belongs here.
+    Absent(Slot<K, V>),
+    /// The chain goes on, or the table has other work to do first.
+    Unknown,
 }
 
 /// Where a key that was not found belongs.
 pub(super) struct Vacancy<K, V> {
-    /// The first empty cell of the chain.
-    empty: Option<Slot<K, V>>,
-    /// The bucket in which the search ended.
-    tail: Bucket<K, V>,
+    /// The bucket with the first empty cell of the chain, or else its last bucket.
+    bucket: Bucket<K, V>,
+    cell: Option<Cell>,
 }
 
 impl<K, V> Table<K, V> {
@@ -64,6 +76,7 @@ impl<K, V> Table<K, V> {
         let mut table = Self {
             len: 0,
             trigger: 0,
+            quick_below: 0,
             current: Array::unallocated(),
             old: None,
             policy,
@@ -119,7 +132,34 @@ impl<K, V> Table<K, V> {
     /// The slot of the entry with `hash` whose key `is_key` accepts.
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_key: impl FnMut(&K) -> bool) -> Option<Slot<K, V>> {
-        self.search(self.home(hash), hash, &mut is_key).ok()
+        let home = self.home(hash);
+        home.prefetch_start();
+        self.search(home, hash, &mut is_key).ok()
+    }
+
+    /// As `seek`, if all can be told from the home bucket.
+    #[inline(always)]
+    pub(super) fn seek_at_home(
+        &self,
+        hash: u64,
+        mut is_key: impl FnMut(&K) -> bool,
+    ) -> AtHome<K, V> {
+        if self.len >= self.quick_below {
+            return AtHome::Unknown;
+        }
+        let home = self.current.home(hash);
+        let tops = home.tops();
+        for cell in tops.matching(top_of(hash)) {
+            let slot = Slot::new(home, cell);
+            // SAFETY: its top is a live one, and `self` is borrowed.
+            if is_key(unsafe { slot.key() }) {
+                return AtHome::Found(slot);
+            }
+        }
+        match tops.first_empty() {
+            Some(cell) if tops.ends() => AtHome::Absent(Slot::new(home, cell)),
+            _ => AtHome::Unknown,
+        }
     }
 
     /// As `find` in the current array, and where the key belongs if it is absent.
@@ -131,7 +171,9 @@ impl<K, V> Table<K, V> {
         mut is_key: impl FnMut(&K) -> bool,
     ) -> Result<Slot<K, V>, Vacancy<K, V>> {
         debug_assert!(self.old.as_ref().is_none_or(|old| old.array.home(hash).tops().evacuated()));
-        self.search(self.current.home(hash), hash, &mut is_key)
+        let home = self.current.home(hash);
+        home.prefetch();
+        self.search(home, hash, &mut is_key)
     }
 
     #[inline(always)]
@@ -141,10 +183,9 @@ impl<K, V> Table<K, V> {
         hash: u64,
         is_key: &mut impl FnMut(&K) -> bool,
     ) -> Result<Slot<K, V>, Vacancy<K, V>> {
-        home.prefetch();
         let top = top_of(hash);
         let mut bucket = home;
-        let mut empty = None;
+        let mut empty: Option<Slot<K, V>> = None;
         loop {
             let tops = bucket.tops();
             for cell in tops.matching(top) {
@@ -157,12 +198,13 @@ impl<K, V> Table<K, V> {
             if empty.is_none() {
                 empty = tops.first_empty().map(|cell| Slot::new(bucket, cell));
             }
-            if tops.ends() {
-                return Err(Vacancy { empty, tail: bucket });
-            }
-            match bucket.overflow() {
-                Some(next) => bucket = next,
-                None => return Err(Vacancy { empty, tail: bucket }),
+            let next = if tops.ends() { None } else { bucket.overflow() };
+            match (next, empty) {
+                (Some(next), _) => bucket = next,
+                (None, Some(slot)) => {
+                    return Err(Vacancy { bucket: slot.bucket, cell: Some(slot.cell) });
+                }
+                (None, None) => return Err(Vacancy { bucket, cell: None }),
             }
         }
     }
@@ -178,40 +220,66 @@ impl<K, V> Table<K, V> {
         hash_of: &impl Fn(&K) -> u64,
     ) -> Slot<K, V> {
         if self.len < self.trigger {
-            return self.place(hash, vacancy, key, value);
+            self.place(hash, vacancy, key, value)
+        } else {
+            self.grow_and_place(hash, key, value, hash_of)
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow_and_place(
+        &mut self,
+        hash: u64,
+        key: K,
+        value: V,
+        hash_of: &impl Fn(&K) -> u64,
+    ) -> Slot<K, V> {
         self.grow(hash, hash_of);
-        let Err(vacancy) = self.seek(hash, |_| false) else { unreachable!("no key is accepted") };
-        self.place(hash, vacancy, key, value)
+        match self.seek(hash, |_| false) {
+            Err(vacancy) => self.place(hash, vacancy, key, value),
+            Ok(_) => unreachable!("no key is accepted"),
+        }
     }
 
     /// Places an entry where its key was found to be absent: in the first empty cell
     /// of the chain, or else in a new overflow bucket.
     #[inline]
     fn place(&mut self, hash: u64, vacancy: Vacancy<K, V>, key: K, value: V) -> Slot<K, V> {
-        debug_assert!(self.current.is_allocated());
-        let slot = match vacancy.empty {
-            Some(slot) => slot,
-            None => Slot::new(self.add_overflow(vacancy.tail), Cell::FIRST),
+        let slot = match vacancy.cell {
+            Some(cell) => Slot::new(vacancy.bucket, cell),
+            None => self.first_of_overflow(vacancy.bucket),
         };
-        let tops = slot.bucket.tops();
-        let mark = tops.get(slot.cell);
-        if vacancy.empty.is_some() {
-            self.counters.inserts[usize::from(mark & EMPTY_ONE)] += 1;
-        } else {
-            self.counters.inserts_overflow += 1;
-        }
-        // SAFETY: the cell is empty; the array is allocated, by invariant 4.
-        unsafe { slot.write(key, value) };
-        slot.bucket.set_tops(tops.replacing(slot.cell, mark, top_of(hash)));
-        self.len += 1;
+        let mark = self.place_at(hash, slot, key, value);
         if self.record.is_some() {
             self.note_insert(hash, slot, mark == EMPTY_ONE);
         }
         slot
     }
 
+    /// Places an entry in an empty cell of its chain; returns how it was marked.
+    #[inline(always)]
+    pub(super) fn place_at(&mut self, hash: u64, slot: Slot<K, V>, key: K, value: V) -> u8 {
+        debug_assert!(self.current.is_allocated());
+        let tops = slot.bucket.tops();
+        let mark = tops.get(slot.cell);
+        // SAFETY: the cell is empty; the array is allocated, by invariant 4.
+        unsafe { slot.write(key, value) };
+        slot.bucket.set_tops(tops.replacing(slot.cell, mark, top_of(hash)));
+        self.counters.inserts_reused += u64::from(mark);
+        self.len += 1;
+        mark
+    }
+
     #[cold]
+    #[inline(never)]
+    fn first_of_overflow(&mut self, tail: Bucket<K, V>) -> Slot<K, V> {
+        self.counters.inserts_overflow += 1;
+        Slot::new(self.add_overflow(tail), Cell::FIRST)
+    }
+
+    #[cold]
+    #[inline(never)]
     fn note_insert(&mut self, hash: u64, slot: Slot<K, V>, reused: bool) {
         let index = hash as usize & (self.current.len() - 1);
         let buckets = self.current.home(hash).chain();
@@ -265,8 +333,6 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    #[cold]
-    #[inline(never)]
     pub(super) fn add_overflow(&mut self, tail: Bucket<K, V>) -> Bucket<K, V> {
         let (bucket, origin) = self.current.add_overflow(tail);
         match origin {
@@ -298,6 +364,28 @@ impl<K, V> Table<K, V> {
         } else {
             self.policy.double_at(log2)
         };
+        let idle = self.old.is_none() && self.record.is_none();
+        self.quick_below = if idle { self.trigger } else { 0 };
+    }
+
+    pub(super) fn quick_below(&self) -> usize {
+        self.quick_below
+    }
+
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.record.as_deref()
+    }
+
+    /// Starts recording, if it has not been started.
+    pub(super) fn record_mut(&mut self) -> &mut Record {
+        self.quick_below = 0;
+        self.record.get_or_insert_default()
+    }
+
+    /// Records, or does not, what `record` says.
+    pub(super) fn set_record(&mut self, record: Option<Box<Record>>) {
+        self.record = record;
+        self.set_trigger();
     }
 
     /// Takes all entries out. The table is left empty, without an array.

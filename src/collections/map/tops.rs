@@ -59,6 +59,12 @@ impl Cell {
         self.0 as usize
     }
 
+    /// The cell of the entry number `index` of a chain without holes.
+    #[inline]
+    pub(super) const fn at(index: usize) -> Self {
+        Self((index % CELLS) as u8)
+    }
+
     pub(super) fn next(self) -> Option<Self> {
         (self != Self::LAST).then(|| Self(self.0 + 1))
     }
@@ -82,10 +88,10 @@ impl Cells {
         self.0.count_ones() as usize
     }
 
-    /// Adds `cell` if `belongs`, without a branch on it.
+    /// Adds `cell` if `belongs` is 1 and not if it is 0, without a branch on it.
     #[inline]
-    pub(super) const fn add_if(&mut self, cell: Cell, belongs: bool) {
-        self.0 |= (belongs as u64) << (8 * cell.0 + 7);
+    pub(super) const fn add_if(&mut self, cell: Cell, belongs: u64) {
+        self.0 |= belongs << (8 * cell.0 + 7);
     }
 
     /// The cells of this set that are not in `other`.
@@ -117,20 +123,11 @@ impl Iterator for Cells {
 
 /// The tophash bytes of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub(super) struct Tops(u64);
 
 impl Tops {
     pub(super) const EMPTY: Self = Self::all(EMPTY_REST);
-
-    #[inline]
-    pub(super) const fn from_word(word: u64) -> Self {
-        Self(u64::from_le(word))
-    }
-
-    #[inline]
-    pub(super) const fn to_word(self) -> u64 {
-        self.0.to_le()
-    }
 
     pub(super) const fn all(top: u8) -> Self {
         Self(LOW * top as u64)
@@ -263,7 +260,6 @@ mod tests {
             cell = at.next();
         }
         assert_eq!(tops.bytes(), [10, 11, 12, 13, 14, 15, 16, 17]);
-        assert_eq!(Tops::from_word(tops.to_word()), tops);
     }
 
     #[test]
@@ -288,7 +284,7 @@ mod tests {
     fn sets_of_cells_are_split_and_painted() {
         let tops = Tops::EMPTY.with(Cell(0), 9).with(Cell(3), 9).with(Cell(7), 9);
         let mut odd = Cells::NONE;
-        tops.live().for_each(|cell| odd.add_if(cell, cell.0 % 2 == 1));
+        tops.live().for_each(|cell| odd.add_if(cell, u64::from(cell.0 % 2)));
         assert_eq!(indices(odd), [3, 7]);
         assert_eq!(indices(tops.live().without(odd)), [0]);
         assert_eq!(tops.with_all(odd, 255).bytes(), [9, 0, 0, 255, 0, 0, 0, 255]);

@@ -57,8 +57,7 @@ impl<K: Clone, V: Clone> Clone for Table<K, V> {
             });
         }
         copy.counters = self.counters;
-        copy.record = self.record.clone();
-        copy.set_trigger();
+        copy.set_record(self.record().cloned().map(Box::new));
         copy
     }
 }

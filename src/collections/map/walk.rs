@@ -7,14 +7,17 @@
 //!
 //! # Invariants
 //!
-//! 1. `left` is the number of live cells not yet yielded. It is exact as long as
-//!    nobody but the walk's owner changes the table, and a walk with `left == 0`
-//!    touches no bucket.
+//! 1. `left()` is the number of live cells not yet yielded: those in `live` and
+//!    `beyond` of them in later buckets. It is exact as long as nobody but the walk's
+//!    owner changes the table, and a walk with nothing left touches no bucket.
 //! 2. A slot that is yielded is live, and is yielded once. The walk itself reads
 //!    tops and links only, never an entry.
 //! 3. The owner holds the table, or a borrow of it, for as long as the walk, and
 //!    carries the entries' types: it is `Send` and `Sync` only as they permit.
 
+use std::iter;
+
+use super::array::Mains;
 use super::bucket::{Bucket, Slot};
 use super::random::next_random;
 use super::table::Table;
@@ -22,16 +25,14 @@ use super::tops::Cells;
 
 /// One array as a walk sees it.
 struct Side<K, V> {
-    /// Bucket 0 of the array.
-    first: Bucket<K, V>,
-    mask: usize,
+    mains: Mains<K, V>,
     next: usize,
     left: usize,
 }
 
 /// The live cells of a table, in no particular order.
 pub(super) struct Walk<K, V> {
-    left: usize,
+    beyond: usize,
     live: Cells,
     offset: u8,
     home: Bucket<K, V>,
@@ -62,13 +63,12 @@ impl<K, V> Walk<K, V> {
     pub(super) fn new(table: &Table<K, V>) -> Self {
         let random = next_random();
         let side = |array: &super::array::Array<K, V>| Side {
-            first: array.bucket(0),
-            mask: array.len() - 1,
+            mains: array.mains(),
             next: random as usize,
             left: array.len(),
         };
         Self {
-            left: table.len(),
+            beyond: table.len(),
             live: Cells::NONE,
             offset: (random >> 61) as u8,
             home: table.current().bucket(0),
@@ -81,7 +81,7 @@ impl<K, V> Walk<K, V> {
     /// Entries not yet yielded.
     #[inline]
     pub(super) fn left(&self) -> usize {
-        self.left
+        self.beyond + self.live.count()
     }
 
     /// The bucket at which the chain of the last slot starts.
@@ -91,24 +91,34 @@ impl<K, V> Walk<K, V> {
 
     /// Yields nothing from here on.
     pub(super) fn finish(&mut self) {
-        self.left = 0;
+        self.beyond = 0;
+        self.live = Cells::NONE;
     }
 
     /// Steps to the next bucket that may hold a live cell.
+    #[inline(never)]
     fn advance(&mut self) {
-        self.bucket = match self.following() {
+        let bucket = match self.following() {
             Some(bucket) => bucket,
             None => {
-                self.home = self.next_home();
-                self.home
+                let home = self.next_home();
+                self.home = home;
+                home
             }
         };
-        self.live = self.bucket.tops().live().rotated_back(self.offset);
+        let live = bucket.tops().live().rotated_back(self.offset);
+        self.bucket = bucket;
+        self.live = live;
+        self.beyond -= live.count();
     }
 
     fn following(&self) -> Option<Bucket<K, V>> {
-        let started = self.side.left <= self.side.mask;
-        if !started || self.bucket.tops().ends() { None } else { self.bucket.overflow() }
+        if self.started() { follower(self.bucket) } else { None }
+    }
+
+    /// Whether `bucket` has been entered; until then it is any bucket.
+    fn started(&self) -> bool {
+        self.side.left < self.side.mains.len()
     }
 
     fn next_home(&mut self) -> Bucket<K, V> {
@@ -116,11 +126,10 @@ impl<K, V> Walk<K, V> {
             if self.side.left == 0 {
                 self.side = self.old.take().expect("entries are left, so buckets are");
             }
-            let index = self.side.next & self.side.mask;
-            self.side.next = index + 1;
+            // SAFETY: by invariant 3.
+            let home = unsafe { self.side.mains.get(self.side.next) };
+            self.side.next = self.side.next.wrapping_add(1);
             self.side.left -= 1;
-            // SAFETY: `index` is at most the array's mask.
-            let home = unsafe { self.side.first.nth(index) };
             if !home.tops().evacuated() {
                 return home;
             }
@@ -133,15 +142,53 @@ impl<K, V> Iterator for Walk<K, V> {
 
     #[inline]
     fn next(&mut self) -> Option<Slot<K, V>> {
-        if self.left == 0 {
-            return None;
-        }
         loop {
             if let Some(cell) = self.live.next() {
-                self.left -= 1;
                 return Some(Slot::new(self.bucket, cell.rotated(self.offset)));
+            }
+            if self.beyond == 0 {
+                return None;
             }
             self.advance();
         }
     }
+
+    /// The same in loops, which keep in registers what `next` keeps in memory.
+    #[inline]
+    fn fold<B, F: FnMut(B, Slot<K, V>) -> B>(mut self, first: B, mut f: F) -> B {
+        if self.left() == 0 {
+            return first;
+        }
+        let offset = self.offset;
+        let mut chain = |first: B, from: Bucket<K, V>, live: Cells| {
+            let (mut folded, mut bucket, mut live) = (first, from, live);
+            loop {
+                for cell in live {
+                    folded = f(folded, Slot::new(bucket, cell.rotated(offset)));
+                }
+                let Some(next) = follower(bucket) else { return folded };
+                bucket = next;
+                live = next.tops().live().rotated_back(offset);
+            }
+        };
+        let mut folded = if self.started() { chain(first, self.bucket, self.live) } else { first };
+        let old = self.old.take();
+        for side in iter::once(self.side).chain(old) {
+            for index in 0..side.left {
+                // SAFETY: by invariant 3.
+                let home = unsafe { side.mains.get(side.next.wrapping_add(index)) };
+                let tops = home.tops();
+                if !tops.evacuated() {
+                    folded = chain(folded, home, tops.live().rotated_back(offset));
+                }
+            }
+        }
+        folded
+    }
+}
+
+/// The next bucket of the chain that may hold a live cell.
+#[inline]
+fn follower<K, V>(bucket: Bucket<K, V>) -> Option<Bucket<K, V>> {
+    if bucket.tops().ends() { None } else { bucket.overflow() }
 }

@@ -1,12 +1,12 @@
 //! A pool without its constructor and guards: where a value comes from and where it goes.
 //!
-//! *Get*, in this order: this thread's private value; its local chain; the other threads' local
-//! chains, starting after oneself; this thread's victim; all victims. *Put*: private if that is
-//! empty, else the local chain. *Advance*: what is still among the victims is dropped, and the
+//! *Get*, in this order: this thread's private values; its local chain; the other threads' local
+//! chains, starting after oneself; this thread's victims; all victims. *Put*: private if there is
+//! room, else the local chain. *Advance*: what is still among the victims is dropped, and the
 //! current values become the victims.
 //!
 //! Nothing is moved by an advance: the two chains of every shard change roles with the parity of
-//! the epoch, and each thread rotates its own two cells when it next comes by. A thread with a stale
+//! the epoch, and each thread rotates its own two stashes when it next comes by. A thread with a stale
 //! view of the epoch may put a value among the victims; the value then merely goes one epoch early.
 //!
 //! Invariants:
@@ -20,7 +20,6 @@ use super::readers::{Pin, Readers};
 use super::shard::{Counts, Owned, Shard, ShardTable, steal};
 use super::stats::PoolStats;
 use super::thread::{self, Member};
-use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
@@ -110,7 +109,7 @@ impl<T: Send + 'static> Core<T> {
         }
         self.epoch.store(now + 1, Release);
         self.key.store(thread::fresh_key(self.key.load(Relaxed)), Release);
-        Some(dropped)
+        Some(dropped + self.mine().map_or(0, |mine| self.settle(&mine)))
     }
 
     pub(super) fn stats(&self) -> PoolStats {
@@ -151,15 +150,29 @@ impl<T: Send + 'static> Core<T> {
         if mine.sign(me.stamp) {
             thread::leave_at_exit(self.this.clone());
         }
+        self.settle(&mine);
+        Some((mine, me.index))
+    }
+
+    /// This thread's shard, if it has one.
+    fn mine(&self) -> Option<Owned<'_, T>> {
+        let me = thread::me()?;
+        // SAFETY: by invariant 1 of the `thread` module the index is this thread's.
+        let mine = unsafe { Owned::new(self.shards.get(me.index)?) };
+        mine.is_signed(me.stamp).then_some(mine)
+    }
+
+    /// Brings this thread's shard to the present epoch and returns how many values were dropped.
+    fn settle(&self, mine: &Owned<'_, T>) -> u64 {
         // The key before the epoch: if an advance comes between, the entry is stale at once.
         let key = self.key.load(Acquire);
         let outdated = mine.rotate(self.epoch.load(Acquire));
-        thread::cache(key, NonNull::from(shard).cast());
-        for value in outdated.into_iter().flatten() {
-            mine.counts().drops.add(1);
-            drop(value);
-        }
-        Some((mine, me.index))
+        thread::cache(key, mine.shard().cast());
+        let dropped = outdated.len() as u64;
+        // Before they are: a drop that panics takes the others with it.
+        mine.counts().drops.add(dropped);
+        drop(outdated);
+        dropped
     }
 
     #[inline(never)]
@@ -261,10 +274,10 @@ impl<T: Send + 'static> Member for Core<T> {
         let Some(shard) = self.shards.get(index) else { return };
         // SAFETY: the index is given back only after all members have been left.
         let mine = unsafe { Owned::new(shard) };
-        if let Some(value) = mine.take_private() {
+        while let Some(value) = mine.take_private() {
             mine.push(value);
         }
-        if let Some(value) = mine.take_victim() {
+        while let Some(value) = mine.take_victim() {
             mine.push_victim(value);
             self.victims_gone_in.store(u64::MAX, Relaxed);
         }

@@ -1,8 +1,9 @@
 //! Pools of reusable values.
 //!
 //! [`Pool`] is Go's `sync.Pool` for a language without a garbage collector: a value given back by a
-//! thread is first that thread's *private* value, then goes on its *local* chain of lock-free
-//! rings, from which other threads may *steal*. Values that nobody has wanted for an *epoch* become
+//! thread is first kept as one of that thread's *private* values, of which Go has one and this pool
+//! [`PRIVATE_MAX`]; what is more goes on the thread's *local* chain of lock-free rings, from which
+//! other threads may *steal*. Values that nobody has wanted for an *epoch* become
 //! *victims*; what is still a victim an epoch later is dropped. An epoch begins when somebody says
 //! so: by [`Pool::advance`], or by an [`Epochs`] that watches the clock or the memory in use.
 //!
@@ -18,7 +19,7 @@
 //! The other pools are for other needs: [`AnyPool`] mixes types and pays for it, [`BitmapPool`] has
 //! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
 //!
-//! The floors inside, from the bottom: `ring`, `readers`, `chain`, `shard`, `thread`,
+//! The floors inside, from the bottom: `stash`, `ring`, `readers`, `chain`, `shard`, `thread`,
 //! `core`.
 //!
 //! Invariants of this file:
@@ -37,6 +38,7 @@ mod reset;
 mod ring;
 mod shard;
 mod slice;
+mod stash;
 mod stats;
 mod thread;
 
@@ -45,6 +47,7 @@ pub use bitmap::{BitmapGuard, BitmapPool, BitmapStats, Prefault};
 pub use epochs::{Epochs, resident_above};
 pub use reset::{Keep, Reset};
 pub use slice::{SliceGuard, SlicePool, SlicePoolStats};
+pub use stash::PRIVATE_MAX;
 pub use stats::PoolStats;
 
 use self::core::Core;
@@ -56,14 +59,15 @@ use std::sync::Arc;
 /// A pool of values of one type, shared by any number of threads.
 ///
 /// Get and put by one thread cost a few nanoseconds and no locked instruction as long as the thread
-/// has at most one value out at a time; beyond that, one locked instruction each. No operation
-/// waits for another thread.
+/// has at most [`PRIVATE_MAX`] values out at a time; beyond that, one locked instruction each. No
+/// operation waits for another thread.
 ///
 /// Values live in boxes, which are reused with them: what moves through the pool is a pointer, so a
 /// large value costs no more than a small one.
 ///
-/// A thread that ends leaves its values to the others. A thread that is idle keeps at most its
-/// private value and its victim through any number of epochs, until it next uses the pool or ends.
+/// A thread that ends leaves its values to the others. A thread that is idle keeps its private
+/// values and the victims among them, [`PRIVATE_MAX`] of each at most, through any number of epochs,
+/// until it next uses the pool or ends.
 ///
 /// ```
 /// use spanalloc::pool::Pool;
@@ -136,8 +140,8 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
 
     /// Begins an epoch: drops what was put back before the previous epoch began and not used since,
     /// and returns how many values that were. Costs one pop per dropped value and a glance at each
-    /// thread's shard; threads that use the pool meanwhile are not held up. Values in the cells of
-    /// other threads (up to two each) are dropped by those threads when they next come by.
+    /// thread's shard; threads that use the pool meanwhile are not held up. Private values of other
+    /// threads are dropped by those threads when they next come by.
     ///
     /// Returns `None`, having done nothing, while another call of `advance` is at work.
     ///

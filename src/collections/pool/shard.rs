@@ -1,23 +1,24 @@
 //! One thread's part of a pool, and the table of all parts.
 //!
-//! A *shard* holds a *private* value, one *victim* (the private value of the epoch before) and two
-//! chains. The chain of an even epoch and the chain of an odd one take turns: the chain of the
+//! A *shard* holds a stash of *private* values, one of *victims* (the private values of the epoch
+//! before) and two chains. The chain of an even epoch and the chain of an odd one take turns: the chain of the
 //! current epoch is the *local* chain, the other one holds the *victims*.
 //!
 //! Invariants:
 //!
-//! 1. A shard's cells and its counters are written only by the thread that owns the shard's index.
+//! 1. A shard's cells, stashes and counters are written only by the thread that owns the shard's index.
 //!    [`Owned`] stands for that right and does not leave its thread.
 //! 2. A bucket of the table, once set, stays where it is until the table is dropped.
-//! 3. No method here runs foreign code (`Drop`, `Reset`, `init`) between taking a value out of a
-//!    cell and leaving the cell in order: what a rotation removes is returned to the caller.
+//! 3. No method here runs foreign code (`Drop`, `Reset`, `init`) while a stash is not in order:
+//!    what a rotation removes is returned to the caller.
 
 use super::chain::Chain;
 use super::readers::{Pin, Readers};
+use super::stash::Stash;
 use crate::base::own::OwnU64;
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
@@ -25,8 +26,8 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize};
 /// pair of lines that the prefetcher fetches together.
 #[repr(align(128))]
 pub(super) struct Shard<T> {
-    private: Cell<Option<T>>,
-    victim: Cell<Option<T>>,
+    private: Stash<T>,
+    victims: Stash<T>,
     /// The epoch of the owner's last rotation.
     epoch: Cell<u64>,
     /// The stamp of the owner; zero without one.
@@ -35,15 +36,15 @@ pub(super) struct Shard<T> {
     pub(super) counts: Counts,
 }
 
-// SAFETY: by invariant 1 the cells have one user at a time; the chains and counters are made for
+// SAFETY: by invariant 1 the cells and stashes have one user at a time; the chains and counters are made for
 // several; values themselves are `Send`.
 unsafe impl<T: Send> Sync for Shard<T> {}
 
 impl<T> Shard<T> {
     fn new() -> Self {
         Self {
-            private: Cell::new(None),
-            victim: Cell::new(None),
+            private: Stash::new(),
+            victims: Stash::new(),
             epoch: Cell::new(0),
             stamp: Cell::new(0),
             chains: [Chain::new(), Chain::new()],
@@ -85,24 +86,17 @@ impl<'a, T> Owned<'a, T> {
 
     #[inline]
     pub(super) fn take_private(&self) -> Option<T> {
-        self.shard.private.take()
+        self.shard.private.pop()
     }
 
     pub(super) fn take_victim(&self) -> Option<T> {
-        self.shard.victim.take()
+        self.shard.victims.pop()
     }
 
-    /// Makes `value` the private one, or hands it back when there is one already.
+    /// Makes `value` a private one, or hands it back when there are enough.
     #[inline]
     pub(super) fn put_private(&self, value: T) -> Result<(), T> {
-        // SAFETY: by invariant 1 nobody else touches the cell, and no reference to its content
-        // outlives this expression.
-        if unsafe { &*self.shard.private.as_ptr() }.is_some() {
-            return Err(value);
-        }
-        // SAFETY: as above; the place holds `None`, so nothing is lost by overwriting it.
-        unsafe { self.shard.private.as_ptr().write(Some(value)) };
-        Ok(())
+        self.shard.private.push(value)
     }
 
     /// Puts `value` on the local chain.
@@ -131,14 +125,32 @@ impl<'a, T> Owned<'a, T> {
         self.pop_head().or_else(|| chain.pop_tail(&readers.pin()))
     }
 
-    /// Brings the cells to the epoch `now` and returns what has become too old to keep.
-    pub(super) fn rotate(&self, now: u64) -> [Option<T>; 2] {
-        let Shard { private, victim, epoch, .. } = self.shard;
-        match now - epoch.replace(now) {
-            0 => [None, None],
-            1 => [victim.replace(private.take()), None],
-            _ => [victim.take(), private.take()],
+    /// Brings the stashes to the epoch `now` and returns what has become too old to keep.
+    pub(super) fn rotate(&self, now: u64) -> Vec<T> {
+        let Shard { private, victims, epoch, .. } = self.shard;
+        let passed = now - epoch.replace(now);
+        if passed == 0 {
+            return Vec::new();
         }
+        let mut outdated = victims.take_all();
+        let aged = private.take_all();
+        if passed == 1 {
+            let kept = aged.into_iter().try_for_each(|value| victims.push(value));
+            debug_assert!(kept.is_ok(), "one stash holds what another held");
+        } else {
+            outdated.extend(aged);
+        }
+        outdated
+    }
+
+    /// The shard itself, for the thread's cache.
+    pub(super) fn shard(&self) -> NonNull<Shard<T>> {
+        NonNull::from(self.shard)
+    }
+
+    /// Whether the thread with `stamp` is recorded as owner.
+    pub(super) fn is_signed(&self, stamp: u64) -> bool {
+        self.shard.stamp.get() == stamp
     }
 
     /// Records the thread with `stamp` as owner; true when it was not already.
@@ -284,13 +296,13 @@ mod tests {
         // SAFETY: one thread.
         let owned = unsafe { Owned::new(&shard) };
         owned.put_private(1).unwrap();
-        assert_eq!(owned.put_private(2), Err(2));
-        assert_eq!(owned.rotate(1), [None, None]);
+        owned.put_private(2).unwrap();
+        assert!(owned.rotate(1).is_empty());
         assert_eq!(owned.take_private(), None);
         owned.put_private(3).unwrap();
-        assert_eq!(owned.rotate(2), [Some(1), None]);
+        assert_eq!(owned.rotate(2), [1, 2]);
         owned.put_private(4).unwrap();
-        assert_eq!(owned.rotate(9), [Some(3), Some(4)]);
+        assert_eq!(owned.rotate(9), [3, 4]);
     }
 }
 

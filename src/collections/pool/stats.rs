@@ -10,7 +10,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Gets served by the calling thread's private value.
+    /// Gets served by the calling thread's private values.
     pub private: u64,
     /// Gets served by the calling thread's own chain.
     pub local: u64,

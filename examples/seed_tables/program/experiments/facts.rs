@@ -218,9 +218,9 @@ pub(super) const A7: Experiment = Experiment {
             black_box(&held);
             drop(held);
             if let Some((before, after)) = before.zip(row()) {
-                let (allocs, refills) =
-                    (after.allocs - before.allocs, after.refills - before.refills);
-                let part = 1.0 - refills as f64 / allocs as f64;
+                let (allocs, first) =
+                    (after.allocs - before.allocs, after.first_uses - before.first_uses);
+                let part = 1.0 - first as f64 / allocs as f64;
                 probe.record_at(REUSE, "churn", bytes as f64, 100.0 * part);
             }
         }

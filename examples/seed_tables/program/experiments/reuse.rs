@@ -4,7 +4,7 @@ use super::{Experiment, Finding, Plot, Verdict};
 use crate::program::probe::{Probe, faults, peak_resident, quantile, timed};
 use spanalloc::arena::Arena;
 use spanalloc::observe::Timer;
-use spanalloc::pool::{BitmapPool, Keep, Pool, Prefault, Reset};
+use spanalloc::pool::{BitmapPool, Keep, PRIVATE_MAX, Pool, Prefault, Reset};
 use std::hint::black_box;
 
 const NS: &str = "ns per object";
@@ -47,8 +47,9 @@ pub(super) const E2: Experiment = Experiment {
             },
             ours: format!("{} / {} / {} / {} ns", ns[0], ns[1], ns[2], ns[3]),
             why: format!(
-                "from slow to fast it is {}: with 64 objects out at a time, all but one get of a \
-                 pool cost a locked instruction, which a box need not; a slot of 4 KiB for one \
+                "from slow to fast it is {}: with 64 objects out at a time, all gets of a pool but \
+                 the {PRIVATE_MAX} that a thread keeps to itself cost a locked instruction, which \
+                 a box need not; a slot of 4 KiB for one \
                  object takes {peak} KiB where eight in a slot take {peak_eight}.",
                 order.map(|(_, name)| name).join(", ")
             ),

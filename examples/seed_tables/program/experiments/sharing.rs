@@ -6,7 +6,7 @@ use crate::program::probe::{Probe, Random, timed};
 use spanalloc::map::{CasTable, ShardStats, Sharded};
 use spanalloc::pool::SlicePool;
 use std::hint::black_box;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
@@ -18,8 +18,9 @@ pub(super) const E10: Experiment = Experiment {
     id: "E10",
     title: "Shards",
     workload: "1, 2 and 4 threads append to lists of 64 values under 4096 keys of a sharded map; \
-               a full list goes and a new one comes, of a pool or not. Rounds in which fewer than 1.5 \
-               processors were at work do not count.",
+               a full list goes and a new one comes, of a pool or not. It is done in bursts of a \
+               millisecond or so; those in which fewer than 1.5 processors were at work do not \
+               count.",
     article: "contention from high to very low with 32 or 64 shards",
     rule: "with 4 threads contention falls or stays from 1 to 8, 32 and 64 shards, and falls from \
            1 to 64, intervals apart",
@@ -56,14 +57,14 @@ fn alone() -> Finding {
         verdict: Verdict::NotMeasurable,
         ours: String::from("not measured"),
         why: format!(
-            "the machine had other work: in too few rounds were {PROCESSORS_MIN} processors at \
+            "the machine had other work: in too few bursts were {PROCESSORS_MIN} processors at \
              work for our threads, and threads that take turns do not contend."
         ),
     }
 }
 
 fn shards(probe: &mut Probe) {
-    let operations = probe.size(60_000, 10_000);
+    let operations = probe.size(12_000, 6000);
     for shards in probe.turns(&SHARDS) {
         for threads in THREADS {
             for pooled in [false, true] {
@@ -91,17 +92,20 @@ fn contend(
     operations: u64,
     seed: u64,
 ) -> Option<(f64, f64)> {
-    (0..TRIES).find_map(|_| {
-        let map: Sharded<u64, Vec<u64>> = Sharded::new(shards);
+    let map: Sharded<u64, Vec<u64>> = Sharded::new(shards);
+    let sum = |of: fn(&ShardStats) -> u64| map.stats().iter().map(of).sum::<u64>() as f64;
+    let bursts = bursts(|burst| {
+        let before = (sum(|shard| shard.contended), sum(|shard| shard.locks));
         let (ns, _) = together(threads, |thread| {
-            let mut random = Random(thread as u64 + seed * 100);
+            let mut random = Random(thread as u64 + (seed * TRIES + burst) * 100);
             for number in 0..operations {
                 append(&map, pool, random.next() % 4096, number);
             }
         })?;
-        let sum = |of: fn(&ShardStats) -> u64| map.stats().iter().map(of).sum::<u64>() as f64;
-        Some((ns, sum(|shard| shard.contended) / sum(|shard| shard.locks)))
-    })
+        Some((ns, sum(|shard| shard.contended) - before.0, sum(|shard| shard.locks) - before.1))
+    })?;
+    let add = |of: fn(&(f64, f64, f64)) -> f64| bursts.iter().map(of).sum::<f64>();
+    Some((add(|burst| burst.0) / bursts.len() as f64, add(|burst| burst.1) / add(|burst| burst.2)))
 }
 
 /// Appends to the list of a key; a list of 64 makes room for a new one.
@@ -122,16 +126,28 @@ fn append(map: &Sharded<u64, Vec<u64>>, pool: Option<&SlicePool<u64>>, key: u64,
 
 /// Less than this many processors at work on average, and threads hardly meet.
 const PROCESSORS_MIN: f64 = 1.5;
-/// How often to try for that many on a machine with other work.
-const TRIES: usize = 4;
+/// How many bursts to try for as many as are wanted, on a machine with other work.
+const TRIES: u64 = 60;
+/// Bursts in which the threads ran at the same time that make a reading.
+const BURSTS: usize = 8;
+
+/// What came of the first bursts, of a number each, in which the threads ran at the same time.
+fn bursts<R>(burst: impl FnMut(u64) -> Option<R>) -> Option<Vec<R>> {
+    let good: Vec<R> = (0..TRIES).filter_map(burst).take(BURSTS).collect();
+    (good.len() == BURSTS).then_some(good)
+}
 
 /// Runs `work` in so many threads that start together. Returns the nanoseconds from the first
 /// one's start to the last one's end and the results; `None` if the threads did not truly run at
 /// the same time, because the machine had other work.
 fn together<R: Send>(threads: usize, work: impl Fn(usize) -> R + Sync) -> Option<(f64, Vec<R>)> {
-    let start = Barrier::new(threads);
+    let ready = AtomicUsize::new(0);
     let run = |thread| {
-        start.wait();
+        // Nobody sleeps at the start: waking up takes as long as a burst.
+        ready.fetch_add(1, SeqCst);
+        while ready.load(SeqCst) < threads {
+            thread::yield_now();
+        }
         let first = Instant::now();
         let (processor_ns, result) = timed(|| work(thread));
         (first, Instant::now(), processor_ns, result)
@@ -155,8 +171,8 @@ pub(super) const E11: Experiment = Experiment {
     id: "E11",
     title: "Compare-and-swap on tophashes (not Go)",
     workload: "1, 2 and 4 threads claim and release cells of 1, 4 or 64 hot buckets of a table \
-               made for this; Go's map has no atomics. Rounds in which fewer than 1.5 processors were \
-               at work do not count.",
+               made for this; Go's map has no atomics. It is done in bursts of a millisecond or so; \
+               those in which fewer than 1.5 processors were at work do not count.",
     article: "more than 35 % failures, about 12 ns",
     rule: "more than 35 % of the compare-and-swaps fail with 4 threads on one bucket",
     plot: Plot::lines(FAILED, "threads"),
@@ -179,15 +195,15 @@ pub(super) const E11: Experiment = Experiment {
 };
 
 fn cas(probe: &mut Probe) {
-    let operations = probe.size(200_000u64, 50_000);
+    let operations = probe.size(30_000u64, 15_000);
     for (name, buckets) in
         probe.turns(&[("1 hot bucket", 1), ("4 hot buckets", 4), ("64 hot buckets", 64)])
     {
         for threads in THREADS {
             let table = CasTable::new(buckets);
-            let run = (0..TRIES).find_map(|_| {
+            let run = bursts(|burst| {
                 together(threads, |thread| {
-                    let mut random = Random(thread as u64 + probe.seed() * 100);
+                    let mut random = Random(thread as u64 + (probe.seed() * TRIES + burst) * 100);
                     let (mut tried, mut failed) = (0, 0);
                     for number in 0..operations {
                         let claim = table.claim(random.next(), number);
@@ -200,10 +216,12 @@ fn cas(probe: &mut Probe) {
                     (tried, failed)
                 })
             });
-            let Some((ns, swaps)) = run else { continue };
-            let tried: u64 = swaps.iter().map(|(tried, _)| tried).sum();
-            let failed: u64 = swaps.iter().map(|(_, failed)| failed).sum();
-            let (x, all) = (threads as f64, threads as u64 * operations);
+            let Some(run) = run else { continue };
+            let ns: f64 = run.iter().map(|(ns, _)| ns).sum();
+            let swaps = || run.iter().flat_map(|(_, swaps)| swaps);
+            let tried: u64 = swaps().map(|(tried, _)| tried).sum();
+            let failed: u64 = swaps().map(|(_, failed)| failed).sum();
+            let (x, all) = (threads as f64, (threads * BURSTS) as u64 * operations);
             probe.record_at(FAILED, name, x, 100.0 * failed as f64 / tried as f64);
             probe.record_at("ns per claim and release", name, x, ns / all as f64);
         }

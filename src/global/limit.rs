@@ -1,0 +1,217 @@
+//! Memory given back sooner: the decay setting and the soft limit.
+//!
+//! The limit is looked after by a thread that exists only while there is one. It
+//! looks every few milliseconds at what the heap holds; so neither an allocation nor
+//! a free has anything to compare. Over the limit it gives free memory back at once,
+//! and tells the listeners, who may free more.
+//!
+//! # Invariants
+//!
+//! 1. `watched_in` is this process from the decision to start the thread until it has
+//!    decided, under the lock, to end; so there is one at most.
+//! 2. No lock is held while a listener runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use super::sampling::quietly;
+use super::slow::HEAP;
+
+/// Between two looks at what the heap holds.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// While memory stays above the limit, listeners are told again after this long.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
+/// By the environment, which wins.
+static DECAY_IS_GIVEN: AtomicBool = AtomicBool::new(false);
+/// 0 for none.
+static LIMIT: AtomicU64 = AtomicU64::new(0);
+static WATCH: Mutex<Watch> = Mutex::new(Watch { watched_in: 0, listeners: Vec::new() });
+
+type Call = dyn Fn(Pressure) + Send + Sync;
+
+struct Watch {
+    /// The process in which the thread runs, 0 for none: a forked child has no thread.
+    watched_in: u32,
+    listeners: Vec<Arc<Call>>,
+}
+
+/// Memory that is held above a limit: see [`on_pressure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    /// Bytes that the allocator holds: in use, free, and its own records, after free
+    /// pages were given back.
+    pub held: u64,
+    /// The limit.
+    pub limit: u64,
+}
+
+/// Keeps a listener registered; dropping it ends that. See [`on_pressure`].
+#[must_use = "dropping it ends the listening"]
+pub struct PressureListener(Arc<Call>);
+
+/// Sets how long free pages stay before they go back to the system: between once and
+/// twice `decay`, which is 500 ms unless it is set. Less saves memory, more saves page faults
+/// when memory swells and shrinks. Below a millisecond counts as one, above 49 days
+/// as that.
+///
+/// The key `decay` of the environment variable `SPANALLOC` wins.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::set_decay(std::time::Duration::from_millis(50));
+/// ```
+pub fn set_decay(decay: Duration) {
+    if !DECAY_IS_GIVEN.load(Relaxed) {
+        HEAP.set_decay_ms(decay.as_millis().try_into().unwrap_or(u32::MAX));
+    }
+}
+
+/// What the environment asks for, before `main`.
+pub(super) fn decay_by_environment(decay_ms: u32) {
+    DECAY_IS_GIVEN.store(true, Relaxed);
+    HEAP.set_decay_ms(decay_ms);
+}
+
+/// Sets a soft limit on the memory that the allocator holds, in bytes; 0 for none,
+/// which is how a program begins.
+///
+/// Nothing fails above the limit. As long as more is held, free pages go back to the
+/// system at once instead of after a while, and whoever asked for it by
+/// [`on_pressure`] is told. Go's `GOMEMLIMIT` is the model; here is no collector to
+/// run more often, so only what is free, or freed by a listener, can go.
+///
+/// Cost: a thread that looks at one sum a hundred times a second while there is a
+/// limit; nothing on any path of an allocation or a free.
+///
+/// # Errors
+///
+/// When the thread cannot be started. There is no limit then.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::set_soft_limit(512 << 20)?;
+/// # spanalloc::set_soft_limit(0)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn set_soft_limit(bytes: u64) -> io::Result<()> {
+    quietly(|| {
+        let mut watch = lock();
+        LIMIT.store(bytes, Relaxed);
+        let process = std::process::id();
+        if bytes > 0 && watch.watched_in != process {
+            let name = String::from("spanalloc-limit");
+            let started = thread::Builder::new().name(name).spawn(|| quietly(look_after));
+            watch.watched_in = if started.is_ok() { process } else { 0 };
+            if let Err(error) = started {
+                LIMIT.store(0, Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Has `listener` called when more memory is held than the
+/// [soft limit](set_soft_limit), after free pages were given back and if that was not
+/// enough; again every quarter of a second while it stays so. What the listener frees
+/// goes back at once.
+///
+/// It runs on the thread that looks after the limit; a panic in it is caught and
+/// otherwise ignored. It must not wait for a thread that is about to drop its
+/// [`PressureListener`].
+///
+/// # Examples
+///
+/// A pool that lets go of what nobody has used of late:
+///
+/// ```
+/// # #[cfg(feature = "collections")] {
+/// use std::sync::Arc;
+/// use spanalloc::pool::Pool;
+///
+/// let buffers: Arc<Pool<Vec<u8>>> = Arc::new(Pool::new(Vec::new));
+/// let told = Arc::downgrade(&buffers);
+/// let _listener = spanalloc::on_pressure(move |_| {
+///     if let Some(buffers) = told.upgrade() {
+///         buffers.advance();
+///     }
+/// });
+/// # }
+/// ```
+pub fn on_pressure(listener: impl Fn(Pressure) + Send + Sync + 'static) -> PressureListener {
+    quietly(|| {
+        let listener: Arc<Call> = Arc::new(listener);
+        lock().listeners.push(Arc::clone(&listener));
+        PressureListener(listener)
+    })
+}
+
+impl Drop for PressureListener {
+    fn drop(&mut self) {
+        // Dropped after the lock is left (invariant 2).
+        let _ended = {
+            let mut watch = lock();
+            let place = watch.listeners.iter().position(|other| Arc::ptr_eq(other, &self.0));
+            place.map(|place| watch.listeners.swap_remove(place))
+        };
+    }
+}
+
+impl fmt::Debug for PressureListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PressureListener").finish_non_exhaustive()
+    }
+}
+
+fn lock() -> MutexGuard<'static, Watch> {
+    WATCH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The thread, while there is a limit.
+fn look_after() {
+    let mut told: Option<Instant> = None;
+    loop {
+        let limit = LIMIT.load(Relaxed);
+        if limit == 0 {
+            let mut watch = lock();
+            if LIMIT.load(Relaxed) == 0 {
+                watch.watched_in = 0;
+                return;
+            }
+            continue;
+        }
+        if !relieve(limit) {
+            told = None;
+        } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            told = Some(Instant::now());
+            tell(limit);
+            relieve(limit);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Gives free memory back if more is held than `limit`; whether that is still so.
+fn relieve(limit: u64) -> bool {
+    if HEAP.held_bytes() <= limit {
+        return false;
+    }
+    HEAP.release_free();
+    HEAP.held_bytes() > limit
+}
+
+fn tell(limit: u64) {
+    let listeners = lock().listeners.clone();
+    for listener in listeners {
+        let pressure = Pressure { held: HEAP.held_bytes(), limit };
+        // What it panicked with was printed by the panic hook.
+        let _ = catch_unwind(AssertUnwindSafe(|| listener(pressure)));
+    }
+}

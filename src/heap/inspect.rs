@@ -1,0 +1,193 @@
+//! What is at an address: chunk, slot, span, block, and what is known of its use.
+//!
+//! Nothing is kept for this. The page heap's records say which slots are mapped and
+//! free, a slot's header which span it begins, arithmetic the block. Whether a
+//! carved block is free is written in no one place: it may be on a list of any
+//! thread. Lists of other threads change while one looks, so only the calling
+//! thread's own spans and lists are searched.
+//!
+//! # Invariants
+//!
+//! 1. Memory of blocks is read on lists that no other thread takes from: those of
+//!    the calling thread's cache and bins, and of spans that its heap owns.
+
+use core::ptr;
+
+use super::Heap;
+use super::cache::Cache;
+use super::geometry::{HEADER_SLOTS, SLOT_BYTES, header_of_slot};
+use super::pages::PageHeap;
+use super::span::{Block, Kind, Span};
+use crate::sys::os::Os;
+
+/// What is at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    /// First byte of what was found, and how many there are.
+    pub(crate) start: usize,
+    pub(crate) bytes: usize,
+    pub(crate) what: What,
+}
+
+/// What was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    /// A block of a span.
+    Block(InSpan),
+    /// The end of a span, too short for a block.
+    Tail,
+    /// A large block: a span of its own.
+    Large { sampled: bool },
+    /// A larger one: a mapping of its own.
+    Mapping { sampled: bool },
+    /// A free slot, with old contents or given back to the system.
+    FreeSlot { dirty: bool },
+    /// The headers of a chunk.
+    Headers,
+}
+
+/// A block in its span.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct InSpan {
+    pub(crate) span_start: usize,
+    pub(crate) span_bytes: usize,
+    pub(crate) index: u32,
+    pub(crate) blocks: u32,
+    pub(crate) sampled: bool,
+    pub(crate) used: Used,
+}
+
+/// Whether a block is in use, as far as can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Used {
+    /// With the program, or freed by another thread that has not sent it home yet.
+    Live,
+    Free,
+    /// Never handed out since the span was made.
+    Never,
+    Unknown,
+}
+
+impl<O: Os> Heap<O> {
+    /// What is at `address`; `None` if it is not this heap's. `cache` belongs to this
+    /// thread. Costs two locks, a look at each chunk, and at the thread's own free
+    /// blocks of the class.
+    pub(crate) fn inspect(&self, cache: &Cache, address: usize) -> Option<Found> {
+        let found = {
+            let mut space = self.space.lock();
+            space.each().into_iter().find_map(|pages| locate(pages, address))
+        };
+        let Some(place) = found else {
+            let (start, bytes, sampled) = self.large.lock().find(address)?;
+            return Some(Found { start, bytes, what: What::Mapping { sampled } });
+        };
+        Some(match place {
+            Place::Slot(found) => found,
+            Place::Span(span, bytes) => describe(cache, span, bytes, address),
+        })
+    }
+}
+
+/// What the page heap knows of an address.
+enum Place {
+    Slot(Found),
+    /// A span and its bytes.
+    Span(Span, usize),
+}
+
+fn locate(pages: &mut PageHeap, address: usize) -> Option<Place> {
+    let mut index = 0;
+    while let Some(chunk) = pages.chunk(index) {
+        index += 1;
+        let base = chunk.base.addr().get();
+        let slot = address.wrapping_sub(base) / SLOT_BYTES;
+        if slot >= chunk.mapped {
+            continue;
+        }
+        if slot < HEADER_SLOTS {
+            let bytes = HEADER_SLOTS * SLOT_BYTES;
+            return Some(Place::Slot(Found { start: base, bytes, what: What::Headers }));
+        }
+        let start = base + slot * SLOT_BYTES;
+        let free = |dirty| {
+            let what = What::FreeSlot { dirty };
+            Some(Place::Slot(Found { start, bytes: SLOT_BYTES, what }))
+        };
+        let dirty = chunk.dirty.count_in(slot, 1) == 1;
+        if chunk.free.count_in(slot, 1) == 1 {
+            return free(dirty);
+        }
+        // The span began in this slot or in one before it.
+        for first in (HEADER_SLOTS..=slot).rev() {
+            // SAFETY: a slot of a mapped chunk.
+            let span = unsafe { Span::from_header(header_of_slot(chunk.base, first)) };
+            if span.kind() == Kind::None {
+                continue;
+            }
+            let slots = span.hot().slots.get() as usize;
+            if first + slots > slot {
+                return Some(Place::Span(span, slots * SLOT_BYTES));
+            }
+            break;
+        }
+        // On its way between the page heap and a span, or to the system.
+        return free(dirty);
+    }
+    None
+}
+
+fn describe(cache: &Cache, span: Span, span_bytes: usize, address: usize) -> Found {
+    let span_start = span.start().addr();
+    let kind = span.kind();
+    if kind == Kind::Large {
+        let what = What::Large { sampled: span.hot().sampled.get() != 0 };
+        return Found { start: span_start, bytes: span_bytes, what };
+    }
+    let class = span.class();
+    let (bytes, blocks) = (class.block_bytes(), class.capacity());
+    let index = (address - span_start) / bytes;
+    let start = span_start + index * bytes;
+    if index >= blocks as usize {
+        return Found { start, bytes: span_start + span_bytes - start, what: What::Tail };
+    }
+    let block = span.start().wrapping_add(index * bytes).cast::<Block>();
+    let used = if index >= span.hot().carved.get() as usize {
+        Used::Never
+    } else if owns(cache, span) {
+        if is_free(cache, span, block) { Used::Free } else { Used::Live }
+    } else {
+        Used::Unknown
+    };
+    let sampled = kind == Kind::Sampled;
+    let index = index as u32;
+    let what = What::Block(InSpan { span_start, span_bytes, index, blocks, sampled, used });
+    Found { start, bytes, what }
+}
+
+/// Whether the calling thread's heap owns the span.
+fn owns(cache: &Cache, span: Span) -> bool {
+    cache.owner().is_some_and(|owner| ptr::eq(owner, span.hot().owner.get()))
+}
+
+/// Whether the block is on one of the lists of invariant 1. The thread owns the span.
+fn is_free(cache: &Cache, span: Span, block: *mut Block) -> bool {
+    let (class, hot, view) = (span.class(), span.hot(), span.cold().remote.view());
+    let lists = cache.owner().map(|owner| owner.bin(class).lists(cache.list(class)));
+    let own = [
+        (hot.spare.get(), hot.spare_blocks.get()),
+        (hot.local.get(), span.freed()),
+        (span.block_at(view.head()), view.count()),
+    ];
+    own.into_iter().chain(lists.into_iter().flatten()).any(|(head, blocks)| {
+        let mut next = head;
+        (0..blocks).any(|_| {
+            let at = next;
+            if at.is_null() || at == block {
+                return at == block && !at.is_null();
+            }
+            // SAFETY: by invariant 1 a free block, linked.
+            next = unsafe { (*at).next };
+            false
+        })
+    })
+}

@@ -1,0 +1,96 @@
+//! The pools for other needs: of any type, of slices, of a fixed number of slots.
+
+use crate::pool::{Counted, check};
+use crate::random::Random;
+use spanalloc::pool::{AnyPool, BitmapPool, Keep, Prefault, SlicePool};
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+
+/// P3: one pool for all types boxes what it is given and hands out what comes.
+#[test]
+fn any_pool_counts_boxes_and_type_misses() {
+    let pool = AnyPool::new();
+    for round in 0..10u32 {
+        pool.put(round);
+        pool.put(vec![round]);
+        // The vector comes first: it was put last.
+        assert_eq!(pool.get::<u32>(), None);
+        assert_eq!(pool.get::<u32>(), Some(Box::new(round)));
+        assert_eq!(pool.get::<Vec<u32>>(), None);
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.boxed, stats.type_hits, stats.type_misses), (20, 10, 10));
+    check(stats.pool, 0);
+}
+
+/// P9: a vector that has grown beyond the bound is not kept.
+#[test]
+fn slice_pool_discards_what_grew() {
+    let pool = SlicePool::<u8>::new(64, 128);
+    assert!(pool.get().capacity() >= 64);
+    pool.get().resize(128, 1);
+    assert!(pool.get().is_empty());
+    pool.get().resize(129, 1);
+    let stats = pool.stats();
+    assert_eq!((stats.discards, stats.pool.new, stats.pool.private), (1, 1, 3));
+    assert!(pool.get().capacity() <= 128);
+    assert_eq!(pool.stats().pool.new, 2);
+    let refused = catch_unwind(|| SlicePool::<u8>::new(2, 1)).unwrap_err();
+    let message = refused.downcast::<String>().unwrap();
+    assert!(message.contains("capacity 2 is above capacity_max 1"), "{message}");
+}
+
+/// P7: 512 slots per 64 bytes of metadata; each in one hand; constructed once; dropped with it.
+#[test]
+fn bitmap_pool_hands_each_slot_to_one() {
+    let live = Arc::new(AtomicUsize::new(0));
+    for prefault in [Prefault::OnUse, Prefault::Touch, Prefault::Populate] {
+        let pool = BitmapPool::new(1000, prefault, || Counted::new(&live)).unwrap();
+        assert_eq!(pool.stats().metadata_bytes, 128);
+        let mut held: Vec<_> = std::iter::from_fn(|| pool.get()).collect();
+        assert_eq!((held.len(), live.load(SeqCst)), (1000, 1000));
+        let mut places: Vec<*const Counted> = held.iter().map(|value| &raw const **value).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), 1000);
+        held.iter_mut().for_each(|value| value.dirty = true);
+        held.truncate(400);
+        let stats = pool.stats();
+        assert_eq!((stats.in_use, stats.made, stats.exhausted), (400, 1000, 1));
+        assert!(!pool.get().unwrap().dirty);
+        drop(held);
+        drop(pool);
+        assert_eq!(live.load(SeqCst), 0);
+    }
+}
+
+#[test]
+fn bitmap_pool_under_threads() {
+    let pool = BitmapPool::new(70, Prefault::OnUse, || Keep(AtomicBool::new(false))).unwrap();
+    thread::scope(|scope| {
+        for seed in 1..=4 {
+            let pool = &pool;
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                for _ in 0..5_000 {
+                    let count = random.below(30);
+                    let held: Vec<_> = (0..count).map_while(|_| pool.get()).collect();
+                    assert!(held.iter().all(|value| !value.swap(true, SeqCst)));
+                    assert!(held.iter().all(|value| value.swap(false, SeqCst)));
+                }
+            });
+        }
+    });
+    assert_eq!(pool.stats().in_use, 0);
+}
+
+#[test]
+fn bitmap_pool_refuses_impossible_sizes() {
+    for capacity in [0, usize::MAX / 2] {
+        let error = BitmapPool::new(capacity, Prefault::OnUse, || [0u64; 4]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&capacity.to_string()), "{error}");
+    }
+}

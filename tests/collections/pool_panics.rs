@@ -1,0 +1,106 @@
+//! Foreign code in a pool: constructors, resets and drops that panic, or come back to the pool.
+
+use crate::pool::check;
+use spanalloc::pool::{BitmapPool, Keep, Pool, Prefault, Reset};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+/// A value whose reset or drop panics when told to.
+struct Bomb {
+    armed: bool,
+    live: Arc<AtomicUsize>,
+}
+
+impl Bomb {
+    fn new(live: &Arc<AtomicUsize>) -> Self {
+        live.fetch_add(1, SeqCst);
+        Self { armed: false, live: live.clone() }
+    }
+}
+
+impl Reset for Bomb {
+    fn reset(&mut self) {
+        assert!(!std::mem::take(&mut self.armed), "reset");
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.live.fetch_sub(1, SeqCst);
+        assert!(!self.armed, "drop");
+    }
+}
+
+#[test]
+fn a_panicking_reset_costs_the_value_only() {
+    let live = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new(|| Bomb::new(&live));
+    let slots = BitmapPool::new(1, Prefault::OnUse, || Bomb::new(&live)).unwrap();
+    drop((pool.get(), slots.get()));
+    assert_eq!(live.load(SeqCst), 2);
+    let panicked = catch_unwind(AssertUnwindSafe(|| pool.get().armed = true));
+    assert!(panicked.is_err());
+    assert_eq!(live.load(SeqCst), 1);
+    check(pool.stats(), 0);
+    let panicked = catch_unwind(AssertUnwindSafe(|| slots.get().unwrap().armed = true));
+    assert!(panicked.is_err());
+    assert_eq!((live.load(SeqCst), slots.stats().made, slots.stats().in_use), (0, 0, 0));
+    drop((pool.get(), slots.get()));
+    assert_eq!((live.load(SeqCst), pool.stats().new, slots.stats().made), (2, 2, 1));
+}
+
+#[test]
+fn a_panicking_constructor_takes_no_slot() {
+    let fail = AtomicBool::new(true);
+    let init = || assert!(!fail.load(SeqCst));
+    let pool = Pool::new(init);
+    let slots = BitmapPool::new(1, Prefault::OnUse, init).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| pool.take())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(slots.get()))).is_err());
+    assert_eq!((pool.stats().new, slots.stats().in_use, slots.stats().made), (0, 0, 0));
+    fail.store(false, SeqCst);
+    assert!(slots.get().is_some());
+}
+
+#[test]
+fn a_panicking_drop_stops_an_epoch_not_the_pool() {
+    let live = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new(|| Bomb::new(&live));
+    for armed in [false, false, true, false] {
+        let mut bomb = Bomb::new(&live);
+        bomb.armed = armed;
+        pool.put(Box::new(bomb));
+    }
+    pool.advance();
+    assert!(catch_unwind(AssertUnwindSafe(|| pool.advance())).is_err());
+    check(pool.stats(), live.load(SeqCst) as u64);
+    assert!(pool.advance().is_some(), "the turn was given back");
+    pool.advance();
+    drop(pool.get());
+    check(pool.stats(), live.load(SeqCst) as u64);
+}
+
+/// A value's `Drop` may use the pool it is dropped by.
+#[test]
+fn dropping_may_come_back_to_the_pool() {
+    struct Echo(Arc<Pool<Keep<u32>>>, Option<Arc<Pool<Self>>>);
+
+    impl Drop for Echo {
+        fn drop(&mut self) {
+            drop(self.0.get());
+            if let Some(pool) = &self.1 {
+                assert_eq!(pool.advance(), None, "this runs inside an advance");
+            }
+        }
+    }
+
+    let numbers = Arc::new(Pool::new((|| Keep(0)) as fn() -> _));
+    let echoes = Arc::new(Pool::new((|| unreachable!()) as fn() -> _));
+    echoes.put(Box::new(Echo(numbers.clone(), None)));
+    echoes.put(Box::new(Echo(numbers.clone(), Some(echoes.clone()))));
+    echoes.advance();
+    echoes.advance();
+    assert_eq!(numbers.stats().gets(), 2);
+    check(echoes.stats(), 0);
+}

@@ -1,0 +1,177 @@
+//! What is at an address, and memory given back: decay, soft limit, listeners.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use spanalloc::{BlockState, Inspection, Place, SpanAlloc, inspect};
+
+#[global_allocator]
+static GLOBAL: SpanAlloc = SpanAlloc::new();
+
+/// Sampling is the process's: the tests that look at blocks take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn at<T>(value: &T) -> Option<Inspection> {
+    inspect(std::ptr::from_ref(value).cast())
+}
+
+#[test]
+fn a_block_is_found_by_any_of_its_bytes() {
+    let _turn = turn();
+    let block = black_box(Box::new([7u8; 200]));
+    let found = at(&*block).unwrap();
+    assert_eq!((found.start, found.state), ((&raw const *block).addr(), BlockState::Live));
+    assert!(found.bytes >= 200 && found.bytes < 260, "{found:?}");
+    assert_eq!(at(&block[199]), Some(found));
+    let Place::Block { slot, slots, span_start, span_bytes } = found.what else {
+        panic!("{found:?}")
+    };
+    assert_eq!(span_start + slot as usize * found.bytes, found.start);
+    assert!(slot < slots && slots as usize * found.bytes <= span_bytes);
+    let text = found.to_string();
+    assert!(
+        text.contains(&format!("block {slot} of {slots}")) && text.ends_with(", live"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_thread_tells_its_live_blocks_from_its_free_ones() {
+    let _turn = turn();
+    // More than its lists hold, so that some are free in their spans and some on lists.
+    let mut blocks: Vec<_> = (0..3000u32).map(|n| Some(black_box(Box::new([n; 12])))).collect();
+    let address = |block: &Option<Box<[u32; 12]>>| block.as_ref().map(|b| (&raw const **b).addr());
+    let addresses: Vec<usize> = blocks.iter().filter_map(address).collect();
+    blocks.iter_mut().step_by(3).for_each(|block| drop(block.take()));
+    for (number, &address) in addresses.iter().enumerate() {
+        let found = inspect(std::ptr::without_provenance(address)).unwrap();
+        let expected = if number % 3 == 0 { BlockState::Free } else { BlockState::Live };
+        assert_eq!((found.start, found.state), (address, expected), "block {number}");
+    }
+}
+
+#[test]
+fn other_threads_blocks_are_found_but_not_judged() {
+    let _turn = turn();
+    let block = thread::spawn(|| Box::new([1u8; 96])).join().unwrap();
+    assert_eq!(at(&*block).map(|found| found.state), Some(BlockState::Unknown));
+}
+
+#[test]
+fn large_blocks_and_what_is_no_block() {
+    let _turn = turn();
+    let span = black_box(vec![1u8; 200 << 10]);
+    let found = at(&span[150 << 10]).unwrap();
+    assert_eq!((found.what, found.state), (Place::LargeSpan, BlockState::Live));
+    assert_eq!(found.start, span.as_ptr().addr());
+    let mapping = black_box(vec![1u8; 40 << 20]);
+    let found = at(&mapping[39 << 20]).unwrap();
+    assert_eq!((found.what, found.start), (Place::Mapping, mapping.as_ptr().addr()));
+    let (address, freed) = (mapping.as_ptr(), span.as_ptr());
+    drop((mapping, span));
+    assert_eq!(inspect(address), None);
+    let state = inspect(freed).map(|found| found.state);
+    assert!(state != Some(BlockState::Unused) && state.is_some(), "{state:?}");
+    let header = at(&*Box::new(1)).map(|found| found.start & !((64 << 20) - 1)).unwrap();
+    let header = inspect(std::ptr::without_provenance(header)).unwrap();
+    assert_eq!(header.what, Place::Headers);
+    static STATIC: u8 = 1;
+    assert_eq!([at(&STATIC), at(&state), inspect(std::ptr::null())], [None; 3]);
+}
+
+#[cfg(feature = "profile")]
+#[test]
+fn sampled_blocks_are_live_while_the_profile_has_them() {
+    let _turn = turn();
+    thread::spawn(|| {
+        spanalloc::profile::start(1).unwrap();
+        // What was granted before sampling began is used up.
+        let blocks: Vec<_> = (0..3000).map(|_| black_box(Box::new([1u8; 72]))).collect();
+        spanalloc::profile::stop();
+        let sampled = blocks.iter().filter_map(|block| at(&**block)).filter(|found| found.sampled);
+        let sampled: Vec<_> = sampled.collect();
+        assert!(sampled.len() > 1000, "{}", sampled.len());
+        assert!(sampled.iter().all(|found| found.state == BlockState::Live));
+        drop(blocks);
+        let one = inspect(std::ptr::without_provenance(sampled[0].start));
+        assert!(one.is_none_or(|found| found.state != BlockState::Live), "{one:?}");
+    })
+    .join()
+    .unwrap();
+}
+
+/// Free pages that are still resident, in MiB.
+fn free_pages() -> u64 {
+    spanalloc::stats().memory.free_pages >> 20
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not within 20 s: {what}");
+}
+
+fn megabytes(count: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|_| black_box(vec![1; 1 << 20])).collect()
+}
+
+/// One test: decay and limit are the process's.
+#[test]
+fn memory_goes_back_by_decay_and_above_the_limit() {
+    spanalloc::set_decay(Duration::MAX);
+    drop(megabytes(40));
+    thread::sleep(Duration::from_millis(20));
+    assert!(free_pages() >= 32, "nothing goes back for 49 days");
+
+    spanalloc::set_soft_limit(1 << 40).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    assert!(free_pages() >= 32, "the limit is far");
+    let cache = Arc::new(Mutex::new(megabytes(64)));
+    let (told, limit_told) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let listener = {
+        let (cache, told, limit_told) = (cache.clone(), told.clone(), limit_told.clone());
+        spanalloc::on_pressure(move |pressure| {
+            assert!(pressure.held > pressure.limit);
+            limit_told.store(pressure.limit, SeqCst);
+            told.fetch_add(1, SeqCst);
+            let freed = std::mem::take(&mut *cache.lock().unwrap());
+            drop(freed);
+        })
+    };
+    let held = spanalloc::stats().memory.live;
+    let limit = held - (32 << 20);
+    spanalloc::set_soft_limit(limit).unwrap();
+    eventually("the listener frees", || cache.lock().unwrap().is_empty());
+    eventually("what it freed goes back", || free_pages() < 8);
+    assert_eq!(limit_told.load(SeqCst), limit);
+    drop(listener);
+    let before = told.load(SeqCst);
+    let kept = megabytes(64);
+    let other = Arc::new(AtomicU64::new(0));
+    let listener = {
+        let other = other.clone();
+        spanalloc::on_pressure(move |_| {
+            other.fetch_add(1, SeqCst);
+            panic!("a listener's panic is its own affair");
+        })
+    };
+    eventually("it is told again and again", || other.load(SeqCst) >= 2);
+    assert_eq!(told.load(SeqCst), before, "a dropped listener is not called");
+    drop((kept, listener));
+    spanalloc::set_soft_limit(0).unwrap();
+
+    drop(megabytes(40));
+    assert!(free_pages() >= 32);
+    spanalloc::set_decay(Duration::from_millis(1));
+    eventually("a short decay gives it back", || free_pages() < 8);
+}
