@@ -272,9 +272,7 @@ fn the_fast_paths_of_malloc_and_free_are_short() {
         return;
     }
     let Some(setup) = setup() else { return };
-    for (function, instructions_max) in
-        [("malloc", 18), ("free", 22), ("_Znwm", 20)]
-    {
+    for (function, instructions_max) in [("malloc", 18), ("free", 22), ("_Znwm", 20)] {
         let output = Command::new("objdump")
             .args(["-d", "--no-show-raw-insn", &format!("--disassemble={function}")])
             .arg(&setup.library)
