@@ -3,7 +3,7 @@
 //! | key | value | meaning |
 //! | --- | --- | --- |
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
-//! | `dump` | path prefix | at exit, write reports to files that begin so |
+//! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
 //! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
 //!
