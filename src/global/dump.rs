@@ -14,6 +14,8 @@
 //! A file is written beside its place and then renamed, so that a failure leaves
 //! what was there before.
 
+#[cfg(feature = "profile")]
+use std::cell::LazyCell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -89,7 +91,8 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) ->
     if formats.has(Formats::PPROF) {
         files.write(".heap.pb.gz", |out| profile.write_pprof(out))?;
     }
-    let named = calls::calls(profile);
+    // Not for what does without names.
+    let named = LazyCell::new(|| calls::calls(profile));
     if formats.has(Formats::DHAT) {
         files.write(".dhat.json", |out| dhat::write(profile, &named, out))?;
     }
