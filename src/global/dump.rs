@@ -38,9 +38,11 @@ const WEIGHTS: [(&str, Weight); 3] =
 /// Writes all reports now, to files whose names begin with `prefix`; returns
 /// their paths. Directories that are missing are created.
 ///
-/// Resolves names, which reads the program's file: milliseconds, or seconds with
-/// hundreds of megabytes of debug information. Sampling is suppressed on this
-/// thread meanwhile.
+/// Resolves names, which reads the program's file: milliseconds, or a second or two with
+/// hundreds of megabytes of debug information. Stacks are named once for all formats.
+/// The memory for it follows the number of sites, not the size of the file: some 40 MiB
+/// for 10,000 sites; beyond that what the largest unit of debug information needs, or
+/// all of it where it is compressed. Sampling is suppressed on this thread meanwhile.
 ///
 /// # Errors
 ///

@@ -63,6 +63,7 @@ fn whole(
         .borrow(|data: &Cow<'_, [u8]>| RelocateReader::new(EndianSlice::new(data, endian), &image));
     dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
     let batches = batches(&dwarf, probes)?;
+    #[allow(clippy::arc_with_non_send_sync, reason = "a context takes no other pointer")]
     let dwarf = Arc::new(dwarf);
     let symbols = Symbols { object: &object, map: OnceCell::new() };
     for batch in batches {
