@@ -14,6 +14,8 @@
 //! A file is written beside its place and then renamed, so that a failure leaves
 //! what was there before.
 
+#[cfg(feature = "profile")]
+use std::cell::LazyCell;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -36,9 +38,11 @@ const WEIGHTS: [(&str, Weight); 3] =
 /// Writes all reports now, to files whose names begin with `prefix`; returns
 /// their paths. Directories that are missing are created.
 ///
-/// Resolves names, which reads the program's file: milliseconds, or seconds with
-/// hundreds of megabytes of debug information. Sampling is suppressed on this
-/// thread meanwhile.
+/// Resolves names, which reads the program's file: milliseconds, or a second or two with
+/// hundreds of megabytes of debug information. Stacks are named once for all formats.
+/// The memory for it follows the number of sites, not the size of the file: some 40 MiB
+/// for 10,000 sites; beyond that what the largest unit of debug information needs, or
+/// all of it where it is compressed. Sampling is suppressed on this thread meanwhile.
 ///
 /// # Errors
 ///
@@ -89,7 +93,8 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) ->
     if formats.has(Formats::PPROF) {
         files.write(".heap.pb.gz", |out| profile.write_pprof(out))?;
     }
-    let named = calls::calls(profile);
+    // Not for what does without names.
+    let named = LazyCell::new(|| calls::calls(profile));
     if formats.has(Formats::DHAT) {
         files.write(".dhat.json", |out| dhat::write(profile, &named, out))?;
     }

@@ -1,53 +1,24 @@
 //! Which addresses of a file to name together, so that the memory for it is bounded.
 //!
-//! `addr2line` keeps what it has read of a unit of debug information, about as much
-//! again as the unit itself, and the pages of the file that it read stay resident.
-//! So the addresses are sorted by unit, and cut where the units of a batch would be
-//! more than [`BATCH_BYTES`]; each batch is named with a loader of its own. A unit is
-//! never cut: one that is larger is a batch by itself. Sections that are compressed are
-//! unpacked whole by every loader, so there is one batch of these.
+//! `addr2line` keeps what it has made of a unit of debug information as long as its
+//! context. So the addresses are sorted by unit, and cut where the units of a batch would
+//! be more than [`BATCH_BYTES`]; each batch is named with a context of its own. A unit is
+//! never cut: one that is larger is a batch by itself.
 
-use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
 
-use addr2line::gimli::{Dwarf, EndianSlice, Error, RunTimeEndian, SectionId};
-use memmap2::Mmap;
-use object::{Object, ObjectSection};
+use addr2line::gimli::{Dwarf, Error, Reader, ReaderOffset};
 
-/// Bytes of `.debug_info` read for one batch; with the lines and strings that belong to
-/// them, and the tables made of all, several times that much memory.
+/// Bytes of `.debug_info` for one batch; the tables made of them and of their lines take
+/// about as much memory.
 const BATCH_BYTES: u64 = 4 << 20;
 
-type Section<'a> = EndianSlice<'a, RunTimeEndian>;
-
-/// Cuts `probes`, ascending addresses in the file at `path`, into batches. One holds
-/// them all where the file is small or its units cannot be told.
-pub(super) fn batches(path: &Path, probes: &[u64]) -> Vec<Vec<u64>> {
-    by_unit(path, probes).unwrap_or_else(|| vec![probes.to_vec()])
-}
-
-fn by_unit(path: &Path, probes: &[u64]) -> Option<Vec<Vec<u64>>> {
-    let file = File::open(path).ok()?;
-    // SAFETY: the file is one that was loaded to run. Whoever writes to such a file
-    // breaks the program itself; this reads it as the loaders of the batches do.
-    let map = unsafe { Mmap::map(&file) }.ok()?;
-    let object = object::File::parse(&*map).ok()?;
-    let info = object.section_by_name(".debug_info")?;
-    let compressed = info.compressed_file_range().ok()?.format != object::CompressionFormat::None;
-    if compressed || info.size() <= BATCH_BYTES {
-        return None;
-    }
-    let section = |name: &str| object.section_by_name(name).and_then(|found| found.data().ok());
-    let load = |id: SectionId| {
-        Ok::<_, Error>(Section::new(section(id.name()).unwrap_or_default(), endian(&object)))
-    };
-    let units = Units::of(&Dwarf::load(load).ok()?, probes).ok()?;
-    Some(units.cut(probes))
-}
-
-fn endian(object: &object::File<'_>) -> RunTimeEndian {
-    if object.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big }
+/// Cuts `probes`, ascending addresses, into batches; none if units are not there but in
+/// files of their own.
+pub(super) fn batches<R: Reader>(dwarf: &Dwarf<R>, probes: &[u64]) -> Option<Vec<Vec<u64>>> {
+    // What cannot be read is left to who looks for names in it.
+    let units = Units::of(dwarf, probes).unwrap_or_else(|_| Units::unknown(probes));
+    (!units.split).then(|| units.cut(probes))
 }
 
 /// Which units of debug information some addresses are in.
@@ -56,16 +27,24 @@ struct Units {
     of: Vec<usize>,
     /// By number the size of a unit; that of none is 0.
     bytes: Vec<u64>,
+    /// Whether one only says where it is.
+    split: bool,
 }
 
 impl Units {
-    fn of(dwarf: &Dwarf<Section<'_>>, probes: &[u64]) -> Result<Self, Error> {
-        let mut units = Self { of: vec![0; probes.len()], bytes: vec![0] };
+    /// All addresses in none.
+    fn unknown(probes: &[u64]) -> Self {
+        Self { of: vec![0; probes.len()], bytes: vec![0], split: false }
+    }
+
+    fn of<R: Reader>(dwarf: &Dwarf<R>, probes: &[u64]) -> Result<Self, Error> {
+        let mut units = Self::unknown(probes);
         let mut headers = dwarf.units();
         while let Some(header) = headers.next()? {
-            units.bytes.push(header.unit_length() as u64);
+            units.bytes.push(header.unit_length().into_u64());
             // One that cannot be read has no names to give either.
             let Ok(unit) = dwarf.unit(header) else { continue };
+            units.split |= unit.dwo_id.is_some();
             let mut ranges = dwarf.unit_ranges(&unit)?;
             while let Some(range) = ranges.next()? {
                 units.enter(probes, range.begin..range.end);
@@ -109,38 +88,20 @@ mod tests {
 
     #[test]
     fn units_stay_whole_and_batches_within_their_bound() {
-        let mut units = Units { of: vec![0; 8], bytes: vec![0] };
         let probes = [10, 20, 30, 40, 50, 60, 70, 80];
-        // The third unit has two ranges, around the second; the fourth is too large.
+        let mut units = Units::unknown(&probes);
+        // The third unit lies around the second; the fourth is too large.
         for (bytes, ranges) in [
-            (BATCH_BYTES / 2, vec![10..21]),
-            (BATCH_BYTES / 4, vec![35..45, 90..95]),
-            (BATCH_BYTES / 2, vec![25..35, 45..55, 9..9]),
-            (BATCH_BYTES * 2, vec![60..61]),
-            (1, vec![70..71]),
+            (BATCH_BYTES / 2, [10..21, 0..0]),
+            (BATCH_BYTES / 4, [35..45, 90..95]),
+            (BATCH_BYTES / 2, [25..35, 45..55]),
+            (BATCH_BYTES * 2, [60..61, 9..9]),
+            (1, [70..71, 0..0]),
         ] {
             units.bytes.push(bytes);
             ranges.into_iter().for_each(|range| units.enter(&probes, range));
         }
         let expected = [vec![80, 10, 20, 40], vec![30, 50], vec![60], vec![70]];
         assert_eq!(units.cut(&probes), expected);
-    }
-
-    #[test]
-    fn this_programs_addresses_are_all_in_a_batch_once() {
-        let program = std::env::current_exe().unwrap();
-        let file = File::open(&program).unwrap();
-        // SAFETY: nobody writes to a test's file while it runs.
-        let map = unsafe { Mmap::map(&file) }.unwrap();
-        let text = object::File::parse(&*map).unwrap();
-        let text = text.section_by_name(".text").unwrap();
-        let step = (text.size() / 1000) as usize;
-        let range = text.address()..text.address() + text.size();
-        let probes: Vec<u64> = range.step_by(step).collect();
-        let batches = batches(&program, &probes);
-        assert!(batches.len() > 1, "{} batches", batches.len());
-        let mut all = batches.concat();
-        all.sort_unstable();
-        assert_eq!(all, probes);
     }
 }

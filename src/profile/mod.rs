@@ -30,6 +30,7 @@ mod ages;
 mod batches;
 mod capture;
 mod classes;
+mod debug_info;
 mod frames;
 pub(crate) mod labels;
 mod lifetimes;

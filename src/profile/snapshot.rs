@@ -1,5 +1,6 @@
 //! What a capture holds: plain data, with addresses not yet resolved to names.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -68,6 +69,15 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Every return address once, ascending.
+    pub(crate) fn addresses(&self) -> Vec<u64> {
+        // Stacks have most of theirs in common.
+        let all = self.sites.iter().flat_map(|site| site.frames.iter().copied());
+        let mut addresses: Vec<u64> = all.collect::<HashSet<_>>().into_iter().collect();
+        addresses.sort_unstable();
+        addresses
+    }
+
     /// The names of the addresses, resolved on the first call.
     pub(crate) fn symbols(&self) -> &Symbols {
         self.symbols.get_or_init(|| super::quietly(|| Symbols::resolve(self)))

@@ -2,9 +2,9 @@
 //!
 //! Runs when a report is written, never while sampling. The modules' files are read
 //! once per profile, one after the other and each in batches, so the memory held is
-//! that of one batch's tables; names alone are kept, each once. A module without debug information
-//! still has its symbol table; one without that yields `file+0xoffset`. What a
-//! distribution stripped is read from where it puts it, if it is installed.
+//! that of one batch's tables; names alone are kept, each once. A module without debug
+//! information still has its symbol table; one without that yields `file+0xoffset`.
+//! What a distribution stripped is read from where it puts it, if it is installed.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,9 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use addr2line::Loader;
-
-use super::batches::batches;
+use super::debug_info::name_all;
 use super::snapshot::{Module, Profile};
 
 /// A function on a stack.
@@ -91,10 +89,7 @@ impl Symbols {
     }
 
     pub(crate) fn resolve(profile: &Profile) -> Self {
-        let mut addresses: Vec<u64> =
-            profile.sites.iter().flat_map(|site| site.frames.iter().copied()).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
+        let addresses = profile.addresses();
         let mut modules: Vec<&Module> = profile.modules.iter().collect();
         modules.sort_unstable_by_key(|module| module.start);
         let mut resolver = Resolver::default();
@@ -125,40 +120,20 @@ impl Resolver {
     fn module(&mut self, module: &Module, addresses: &[u64]) {
         let debug = debug_file(Path::new(DEBUG_FILES), &module.build_id);
         let file = debug.as_deref().unwrap_or_else(|| file_of(module));
+        let offset = module.bias + 1;
         // The call is the instruction before the one it returns to.
-        let probes: Vec<u64> = addresses.iter().map(|address| address - 1 - module.bias).collect();
-        for batch in batches(file, &probes) {
-            let loader = Loader::new(file).or_else(|_| Loader::new(file_of(module))).ok();
-            for probe in batch {
-                let address = probe + module.bias + 1;
-                let named = loader.as_ref().map(|loader| self.look_up(loader, probe));
-                match named {
-                    Some(frames) if !frames.is_empty() => {
-                        self.frames.insert(address, frames.into());
-                    }
-                    _ => self.unknown(address, Some(module)),
-                }
+        let probes: Vec<u64> = addresses.iter().map(|address| address - offset).collect();
+        let (frames, interner) = (&mut self.frames, &mut self.interner);
+        name_all(file, &probes, interner, |probe, named| {
+            if !named.is_empty() {
+                frames.insert(probe + offset, named.into());
+            }
+        });
+        for address in addresses {
+            if !self.frames.contains_key(address) {
+                self.unknown(*address, Some(module));
             }
         }
-    }
-
-    fn look_up(&mut self, loader: &Loader, probe: u64) -> Vec<Arc<Frame>> {
-        let symbol = loader.find_symbol(probe);
-        let mut named = Vec::new();
-        if let Ok(mut frames) = loader.find_frames(probe) {
-            while let Ok(Some(frame)) = frames.next() {
-                let raw = frame.function.as_ref().and_then(|function| function.raw_name().ok());
-                let Some(raw) = raw.as_deref().or(symbol) else { continue };
-                let place = frame.location;
-                let file = place.as_ref().and_then(|place| place.file);
-                let line = place.as_ref().and_then(|place| place.line);
-                named.push(self.interner.frame(&demangled(raw), file, line));
-            }
-        }
-        if named.is_empty() {
-            named.extend(symbol.map(|symbol| self.interner.frame(&demangled(symbol), None, None)));
-        }
-        named
     }
 
     fn unknown(&mut self, address: u64, module: Option<&Module>) {
@@ -172,7 +147,7 @@ impl Resolver {
     }
 }
 
-fn demangled(symbol: &str) -> String {
+pub(super) fn demangled(symbol: &str) -> String {
     #[cfg(feature = "preload")]
     if let Some(name) = demangled_cpp(symbol) {
         return name;

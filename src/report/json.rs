@@ -182,19 +182,10 @@ fn known(symbols: Vec<Symbol<String>>) -> Symbols {
 /// Writes the document.
 pub(crate) fn write(stats: &Stats, profile: &Profile, out: impl io::Write) -> io::Result<()> {
     profile::quietly(|| {
-        let symbols = Addresses { addresses: addresses(profile), symbols: profile.symbols() };
+        let symbols = Addresses { addresses: profile.addresses(), symbols: profile.symbols() };
         let document = Document { format: FORMAT, version: VERSION, stats, profile, symbols };
         serde_json::to_writer(out, &document).map_err(io::Error::from)
     })
-}
-
-/// Every return address of a profile once, ascending.
-fn addresses(profile: &Profile) -> Vec<u64> {
-    let mut addresses: Vec<u64> =
-        profile.sites.iter().flat_map(|site| site.frames.iter().copied()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }
 
 #[cfg(test)]
