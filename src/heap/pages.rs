@@ -38,6 +38,8 @@ use crate::sys::os::Os;
 
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
+/// Windows below the last chunk that are tried before room for two is asked for.
+const WINDOWS_TRIED: usize = 32;
 
 /// One chunk and the state of its slots.
 #[derive(Debug)]
@@ -446,7 +448,7 @@ impl PageHeap {
             }
         };
         for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
-            for below in 1..=8 {
+            for below in 1..=WINDOWS_TRIED {
                 let at = anchor.wrapping_sub(below * Window::PAIR_BYTES);
                 if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
                     return Some((base, slots));

