@@ -59,7 +59,11 @@ fn main() {
     let taken = (status("VmHWM:") - before) / 1024.0;
 
     let program = fs::metadata("/proc/self/exe").expect("the program's file").len();
-    println!("{} functions, {sites} sites, a program of {} MB", FUNCTIONS.len(), program / 1_000_000);
+    println!(
+        "{} functions, {sites} sites, a program of {} MB",
+        FUNCTIONS.len(),
+        program / 1_000_000
+    );
     for path in &written {
         let bytes = fs::metadata(path).expect("a report").len();
         println!("{:>12} bytes  {}", bytes, path.file_name().unwrap_or_default().display());
