@@ -5,42 +5,20 @@
 
 #![no_main]
 
+#[path = "../../tests/map_support/mod.rs"]
+mod map_support;
+
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use map_support::Masked;
 use spanalloc::map::{Entry, Growth, LoadFactor, Map, Policy};
-
-/// Keys are bytes and hash to a few bits of a product, so that they collide.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-struct Masked(u64);
-
-struct MaskedHasher(u64, u64);
-
-impl BuildHasher for Masked {
-    type Hasher = MaskedHasher;
-
-    fn build_hasher(&self) -> MaskedHasher {
-        MaskedHasher(0, self.0)
-    }
-}
-
-impl Hasher for MaskedHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 & self.1
-    }
-}
 
 #[derive(Arbitrary, Debug)]
 struct Input {
-    hasher: Masked,
+    /// The bits of hashes that are kept: few, and keys collide.
+    mask: u64,
     growth: u8,
     load: u8,
     same_size: bool,
@@ -72,7 +50,7 @@ fuzz_target!(|input: Input| {
         growth: [Growth::Incremental, Growth::AtOnce, Growth::Never][usize::from(input.growth % 3)],
         same_size: input.same_size,
     };
-    let mut ours = Map::with_capacity_and_hasher(usize::from(input.capacity), input.hasher);
+    let mut ours = Map::with_capacity_and_hasher(usize::from(input.capacity), Masked(input.mask));
     ours.set_policy(policy);
     let mut theirs = HashMap::new();
     for call in input.calls {

@@ -1,8 +1,9 @@
 //! The pool and the arena beside their peers.
 //!
 //! `cargo run --release` runs every row over all contenders, interleaved: one round gives each
-//! contender one turn, and a round is repeated many times. A row prints each contender's median in
-//! nanoseconds per operation and its ratio to ours; below 1 a peer is faster than we are.
+//! contender one turn, and a round is repeated many times. A row prints each contender's least
+//! time in nanoseconds per operation and its ratio to ours, below 1 where a peer is faster than we
+//! are; and the median.
 //! `-- pool` or `-- arena` runs one half; `--quick` takes fewer rounds.
 
 mod arenas;

@@ -37,8 +37,6 @@ use super::tops::Tops;
 /// From this `log2` on an array has spare buckets; the same number is the log2 of
 /// main buckets to one spare.
 const SPARE_LOG2: u8 = 4;
-/// Arrays with spares start at a cache line, so that entries cross fewer of them.
-const LINE_BYTES: usize = 64;
 
 /// What an unallocated array points to: a bucket that ends its chain.
 #[repr(C)]
@@ -314,8 +312,7 @@ impl Plan {
         let entries = heads.checked_next_multiple_of(Shape::<K, V>::ALIGN)?;
         let spares_from = entries.checked_add(mains.checked_mul(Shape::<K, V>::ENTRIES)?)?;
         let size = spares_from.checked_add(spares(log2).checked_mul(Shape::<K, V>::BLOCK)?)?;
-        let line = if log2 >= SPARE_LOG2 { LINE_BYTES } else { 1 };
-        let layout = Layout::from_size_align(size, Shape::<K, V>::ALIGN.max(line)).ok()?;
+        let layout = Layout::from_size_align(size, Shape::<K, V>::ALIGN).ok()?;
         Some(Self { layout, entries, spares: spares_from })
     }
 }
