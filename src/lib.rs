@@ -59,6 +59,8 @@ mod collections;
 mod global;
 #[cfg(not(loom))]
 mod heap;
+#[cfg(all(feature = "preload", not(loom)))]
+mod preload;
 #[cfg(all(feature = "profile", not(loom)))]
 pub mod profile;
 #[cfg(not(loom))]

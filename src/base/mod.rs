@@ -4,3 +4,4 @@ pub(crate) mod marks;
 pub(crate) mod math;
 pub(crate) mod own;
 pub(crate) mod sync;
+pub(crate) mod zeroed;

@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use super::slow;
+use crate::sys::per_thread::per_thread;
 
 /// Runs `work` and returns its value with what it allocated and freed on this
 /// thread. Exact, and independent of other threads, so tests may run in parallel.
@@ -154,14 +155,14 @@ struct Count {
     outer: *const Count,
 }
 
-thread_local! {
-    static COUNTING: Cell<*const Count> = const { Cell::new(ptr::null()) };
+per_thread! {
+    static COUNTING: Cell<*const Count> = Cell::new(ptr::null()), "spanalloc_counting";
 }
 
 /// Reports an allocation that took a slow path.
 #[inline]
 pub(super) fn on_alloc(requested_bytes: usize, block_bytes: usize) {
-    if !COUNTING.get().is_null() {
+    if !COUNTING.with(Cell::get).is_null() {
         each(|counters| counters.allocated(requested_bytes, block_bytes));
     }
 }
@@ -169,7 +170,7 @@ pub(super) fn on_alloc(requested_bytes: usize, block_bytes: usize) {
 /// Reports a free that took a slow path.
 #[inline]
 pub(super) fn on_free(block_bytes: usize) {
-    if !COUNTING.get().is_null() {
+    if !COUNTING.with(Cell::get).is_null() {
         each(|counters| counters.freed(block_bytes));
     }
 }
@@ -177,7 +178,7 @@ pub(super) fn on_free(block_bytes: usize) {
 /// Calls `visit` with the counters of every count that this thread is in.
 #[cold]
 fn each(mut visit: impl FnMut(&Counters)) {
-    let mut next = COUNTING.get();
+    let mut next = COUNTING.with(Cell::get);
     // SAFETY: by invariant 1.
     while let Some(count) = unsafe { next.as_ref() } {
         // SAFETY: the meter is borrowed for as long as the count lasts.
@@ -219,7 +220,7 @@ impl Meter {
     /// Counts nest: what is inside two meters counts for both. Inside a count of
     /// the same meter this just runs `work`.
     pub fn count<R>(&self, work: impl FnOnce() -> R) -> R {
-        let (counters, outer) = (Arc::as_ptr(&self.counters), COUNTING.get());
+        let (counters, outer) = (Arc::as_ptr(&self.counters), COUNTING.with(Cell::get));
         let mut counted = false;
         if !outer.is_null() {
             each(|active| counted |= ptr::eq(active, counters));
@@ -230,7 +231,7 @@ impl Meter {
         let count = Count { counters, outer };
         let _guard = Guard(outer);
         slow::observe(true);
-        COUNTING.set(&raw const count);
+        COUNTING.with(|counting| counting.set(&raw const count));
         work()
     }
 
@@ -274,7 +275,7 @@ struct Guard(*const Count);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        COUNTING.set(self.0);
+        COUNTING.with(|counting| counting.set(self.0));
         if self.0.is_null() {
             slow::observe(false);
         }

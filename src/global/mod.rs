@@ -3,6 +3,8 @@
 
 mod alloc;
 mod assert;
+#[cfg(feature = "preload")]
+pub(crate) mod by_pointer;
 mod config;
 mod dump;
 mod dump_at_exit;

@@ -24,6 +24,7 @@ use crate::heap::large::block_bytes;
 use crate::heap::span::Block;
 use crate::heap::thread::Refill;
 use crate::sys::os::Linux;
+use crate::sys::per_thread::per_thread;
 use crate::sys::thread::{ExitKey, at_fork};
 
 /// The one heap of the process.
@@ -31,10 +32,10 @@ pub(super) static HEAP: Heap<Linux> = Heap::new(Linux);
 
 static EXIT: ExitKey = ExitKey::new();
 
-thread_local! {
+per_thread! {
     /// This thread's cache. `const` and without a destructor: reading it never
     /// allocates or registers anything, and works until the thread is gone.
-    pub(super) static CACHE: Cache = const { Cache::new() };
+    pub(super) static CACHE: Cache = Cache::new(), "spanalloc_cache";
 }
 
 /// Allocates when the cache has no block to give; null when there is no memory.

@@ -23,12 +23,12 @@
 use core::ptr;
 
 use super::class::{CLASSES, ClassId, STRIDE};
+#[cfg(feature = "preload")]
+use super::classmap::Entry;
 use super::span::{Block, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
-
-/// An owner that no span has.
-const NOBODY: *mut ThreadHeap = ptr::without_provenance_mut(1);
+use crate::base::zeroed::Zeroed;
 
 /// Whether a thread has a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +58,8 @@ pub(crate) struct List {
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(crate) struct Drain {
-    /// The thread's heap while its bin of the class drains, else [`NOBODY`].
+    /// The thread's heap while its bin of the class drains, else null, which is no
+    /// span's owner ([`NOBODY`](super::span::NOBODY)).
     owner: OwnPtr<ThreadHeap>,
     /// Frees while draining that are not in the bin's books yet.
     pub(crate) frees: OwnU32,
@@ -70,15 +71,27 @@ const _: () = assert!(size_of::<List>() == STRIDE && size_of::<Drain>() == STRID
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Cache {
+    /// The list of what has no class: no block is on it, and both allowances stay 0.
+    #[cfg(feature = "preload")]
+    none: List,
     lists: [List; CLASSES],
     drains: [Drain; CLASSES],
     owner: OwnPtr<ThreadHeap>,
     phase: OwnU8,
 }
 
+// SAFETY: null pointers, integers, and `Phase::New`.
+unsafe impl Zeroed for Cache {}
+
 impl Cache {
     pub(crate) const fn new() -> Self {
         Self {
+            #[cfg(feature = "preload")]
+            none: List {
+                head: OwnPtr::new(ptr::null_mut()),
+                left: OwnU32::new(0),
+                room: OwnU32::new(0),
+            },
             lists: [const {
                 List {
                     head: OwnPtr::new(ptr::null_mut()),
@@ -86,7 +99,7 @@ impl Cache {
                     room: OwnU32::new(0),
                 }
             }; CLASSES],
-            drains: [const { Drain { owner: OwnPtr::new(NOBODY), frees: OwnU32::new(0) } };
+            drains: [const { Drain { owner: OwnPtr::new(ptr::null_mut()), frees: OwnU32::new(0) } };
                 CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
@@ -116,7 +129,31 @@ impl Cache {
     /// uses it any more.
     #[inline(always)]
     pub(crate) unsafe fn push(&self, class: ClassId, block: *mut Block) -> bool {
-        let list = self.list(class);
+        // SAFETY: passed on.
+        unsafe { Self::push_on(self.list(class), block) }
+    }
+
+    /// As [`push`](Self::push), for a block of which no more is known than the list it
+    /// goes to.
+    ///
+    /// # Safety
+    ///
+    /// `entry` is that of `block`; if that has a class, as for [`push`](Self::push).
+    #[cfg(feature = "preload")]
+    #[inline(always)]
+    pub(crate) unsafe fn push_by(&self, entry: Entry, block: *mut Block) -> bool {
+        let list = ptr::from_ref(self).wrapping_byte_add(entry.offset()).cast::<List>();
+        // SAFETY: the list of a class, or the one in front of them.
+        let list = unsafe { &*list };
+        // SAFETY: by the contract, or nothing is done: that list has no room.
+        unsafe { Self::push_on(list, block) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push), onto the list of the block's class.
+    #[inline(always)]
+    unsafe fn push_on(list: &List, block: *mut Block) -> bool {
         let room = list.room.get().wrapping_sub(1);
         if is_negative(room) {
             return false;
@@ -148,7 +185,7 @@ impl Cache {
         let done = if span.hot().owner.get() == owner {
             // SAFETY: a free block of a span that this thread owns.
             unsafe { span.push_block(block) }
-        } else if owner != NOBODY {
+        } else if !owner.is_null() {
             // SAFETY: the owner lives as long as the heap.
             let owner = unsafe { &*owner };
             // SAFETY: the block is a free one of that span.
@@ -164,12 +201,12 @@ impl Cache {
 
     /// Starts or ends the draining of `class`.
     pub(crate) fn set_draining(&self, class: ClassId, on: bool) {
-        let owner = if on { self.owner.get() } else { NOBODY };
+        let owner = if on { self.owner.get() } else { ptr::null_mut() };
         self.drain_of(class).owner.set(owner);
     }
 
     pub(crate) fn is_draining(&self, class: ClassId) -> bool {
-        self.drain_of(class).owner.get() != NOBODY
+        !self.drain_of(class).owner.get().is_null()
     }
 
     #[inline(always)]
@@ -219,3 +256,8 @@ impl Cache {
 fn is_negative(allowance: u32) -> bool {
     (allowance as i32) < 0
 }
+
+#[cfg(feature = "preload")]
+const _: () = assert!(core::mem::offset_of!(Cache, none) == 0);
+#[cfg(feature = "preload")]
+const _: () = assert!(core::mem::offset_of!(Cache, lists) == STRIDE);

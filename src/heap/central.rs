@@ -19,7 +19,7 @@ use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
 use super::list::SpanList;
 use super::remote::NEVER;
-use super::span::{Kind, Place, Span};
+use super::span::{Kind, NOBODY, Place, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU64};
 use crate::sys::os::Os;
@@ -125,7 +125,7 @@ impl<O: Os> Heap<O> {
         let central = self.central.lock();
         cache.detach();
         thread_heap.hand_over(|span| {
-            span.hot().owner.set(ptr::null_mut());
+            span.hot().owner.set(NOBODY);
             span.hot().place.set(Place::Adrift as u8);
             span.cold().remote.abandon(NEVER);
             self.review_central(&central, span, false);

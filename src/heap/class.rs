@@ -108,6 +108,16 @@ impl ClassId {
             .then(|| Self(unsafe { *OFFSET_OF_EIGHTHS.get_unchecked(eighths) }.into()))
     }
 
+    /// The class of blocks of at least `bytes`, at least 16, and a multiple of 16: what
+    /// C expects of any block. `None` if they are large.
+    #[cfg(feature = "preload")]
+    #[inline(always)]
+    pub(crate) fn of_sixteens(bytes: usize) -> Option<Self> {
+        // SAFETY: the table has an element for each sixteenth up to the bound.
+        (bytes <= SMALL_BYTES_MAX)
+            .then(|| Self(unsafe { *OFFSET_OF_SIXTEENTHS.get_unchecked((bytes + 15) >> 4) }.into()))
+    }
+
     /// The class that serves `layout`, or `None` if it is large.
     #[inline]
     pub(crate) fn of(layout: Layout) -> Option<Self> {
@@ -184,6 +194,25 @@ const OFFSET_OF_EIGHTHS: [u16; NARROW_BYTES_MAX / 8 + 1] = {
         };
         table[eighths] = (class * STRIDE) as u16;
         eighths += 1;
+    }
+    table
+};
+
+/// The [`ClassId`] by the size in units of 16 bytes, of classes that are multiples of
+/// that; of 0 bytes, that of 16.
+#[cfg(feature = "preload")]
+static OFFSET_OF_SIXTEENTHS: [u16; SMALL_BYTES_MAX / 16 + 1] = {
+    let mut table = [0; SMALL_BYTES_MAX / 16 + 1];
+    let mut sixteenths = 0;
+    while sixteenths <= SMALL_BYTES_MAX / 16 {
+        let class = match sixteenths {
+            0 => 1,
+            1..=8 => 2 * sixteenths - 1,
+            9..=16 => 7 + sixteenths,
+            _ => class_above_256(sixteenths * 16),
+        };
+        table[sixteenths] = (class * STRIDE) as u16;
+        sixteenths += 1;
     }
     table
 };

@@ -39,15 +39,17 @@ pub(crate) const CHUNK_BYTES: usize = 1 << CHUNK_SHIFT;
 /// Slots in a chunk, those of the headers included.
 pub(crate) const CHUNK_SLOTS: usize = CHUNK_BYTES / SLOT_BYTES;
 /// Slots that hold a chunk's headers.
-pub(crate) const HEADER_SLOTS: usize = 2;
+///
+/// With the feature `preload` one slot more, for [`classmap`](super::classmap).
+pub(crate) const HEADER_SLOTS: usize = if cfg!(feature = "preload") { 3 } else { 2 };
 
-const SLOT_SHIFT: u32 = 16;
-const CHUNK_SHIFT: u32 = 26;
+pub(super) const SLOT_SHIFT: u32 = 16;
+pub(super) const CHUNK_SHIFT: u32 = 26;
 const HEADER_SHIFT: u32 = 6;
 const HEADER_BYTES: usize = 1 << HEADER_SHIFT;
 const COLD_OFFSET: usize = CHUNK_SLOTS * HEADER_BYTES;
 
-const _: () = assert!(CHUNK_SLOTS * HEADER_BYTES * 2 == HEADER_SLOTS * SLOT_BYTES);
+const _: () = assert!(CHUNK_SLOTS * HEADER_BYTES * 2 <= HEADER_SLOTS * SLOT_BYTES);
 
 /// Which window of a pair a chunk lies in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

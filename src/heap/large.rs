@@ -137,6 +137,20 @@ impl LargeTable {
         *bucket = record.as_ptr();
     }
 
+    /// Bytes of the mapping at `start`; none if there is none.
+    #[cfg(feature = "preload")]
+    pub(super) fn bytes_of(&mut self, start: NonNull<u8>) -> Option<usize> {
+        let mut next = *self.bucket(start);
+        // SAFETY: records live as long as the heap; the table is held.
+        while let Some(mapping) = unsafe { next.as_ref() } {
+            if mapping.start.get() == start.as_ptr() {
+                return Some(mapping.bytes.get() as usize);
+            }
+            next = mapping.next;
+        }
+        None
+    }
+
     /// Applies `change` to the record of the mapping at `start`.
     fn with<R>(&mut self, start: NonNull<u8>, change: impl FnOnce(&mut Mapping) -> R) -> R {
         let record = self.remove(start);

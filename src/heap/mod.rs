@@ -42,6 +42,8 @@ pub(crate) mod bits;
 pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod class;
+#[cfg(feature = "preload")]
+pub(crate) mod classmap;
 pub(crate) mod counts;
 pub(crate) mod geometry;
 pub(crate) mod large;
@@ -49,6 +51,8 @@ pub(crate) mod list;
 pub(crate) mod mailbox;
 pub(crate) mod meta;
 pub(crate) mod outbox;
+#[cfg(feature = "preload")]
+pub(crate) mod owned;
 pub(crate) mod pages;
 pub(crate) mod remote;
 pub(crate) mod scavenge;

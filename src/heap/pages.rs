@@ -253,7 +253,8 @@ impl PageHeap {
                     // SAFETY: a slot of a mapped chunk.
                     let span = unsafe { Span::from_header(header_of_slot(chunk.base, slot)) };
                     assert_eq!(span.kind(), super::span::Kind::None, "invariant 1");
-                    assert!(span.hot().owner.get().is_null());
+                    let owner = span.hot().owner.get();
+                    assert!(owner.is_null() || owner == super::span::NOBODY);
                 }
                 at = start + length;
             }
@@ -347,6 +348,8 @@ impl PageHeap {
             unsafe { os.unmap(base, mapped * SLOT_BYTES) };
             return None;
         };
+        #[cfg(feature = "preload")]
+        super::classmap::note_chunk(base);
         self.chunks[self.len] = place.as_ptr();
         if self.len > 0
             && let Some(chunk) = self.chunk(self.len)

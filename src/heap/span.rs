@@ -19,7 +19,8 @@
 //!    span's owner: the thread whose heap `home` names; the holder of the central
 //!    lock while the span is abandoned; the page heap while it is free.
 //! 3. `owner` is the address of the heap whose thread may push on `local` and count
-//!    down, or null: abandoned, large, free.
+//!    down, or [`NOBODY`]: abandoned, large, free. In a slot that no span has begun
+//!    in yet it is null.
 //! 4. `freed() == start − countdown`. When the countdown reaches 0 the owner has
 //!    something to look at, and says so by what it sets `start` to.
 //! 5. A header is at a fixed place in a chunk that is never unmapped, so reading
@@ -35,6 +36,9 @@ use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
 use crate::base::sync::AtomicPtr;
 
+/// The owner of what no thread owns. Not null, so that a thread which does not drain
+/// owns no span ([`Drain`](super::cache::Drain)).
+pub(crate) const NOBODY: *mut ThreadHeap = ptr::without_provenance_mut(1);
 /// A countdown that no run of frees uses up.
 pub(crate) const FAR: u32 = 1 << 30;
 
@@ -242,6 +246,10 @@ impl Span {
         self.arm(0, FAR);
         hot.kind.set(kind as u8);
         hot.owner.set(home);
+        #[cfg(feature = "preload")]
+        if kind == Kind::Blocks {
+            super::classmap::begin(self, class);
+        }
     }
 
     /// Makes fresh slots one large block.
@@ -250,13 +258,17 @@ impl Span {
         hot.slots.set(slots as u32);
         hot.sampled.set(sampled as u8);
         hot.kind.set(Kind::Large as u8);
-        hot.owner.set(ptr::null_mut());
+        hot.owner.set(NOBODY);
     }
 
     /// The slots are free again: no state of the header means anything.
     pub(crate) fn end(self) {
         let hot = self.hot();
-        hot.owner.set(ptr::null_mut());
+        #[cfg(feature = "preload")]
+        if self.kind() == Kind::Blocks {
+            super::classmap::end(self, self.class());
+        }
+        hot.owner.set(NOBODY);
         hot.kind.set(Kind::None as u8);
     }
 

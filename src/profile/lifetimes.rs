@@ -3,8 +3,8 @@
 //! Bucket 0 holds lifetimes below [`FIRST_BOUND_NS`]; each next bucket's bound is
 //! four times the one before; the last has none.
 
-use super::memory::Zeroed;
 use super::sums::{Sums, Weight};
+use crate::base::zeroed::Zeroed;
 
 pub(super) const BUCKETS: usize = 16;
 const FIRST_BOUND_NS: u64 = 1000;

@@ -10,9 +10,10 @@
 //!    removal shifts the followers back.
 
 use super::labels::Label;
-use super::memory::{Table, Zeroed};
+use super::memory::Table;
 use super::sites::SiteId;
 use super::sums::{Sums, Weight};
+use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
 const SHARDS: usize = 32;

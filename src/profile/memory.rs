@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::base::zeroed::Zeroed;
 use crate::sys;
 
 /// Bound on the memory of all tables together. At the default interval a heap of
@@ -26,28 +27,17 @@ pub(super) fn bytes() -> usize {
     BYTES.load(Ordering::Relaxed)
 }
 
-/// Marks types for which bytes of zero are a value.
-///
-/// # Safety
-/// All-zero bytes are a valid value of the type.
-pub(super) unsafe trait Zeroed: Copy {}
-
-// SAFETY: integers.
-unsafe impl Zeroed for u32 {}
-// SAFETY: integers.
-unsafe impl Zeroed for u64 {}
-
 /// A vector in pages of its own that reports failure to grow.
-pub(super) struct Table<T: Zeroed> {
+pub(super) struct Table<T: Zeroed + Copy> {
     start: NonNull<T>,
     len: usize,
     capacity: usize,
 }
 
 // SAFETY: the table owns its memory alone (invariant 1).
-unsafe impl<T: Zeroed + Send> Send for Table<T> {}
+unsafe impl<T: Zeroed + Copy + Send> Send for Table<T> {}
 
-impl<T: Zeroed> Table<T> {
+impl<T: Zeroed + Copy> Table<T> {
     pub(super) const fn new() -> Self {
         Self { start: NonNull::dangling(), len: 0, capacity: 0 }
     }
@@ -100,7 +90,7 @@ impl<T: Zeroed> Table<T> {
     }
 }
 
-impl<T: Zeroed> core::ops::Deref for Table<T> {
+impl<T: Zeroed + Copy> core::ops::Deref for Table<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -109,14 +99,14 @@ impl<T: Zeroed> core::ops::Deref for Table<T> {
     }
 }
 
-impl<T: Zeroed> core::ops::DerefMut for Table<T> {
+impl<T: Zeroed + Copy> core::ops::DerefMut for Table<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, borrowed mutably.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
-impl<T: Zeroed> Drop for Table<T> {
+impl<T: Zeroed + Copy> Drop for Table<T> {
     fn drop(&mut self) {
         if self.capacity != 0 {
             let bytes = self.capacity * size_of::<T>();

@@ -51,7 +51,9 @@ pub(crate) use labels::Label;
 use recorder::{Birth, Recorder};
 use sums::Weight;
 
+use crate::base::zeroed::Zeroed;
 use crate::sys::os;
+use crate::sys::per_thread::per_thread;
 
 pub use capture::capture;
 pub(crate) use capture::sizes;
@@ -68,22 +70,23 @@ struct Thread {
     busy: Cell<bool>,
     /// Whether this thread holds all locks for a fork.
     forking: Cell<bool>,
-    /// The label of its name, once something was sampled.
-    name: Cell<Option<Label>>,
+    /// The label of its name; none until something is sampled.
+    name: Cell<Label>,
     /// The label of the span that it is in.
     span: Cell<Label>,
 }
 
-thread_local! {
-    static THREAD: Thread = const {
-        Thread {
-            quiet: Cell::new(0),
-            busy: Cell::new(false),
-            forking: Cell::new(false),
-            name: Cell::new(None),
-            span: Cell::new(Label::NONE),
-        }
-    };
+// SAFETY: integers, booleans and labels.
+unsafe impl Zeroed for Thread {}
+
+per_thread! {
+    static THREAD: Thread = Thread {
+        quiet: Cell::new(0),
+        busy: Cell::new(false),
+        forking: Cell::new(false),
+        name: Cell::new(Label::NONE),
+        span: Cell::new(Label::NONE),
+    }, "spanalloc_profile_thread";
 }
 
 /// Mean bytes between samples; 0 while sampling is off.
@@ -238,11 +241,10 @@ pub(crate) fn set_span(label: Label) {
 /// The label of this thread's name, which is asked for once.
 fn thread_label() -> Label {
     THREAD.with(|thread| {
-        thread.name.get().unwrap_or_else(|| {
-            let label = PROFILER.threads.of(crate::sys::thread::name().to_bytes());
-            thread.name.set(Some(label));
-            label
-        })
+        if thread.name.get() == Label::NONE {
+            thread.name.set(PROFILER.threads.of(crate::sys::thread::name().to_bytes()));
+        }
+        thread.name.get()
     })
 }
 

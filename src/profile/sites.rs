@@ -12,9 +12,10 @@
 //! 4. A [`SiteId`] names a site as long as its generation is the shard's.
 
 use super::lifetimes::Lifetimes;
-use super::memory::{Table, Zeroed};
+use super::memory::Table;
 use super::peak::Moment;
 use super::sums::{Sums, Weight};
+use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
 const SHARDS: usize = 16;

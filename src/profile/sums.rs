@@ -5,8 +5,8 @@
 //! `1 / p` objects. Rounding weights to integers would lose up to 30 %, so they
 //! are fixed point.
 
-use super::memory::Zeroed;
 use crate::base::math::one_minus_exp_neg;
+use crate::base::zeroed::Zeroed;
 
 /// Fractional bits of a weight.
 const FRACTION_BITS: u32 = 16;

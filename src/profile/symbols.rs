@@ -141,8 +141,22 @@ impl Resolver {
 }
 
 fn demangled(symbol: &str) -> String {
+    #[cfg(feature = "preload")]
+    if let Some(name) = demangled_cpp(symbol) {
+        return name;
+    }
     // The alternate form leaves out the hash.
     format!("{:#}", rustc_demangle::demangle(symbol))
+}
+
+/// The name of a C++ function, with its parameters and without its result.
+#[cfg(feature = "preload")]
+fn demangled_cpp(symbol: &str) -> Option<String> {
+    if !symbol.starts_with("_Z") || rustc_demangle::try_demangle(symbol).is_ok() {
+        return None;
+    }
+    let options = cpp_demangle::DemangleOptions::new().no_return_type();
+    cpp_demangle::Symbol::new(symbol).ok()?.demangle_with_options(&options).ok()
 }
 
 /// The file to read for `module`. The program's own path may by now name another

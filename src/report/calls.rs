@@ -207,13 +207,38 @@ fn leaf_frames(leaf_first: &[Frame]) -> usize {
 /// Whether a function is one by which programs enter the allocator. None of them
 /// calls back, so whatever is below one is the allocator's too.
 fn is_entry(function: &str) -> bool {
-    const ENTRIES: [&str; 8] = [
+    is_c_entry(function) || is_rust_entry(function)
+}
+
+/// Whether it is one of those of `preload/`.
+fn is_c_entry(function: &str) -> bool {
+    const ENTRIES: [&str; 10] = [
+        "malloc",
+        "calloc",
+        "realloc",
+        "reallocarray",
+        "posix_memalign",
+        "memalign",
+        "aligned_alloc",
+        "valloc",
+        "pvalloc",
+        "free",
+    ];
+    let plain = function.strip_prefix("__libc_").unwrap_or(function);
+    ENTRIES.contains(&plain)
+        || function.starts_with("operator new(")
+        || function.starts_with("operator new[](")
+}
+
+fn is_rust_entry(function: &str) -> bool {
+    const ENTRIES: [&str; 9] = [
         "__rust_alloc",
         "__rust_realloc",
         "__rustc::__rust_",
         "__rdl_",
         "__rg_",
         "spanalloc::global::alloc::",
+        "spanalloc::global::by_pointer::",
         "spanalloc::global::sampling::",
         "spanalloc::global::slow::",
     ];
@@ -223,12 +248,13 @@ fn is_entry(function: &str) -> bool {
 /// Whether a function belongs to the way from a container to the sampler rather
 /// than to the program.
 fn is_own(function: &str) -> bool {
-    const OWN: [&str; 7] = [
+    const OWN: [&str; 8] = [
         "alloc::alloc::",
         "alloc::boxed::box_new_uninit",
         "core::alloc::",
         "spanalloc::base::",
         "spanalloc::heap::",
+        "spanalloc::preload::",
         "spanalloc::profile::",
         "spanalloc::sys::",
     ];

@@ -7,6 +7,7 @@ pub(crate) mod lock;
 #[cfg(feature = "profile")]
 pub(crate) mod modules;
 pub(crate) mod os;
+pub(crate) mod per_thread;
 #[cfg(feature = "profile")]
 pub(crate) mod stack;
 pub(crate) mod stderr;

@@ -12,6 +12,7 @@ use core::arch::asm;
 use core::cell::Cell;
 
 use super::os::keep_errno;
+use super::per_thread::per_thread;
 
 /// What remains of a return address when a signature above its 48 bits, as
 /// AArch64 has it, is cut off.
@@ -88,9 +89,9 @@ const MAIN_STACK_BYTES_SURE: u64 = 4 << 20;
 /// The smallest page of any supported system.
 const PAGE_BYTES_MIN: u64 = 4096;
 
-thread_local! {
+per_thread! {
     /// Bounds of this thread's stack, low and top; both 0 until asked for.
-    static BOUNDS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    static BOUNDS: Cell<(u64, u64)> = Cell::new((0, 0)), "spanalloc_bounds";
 }
 
 /// A readable end of the stack that `sp` lies on: the top of the thread's stack,
@@ -99,10 +100,10 @@ thread_local! {
 ///
 /// Costs a system call or two on the first call of a thread, a load later.
 pub(crate) fn top(sp: u64) -> u64 {
-    let (mut low, mut top) = BOUNDS.get();
+    let (mut low, mut top) = BOUNDS.with(Cell::get);
     if top == 0 {
         (low, top) = bounds(sp);
-        BOUNDS.set((low, top));
+        BOUNDS.with(|bounds| bounds.set((low, top)));
     }
     if (low..top).contains(&sp) { top } else { (sp | (PAGE_BYTES_MIN - 1)) + 1 }
 }

@@ -1,0 +1,163 @@
+//! The C entries, with glibc's meaning.
+//!
+//! Sizes that a free brings along are not looked at: programs that state a wrong one run
+//! with glibc, and the class is found by one load anyway.
+
+use core::ffi::{c_int, c_void};
+use core::ptr::NonNull;
+
+use super::{next, rules};
+use crate::global::by_pointer;
+use crate::heap::geometry::SLOT_BYTES;
+use crate::sys::os::page_bytes;
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn malloc(bytes: usize) -> *mut c_void {
+    let block = by_pointer::pop(bytes);
+    if block.is_null() { rules::allocate(bytes) } else { block.cast() }
+}
+
+/// # Safety
+///
+/// C's contract, here and below.
+#[unsafe(no_mangle)]
+pub(super) unsafe extern "C" fn free(block: *mut c_void) {
+    // SAFETY: the caller's contract.
+    if !unsafe { by_pointer::push(block.cast()) } {
+        // SAFETY: as above.
+        unsafe { rules::free(block) };
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
+    match rules::array(count, bytes) {
+        Some(bytes) => rules::allocate_zeroed(bytes),
+        None => rules::no_memory(),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
+    // SAFETY: the caller's contract.
+    unsafe { rules::resize(block, bytes) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, bytes: usize) -> *mut c_void {
+    match rules::array(count, bytes) {
+        // SAFETY: the caller's contract.
+        Some(bytes) => unsafe { rules::resize(block, bytes) },
+        None => rules::no_memory(),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn posix_memalign(place: *mut *mut c_void, align: usize, bytes: usize) -> c_int {
+    match rules::allocate_posix(bytes, align) {
+        Ok(block) => {
+            // SAFETY: the caller's contract.
+            unsafe { *place = block };
+            0
+        }
+        Err(error) => error,
+    }
+}
+
+#[unsafe(no_mangle)]
+pub(super) extern "C" fn memalign(align: usize, bytes: usize) -> *mut c_void {
+    rules::allocate_aligned(bytes, align)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn aligned_alloc(align: usize, bytes: usize) -> *mut c_void {
+    rules::allocate_aligned(bytes, align)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn valloc(bytes: usize) -> *mut c_void {
+    rules::allocate_aligned(bytes, page_bytes())
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn pvalloc(bytes: usize) -> *mut c_void {
+    match bytes.checked_next_multiple_of(page_bytes()) {
+        Some(bytes) => rules::allocate_aligned(bytes, page_bytes()),
+        None => rules::no_memory(),
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn free_sized(block: *mut c_void, _bytes: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { free(block) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _bytes: usize) {
+    // SAFETY: the caller's contract.
+    unsafe { free(block) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
+    let Some(start) = NonNull::new(block.cast::<u8>()) else { return 0 };
+    // SAFETY: the caller's contract.
+    unsafe { by_pointer::usable_bytes(start) }.unwrap_or_else(|_foreign| {
+        // SAFETY: the caller's contract.
+        unsafe { next::usable(block) }
+    })
+}
+
+/// Gives free pages back; 1 if there were any. What is to stay free is not asked for.
+#[unsafe(no_mangle)]
+extern "C" fn malloc_trim(_pad: usize) -> c_int {
+    c_int::from(crate::global::release_free_memory() > 0)
+}
+
+/// glibc's `struct mallinfo2`.
+#[repr(C)]
+#[derive(Default)]
+struct MallInfo2 {
+    /// Bytes of spans and of free slots that are resident.
+    arena: usize,
+    /// Free blocks.
+    ordblks: usize,
+    smblks: usize,
+    /// Mappings of large blocks.
+    hblks: usize,
+    /// Bytes in them.
+    hblkhd: usize,
+    usmblks: usize,
+    fsmblks: usize,
+    /// Bytes in use, without those of mappings.
+    uordblks: usize,
+    /// Bytes that are resident and free.
+    fordblks: usize,
+    /// Bytes that `malloc_trim` can give back.
+    keepcost: usize,
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn mallinfo2() -> MallInfo2 {
+    let counts = by_pointer::counts();
+    let (mut live, mut carved, mut free_blocks) = (0, 0, 0);
+    for (class, count) in crate::heap::class::ClassId::all().zip(&counts.classes) {
+        let bytes = class.block_bytes() as u64;
+        live += count.live * bytes;
+        carved += count.carved.max(count.live) * bytes;
+        free_blocks += count.carved.saturating_sub(count.live);
+    }
+    let large: u64 = counts.large.iter().map(|row| row.live_bytes).sum();
+    let large = large.saturating_sub(counts.mapped_large_bytes);
+    let free_pages = counts.pages.free_dirty * SLOT_BYTES;
+    MallInfo2 {
+        arena: (carved + large) as usize + free_pages,
+        ordblks: free_blocks as usize,
+        hblkhd: counts.mapped_large_bytes as usize,
+        uordblks: (live + large) as usize,
+        fordblks: (carved - live) as usize + free_pages,
+        keepcost: free_pages,
+        ..MallInfo2::default()
+    }
+}

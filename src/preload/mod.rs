@@ -1,0 +1,29 @@
+//! Floor 6, with the feature `preload`: the C ABI, for programs that were never compiled
+//! for this allocator.
+//!
+//! ```sh
+//! cargo rustc --release --lib --features preload --crate-type cdylib
+//! LD_PRELOAD=target/release/libspanalloc.so SPANALLOC=sample=512KiB,dump=out/run python3 app.py
+//! ```
+//!
+//! The loader takes `malloc`, `free` and their like from the library instead of from the
+//! C library; so does what the library itself allocates for its reports. Whatever glibc
+//! promises of them holds here: [`rules`] has its rules on sizes, alignments and
+//! `errno`. Pointers that were allocated elsewhere go where they came from ([`next`]).
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`c`] | `malloc` to `mallinfo2` |
+//! | [`cpp`] | the operators `new` and `delete` |
+//! | [`rules`] | sizes, alignments, `errno` |
+//! | [`next`] | the functions that the program would have had without the library |
+//!
+//! # Invariants
+//!
+//! 1. Nothing here needs memory, a lock or a symbol of the loader's before the first
+//!    block is handed out: the loader and the C library allocate before they are ready.
+
+mod c;
+mod cpp;
+mod next;
+mod rules;

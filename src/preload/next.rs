@@ -1,0 +1,94 @@
+//! The functions that the program would have had without this library: for pointers
+//! that it has not handed out, and for what is the C++ library's to do.
+//!
+//! Such pointers are rare and legal: an object opened with `RTLD_DEEPBIND` allocates
+//! from the C library and hands its blocks to others. One that is not legal ends the
+//! process, by the C library, as without this library.
+
+use core::ffi::{CStr, c_void};
+use core::mem::transmute;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use crate::sys::fatal::die;
+
+/// A function of the objects behind this one, looked up once.
+struct Next {
+    name: &'static CStr,
+    place: AtomicPtr<c_void>,
+}
+
+static FREE: Next = Next::new(c"free");
+static REALLOC: Next = Next::new(c"realloc");
+static USABLE: Next = Next::new(c"malloc_usable_size");
+
+impl Next {
+    const fn new(name: &'static CStr) -> Self {
+        Self { name, place: AtomicPtr::new(core::ptr::null_mut()) }
+    }
+
+    fn get(&self) -> *mut c_void {
+        let known = self.place.load(Relaxed);
+        if !known.is_null() {
+            return known;
+        }
+        let found = find(self.name);
+        if found.is_null() {
+            die("a pointer came from another allocator, of which nothing is known");
+        }
+        self.place.store(found, Relaxed);
+        found
+    }
+}
+
+/// Looks behind this object, then, for what a program has opened for itself, in the C++
+/// library.
+pub(super) fn find(name: &CStr) -> *mut c_void {
+    // SAFETY: a terminated name.
+    let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    if !found.is_null() {
+        return found;
+    }
+    for library in [c"libstdc++.so.6", c"libc++.so.1"] {
+        // SAFETY: a terminated name; nothing is loaded.
+        let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        if !handle.is_null() {
+            // SAFETY: the handle just got, and a terminated name.
+            return unsafe { libc::dlsym(handle, name.as_ptr()) };
+        }
+    }
+    core::ptr::null_mut()
+}
+
+/// # Safety
+///
+/// `free`'s contract, of the C library's.
+#[cold]
+pub(super) unsafe fn free(block: *mut c_void) {
+    // SAFETY: the C library's function of that name has this type.
+    let free: unsafe extern "C" fn(*mut c_void) = unsafe { transmute(FREE.get()) };
+    // SAFETY: passed on.
+    unsafe { free(block) }
+}
+
+/// # Safety
+///
+/// `realloc`'s contract, of the C library's.
+#[cold]
+pub(super) unsafe fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
+    type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+    // SAFETY: the C library's function of that name has this type.
+    let realloc: Realloc = unsafe { transmute(REALLOC.get()) };
+    // SAFETY: passed on.
+    unsafe { realloc(block, bytes) }
+}
+
+/// # Safety
+///
+/// `malloc_usable_size`'s contract, of the C library's.
+#[cold]
+pub(super) unsafe fn usable(block: *mut c_void) -> usize {
+    // SAFETY: the C library's function of that name has this type.
+    let usable: unsafe extern "C" fn(*mut c_void) -> usize = unsafe { transmute(USABLE.get()) };
+    // SAFETY: passed on.
+    unsafe { usable(block) }
+}
