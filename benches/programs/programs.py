@@ -81,7 +81,7 @@ def quietly(argv, cwd, stdin=None):
 def make_git(at, quick):
     """A bare repository with everything in the one pack that fast-import writes."""
     at.mkdir(parents=True)
-    inputs.git_stream(at / "stream", 200 if quick else 1500, 150 if quick else 2500)
+    inputs.git_stream(at / "stream", 150 if quick else 1500, 60 if quick else 1500)
     quietly(["/usr/bin/git", "init", "-q", "--bare", "-b", "main", "r.git"], at)
     quietly(["/usr/bin/git", "-C", "r.git", "fast-import", "--quiet", "--done"], at, at / "stream")
     (at / "stream").unlink()
@@ -114,7 +114,7 @@ def compiler(*argv):
 def make_images(at, quick):
     """A photograph-like picture: noise, gradients and text-like edges."""
     at.mkdir(parents=True)
-    size = "300x200" if quick else "1800x1200"
+    size = "300x200" if quick else "1200x800"
     argv = ["/usr/bin/convert", "-limit", "thread", "1", "-seed", "7", "-size", size]
     quietly([*argv, "plasma:tomato-steelblue", "-swirl", "40", "-noise", "2", "a.png"], at)
     quietly([*argv, "gradient:navy-gold", "-wave", "30x200", "b.jpg"], at)
@@ -140,11 +140,11 @@ ROWS = [
         callers=["git"],
     ),
     Command(
-        name="git gc",
-        what="gc with new deltas, on two threads",
+        name="git repack",
+        what="what gc does, with all deltas anew, on two threads",
         make=make_git,
         before=lambda given, cwd: shutil.copytree(given / "r.git", cwd / "r.git"),
-        argv=lambda given, quick: [*GIT, "-C", "r.git", "gc", "-q", "--aggressive", "--prune=now"],
+        argv=lambda given, quick: [*GIT, "-C", "r.git", "repack", "-q", "-adf", "--window=8"],
         after=["/usr/bin/git", "-C", "r.git", "cat-file", "--batch-check", "--batch-all-objects"],
         probe=["/usr/bin/git", "--version"],
         callers=["git"],
@@ -173,7 +173,7 @@ ROWS = [
     Command(
         name="g++ -O2",
         what="one file that instantiates much of the standard library",
-        make=writer("a.cc", inputs.cpp_file, 1, 2),
+        make=writer("a.cc", inputs.cpp_file, 0, 1),
         argv=compiler("/usr/bin/g++", "-std=c++17", "-O2", "a.cc"),
         results=["out.o"],
         probe=["/usr/bin/g++", "-x", "c++", "-c", "/dev/null", "-o", "probe.o"],
@@ -191,7 +191,7 @@ ROWS = [
     Command(
         name="clang++ -O2",
         what="the file of g++",
-        make=writer("a.cc", inputs.cpp_file, 1, 2),
+        make=writer("a.cc", inputs.cpp_file, 0, 1),
         argv=compiler("/usr/bin/clang++", "-std=c++17", "-O2", "a.cc"),
         results=["out.o"],
         probe=["/usr/bin/clang", "-x", "c++", "-c", "/dev/null", "-o", "probe.o"],
@@ -199,8 +199,8 @@ ROWS = [
     ),
     Command(
         name="cargo build",
-        what="Debian's cargo and rustc on a workspace of four crates, in release mode",
-        make=lambda at, quick: inputs.cargo_project(at / "project", 1 if quick else 3, 1),
+        what="Debian's cargo and rustc on a workspace of three crates, in release mode",
+        make=lambda at, quick: inputs.cargo_project(at / "project", 1 if quick else 2, 1),
         before=lambda given, cwd: shutil.copytree(given / "project", cwd / "project"),
         argv=lambda given, quick: (
             ["/usr/bin/cargo", "build", "--release", "--offline", "-q", "-j2"]
@@ -213,7 +213,7 @@ ROWS = [
     Command(
         name="node",
         what="buffers, JSON, compression, ciphers, and three worker threads",
-        argv=script("node", "service.js", 2, 40),
+        argv=script("node", "service.js", 2, 60),
         probe=["/usr/bin/node", "-e", ""],
         callers=["node"],
     ),

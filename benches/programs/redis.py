@@ -66,7 +66,7 @@ class Redis:
             wait_for(server, socket)
             started = time.perf_counter()
             for load in LOADS:
-                count = str(2_000 if quick else 150_000)
+                count = str(2_000 if quick else 60_000)
                 client([*BENCHMARK, str(socket), "-n", count, *load])
             wall_s = time.perf_counter() - started
             peak_bytes = high_water(server.pid)

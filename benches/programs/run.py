@@ -89,10 +89,18 @@ def check_bindings(rows, columns):
     return wrong
 
 
-def dump_is_whole(directory):
-    """Whether the dumps below a directory hold samples: at least one, none empty."""
-    files = list((directory / "dump").glob("*"))
-    return bool(files) and all(file.stat().st_size > 0 for file in files)
+def samples_dumped(directory):
+    """Samples in the dumps below a directory, of all processes; None if there is no
+    dump or one of them cannot be read."""
+    samples = 0
+    try:
+        files = list((directory / "dump").glob("*.json"))
+        for file in files:
+            sites = json.loads(file.read_text())["profile"]["sites"]
+            samples += sum(site["allocated"]["samples"] for site in sites)
+    except (ValueError, KeyError):
+        return None
+    return samples if files else None
 
 
 def measured_rounds(rows, columns, given, rounds, quick):
@@ -116,8 +124,8 @@ def measured_rounds(rows, columns, given, rounds, quick):
                 reference = digests.setdefault(row.name, outcome.digest)
                 if not outcome.wrong and outcome.digest != reference:
                     outcome.wrong = f"the result differs from that of {columns[0].name}"
-                if not outcome.wrong and column.dumps and not dump_is_whole(cwd):
-                    outcome.wrong = "no dump, or an empty one"
+                if not outcome.wrong and column.dumps and samples_dumped(cwd) is None:
+                    outcome.wrong = "no dump, or one that cannot be read"
                 if outcome.wrong:
                     wrong.append(f"{row.name}, {column.name}: {outcome.wrong}")
                     print(wrong[-1], file=sys.stderr, flush=True)
@@ -150,7 +158,7 @@ def machine():
     kernel = platform.release().split("-")[0]
     yield f"* {os.cpu_count()} × {model}, {memory} GiB, Linux {kernel}"
     patterns = [pattern for _, pattern in packages.NEEDED if not pattern.endswith("/time")]
-    yield "* " + ", ".join(packages.version(pattern) for pattern in patterns)
+    yield "* " + ", ".join(sorted({packages.version(pattern) for pattern in patterns}))
 
 
 def main():
