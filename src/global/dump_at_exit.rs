@@ -3,17 +3,18 @@
 //! The handler is registered with `atexit`, so it runs when `main` returns and
 //! at `std::process::exit`, and not at an abort or a signal. A forked child
 //! inherits the handler but has another process id, and leaves the files to its
-//! parent.
+//! parent, unless their names tell processes apart (`%p`). What `vfork` makes is never
+//! such a child: it borrows its parent's memory.
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::config;
 use super::dump::dump;
+use super::prefix::Prefix;
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
 use crate::sys::stderr::Line;
@@ -23,7 +24,7 @@ static AT_EXIT: Lock<Option<AtExit>> = Lock::new(None);
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 struct AtExit {
-    prefix: PathBuf,
+    prefix: Prefix,
     process: u32,
     /// Asked for by the environment, which wins over code.
     by_environment: bool,
@@ -34,7 +35,9 @@ struct AtExit {
 ///
 /// A relative prefix is taken from the directory that is current now. The last
 /// call counts, unless the environment variable `SPANALLOC` says `dump=`, which
-/// wins. A dump that fails prints one line that names the path and the error, and
+/// wins. In the prefix `%p` stands for the process id, `%n` for the program's name and
+/// `%%` for `%`; a forked child writes files of its own where the prefix has `%p`, and
+/// none otherwise. A dump that fails prints one line that names the path and the error, and
 /// changes neither the exit code nor the files that were there.
 ///
 /// # Examples
@@ -49,6 +52,9 @@ pub fn dump_at_exit(prefix: impl AsRef<Path>) {
 fn arm(prefix: &Path, by_environment: bool) {
     // Where the current directory is gone the prefix stays relative.
     let prefix = std::path::absolute(prefix).unwrap_or_else(|_| prefix.to_owned());
+    let prefix = Prefix::new(prefix);
+    #[cfg(feature = "preload")]
+    let prefix = if by_environment { prefix.of_process() } else { prefix };
     let armed = AtExit { prefix, process: std::process::id(), by_environment };
     let mut at_exit = AT_EXIT.lock();
     let keeps = !by_environment
@@ -66,29 +72,105 @@ fn arm(prefix: &Path, by_environment: bool) {
 
 /// The handler.
 extern "C" fn run() {
-    let Some(at_exit) = AT_EXIT.lock().take() else { return };
-    if at_exit.process != std::process::id() {
+    quietly(run_quietly);
+}
+
+fn run_quietly() {
+    let process = std::process::id();
+    let Some(at_exit) = AT_EXIT.lock().take_if(|at_exit| at_exit.process == process) else {
         return;
-    }
-    let failure = match catch_unwind(AssertUnwindSafe(|| dump(&at_exit.prefix))) {
-        Ok(Ok(_)) => return,
-        Ok(Err(error)) => error,
-        Err(_) => io::Error::other(format!("{}: the report panicked", at_exit.prefix.display())),
     };
-    Line::new().text("dump failed: ").text(&failure.to_string()).write();
+    if has_room() {
+        return write(&at_exit);
+    }
+    // On this thread if there can be no other one: it may be enough.
+    let at_exit = std::sync::Arc::new(at_exit);
+    let other = at_exit.clone();
+    let writer = std::thread::Builder::new().stack_size(WRITER_STACK_BYTES);
+    match writer.spawn(move || quietly(|| write(&other))) {
+        Ok(writer) => _ = writer.join(),
+        Err(_) => write(&at_exit),
+    }
+}
+
+/// Whether a report may be written on this thread: it may be one with a small stack, or
+/// run a signal handler on one.
+fn has_room() -> bool {
+    #[cfg(feature = "profile")]
+    return crate::sys::stack::has_room(WRITER_STACK_BYTES / 4);
+    #[cfg(not(feature = "profile"))]
+    true
+}
+
+const WRITER_STACK_BYTES: usize = 2 << 20;
+
+fn write(at_exit: &AtExit) {
+    let failure = match catch_unwind(AssertUnwindSafe(|| dump(at_exit.prefix.expand()))) {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the report panicked".to_owned(),
+    };
+    Line::new().text("dump failed: ").text(&failure).write();
+}
+
+/// For a process that ends without its handlers, by `_exit`: as [`run`], unless that could
+/// wait for this very thread.
+#[cfg(feature = "preload")]
+pub(crate) fn at_bare_exit() {
+    let process = std::process::id();
+    let armed = AT_EXIT
+        .try_lock()
+        .is_some_and(|at_exit| at_exit.as_ref().is_some_and(|at_exit| at_exit.process == process));
+    if armed {
+        run();
+    }
+}
+
+/// Keeps the handler as it is until one of the two below.
+pub(super) fn before_fork() {
+    AT_EXIT.acquire();
+}
+
+/// In the parent.
+pub(super) fn after_fork_in_parent() {
+    AT_EXIT.release();
+}
+
+/// In the child, whose files are its own from here on, if they can be.
+pub(super) fn after_fork_in_child() {
+    AT_EXIT.release();
+    if let Some(at_exit) = AT_EXIT.lock().as_mut()
+        && at_exit.prefix.per_process
+    {
+        at_exit.process = std::process::id();
+    }
 }
 
 /// Runs before `main`: what the environment asks for.
 extern "C" fn start() {
+    #[cfg(feature = "preload")]
+    if !crate::preload::serves_malloc() {
+        Line::new().text("loaded too late to serve this program: name it in LD_PRELOAD").write();
+        return;
+    }
     // Wakes the allocator, which then knows the interval it was built with.
     quietly(|| drop(std::hint::black_box(Box::new(0_u8))));
-    #[cfg(feature = "profile")]
-    crate::profile::prepare();
-    let Some(variable) = config::variable() else { return };
+    let Some(variable) = config::variable() else {
+        #[cfg(feature = "profile")]
+        crate::profile::prepare();
+        return;
+    };
     let asked = config::parse(variable, config::Problem::report);
     #[cfg(feature = "profile")]
-    if let Some(formats) = asked.formats {
-        formats.choose();
+    {
+        // The first allocation may have come before there was an environment.
+        if let Some(bytes) = asked.sample_bytes {
+            crate::profile::init(bytes);
+        }
+        crate::profile::prepare();
+        if let Some(formats) = asked.formats {
+            formats.choose();
+        }
     }
     if let Some(prefix) = asked.dump {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));

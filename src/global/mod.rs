@@ -11,6 +11,7 @@ mod dump_at_exit;
 #[cfg(feature = "profile")]
 mod formats;
 mod measure;
+mod prefix;
 mod sampling;
 mod slow;
 #[cfg(feature = "tracing")]
@@ -21,6 +22,8 @@ pub use alloc::SpanAlloc;
 #[doc(hidden)]
 pub use assert::{__assertion_failed, __meter};
 pub use dump::dump;
+#[cfg(feature = "preload")]
+pub(crate) use dump_at_exit::at_bare_exit;
 pub use dump_at_exit::dump_at_exit;
 pub use measure::{Meter, Usage, measure};
 #[cfg(feature = "tracing")]

@@ -15,7 +15,7 @@ use core::ptr::{self, NonNull};
 use once_cell::race::OnceBool;
 
 use super::alloc::SpanAlloc;
-use super::{measure, sampling};
+use super::{dump_at_exit, measure, sampling};
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
 use crate::heap::class::{ClassId, WIDE_SLOTS};
@@ -280,6 +280,7 @@ unsafe extern "C" fn thread_exit(_: *mut c_void) {
 }
 
 unsafe extern "C" fn before_fork() {
+    dump_at_exit::before_fork();
     sampling::before_fork();
     HEAP.before_fork();
 }
@@ -287,10 +288,12 @@ unsafe extern "C" fn before_fork() {
 unsafe extern "C" fn after_fork_in_parent() {
     HEAP.after_fork();
     sampling::after_fork_parent();
+    dump_at_exit::after_fork_in_parent();
 }
 
 unsafe extern "C" fn after_fork_in_child() {
     HEAP.after_fork();
     CACHE.with(|cache| HEAP.forked(cache));
     sampling::after_fork_child();
+    dump_at_exit::after_fork_in_child();
 }

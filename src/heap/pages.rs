@@ -387,7 +387,7 @@ impl PageHeap {
         let anchor = match self.chunk(self.len.wrapping_sub(1)) {
             Some(chunk) => chunk.base.as_ptr(),
             None => {
-                let probe = os.map(SLOT_BYTES)?;
+                let probe = os.reserve(SLOT_BYTES)?;
                 // SAFETY: just mapped, used by nobody.
                 unsafe { os.unmap(probe, SLOT_BYTES) };
                 let pair = Window::PAIR_BYTES;
@@ -411,7 +411,7 @@ impl PageHeap {
     /// Maps `bytes` at a window's start by mapping too much and trimming.
     fn map_aligned(&self, os: &impl Os, bytes: usize) -> Option<NonNull<u8>> {
         let all = Window::PAIR_BYTES + bytes;
-        let start = os.map(all)?;
+        let start = os.reserve(all)?;
         let past = start.as_ptr().addr().wrapping_sub(self.window.offset());
         let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
         // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.

@@ -15,6 +15,7 @@
 //! | --- | --- |
 //! | [`c`] | `malloc` to `mallinfo2` |
 //! | [`cpp`] | the operators `new` and `delete` |
+//! | [`exit`] | `_exit`, by which children of a fork end |
 //! | [`rules`] | sizes, alignments, `errno` |
 //! | [`next`] | the functions that the program would have had without the library |
 //!
@@ -25,5 +26,14 @@
 
 mod c;
 mod cpp;
+mod exit;
 mod next;
 mod rules;
+
+/// Whether the program's `malloc` is this one. It is not where the library was opened by a
+/// program that runs already.
+pub(crate) fn serves_malloc() -> bool {
+    // SAFETY: a terminated name.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()) };
+    core::ptr::eq(found, c::malloc as *const core::ffi::c_void)
+}

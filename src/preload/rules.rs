@@ -6,6 +6,7 @@
 use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
 
+use super::exit::inside;
 use super::next;
 use crate::global::by_pointer::{self, Foreign};
 
@@ -22,7 +23,10 @@ pub(super) fn array(count: usize, bytes: usize) -> Option<usize> {
 #[cold]
 #[inline(never)]
 pub(super) extern "C" fn allocate(bytes: usize) -> *mut c_void {
-    or_enomem(if bytes <= BYTES_MAX { by_pointer::allocate(bytes) } else { ptr::null_mut() })
+    if bytes > BYTES_MAX {
+        return no_memory();
+    }
+    or_enomem(inside(|| by_pointer::allocate(bytes)))
 }
 
 /// A block of zeroes; null with `errno` set.
@@ -31,7 +35,7 @@ pub(super) fn allocate_zeroed(bytes: usize) -> *mut c_void {
     if bytes > BYTES_MAX {
         return no_memory();
     }
-    or_enomem(by_pointer::allocate_zeroed(bytes))
+    or_enomem(inside(|| by_pointer::allocate_zeroed(bytes)))
 }
 
 /// A block at a multiple of the next power of two; null with `errno` set.
@@ -40,7 +44,7 @@ pub(super) fn allocate_aligned(bytes: usize, align: usize) -> *mut c_void {
         set_errno(libc::EINVAL);
         return ptr::null_mut();
     };
-    or_enomem(by_pointer::allocate_aligned(bytes, align))
+    or_enomem(inside(|| by_pointer::allocate_aligned(bytes, align)))
 }
 
 /// What `posix_memalign` answers: `Ok` or an error's number.
@@ -48,7 +52,7 @@ pub(super) fn allocate_posix(bytes: usize, align: usize) -> Result<*mut c_void, 
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*const ()>()) {
         return Err(libc::EINVAL);
     }
-    let block = or_enomem(by_pointer::allocate_aligned(bytes, align));
+    let block = or_enomem(inside(|| by_pointer::allocate_aligned(bytes, align)));
     if block.is_null() { Err(libc::ENOMEM) } else { Ok(block) }
 }
 
@@ -61,7 +65,7 @@ pub(super) fn allocate_posix(bytes: usize, align: usize) -> Result<*mut c_void, 
 pub(super) unsafe extern "C" fn free(block: *mut c_void) {
     let Some(start) = NonNull::new(block.cast::<u8>()) else { return };
     // SAFETY: passed on.
-    if unsafe { by_pointer::free(start) } == Err(Foreign) {
+    if inside(|| unsafe { by_pointer::free(start) }) == Err(Foreign) {
         // SAFETY: passed on.
         unsafe { next::free(block) };
     }
@@ -83,7 +87,7 @@ pub(super) unsafe extern "C" fn resize(block: *mut c_void, bytes: usize) -> *mut
         return no_memory();
     }
     // SAFETY: passed on.
-    match unsafe { by_pointer::resize(start, bytes) } {
+    match inside(|| unsafe { by_pointer::resize(start, bytes) }) {
         Ok(resized) => or_enomem(resized),
         // SAFETY: passed on.
         Err(Foreign) => unsafe { next::realloc(block, bytes) },

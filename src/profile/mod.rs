@@ -52,8 +52,8 @@ use recorder::{Birth, Recorder};
 use sums::Weight;
 
 use crate::base::zeroed::Zeroed;
-use crate::sys::os;
 use crate::sys::per_thread::per_thread;
+use crate::sys::{modules, os};
 
 pub use capture::capture;
 pub(crate) use capture::sizes;
@@ -270,6 +270,7 @@ pub(crate) fn before_fork() {
     // A fork inside the profiler, from a signal handler, can only hope: to wait
     // for a lock of its own would be to wait for ever.
     if let Some(busy) = Busy::enter() {
+        modules::lock().acquire();
         PROFILER.hold_all();
         THREAD.with(|thread| thread.forking.set(true));
         core::mem::forget(busy);
@@ -280,6 +281,7 @@ pub(crate) fn before_fork() {
 pub(crate) fn after_fork_parent() {
     if THREAD.with(|thread| thread.forking.replace(false)) {
         PROFILER.release_all();
+        modules::lock().release();
         drop(Busy(()));
     }
 }

@@ -149,13 +149,13 @@ fn demangled(symbol: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
-/// The name of a C++ function, with its parameters and without its result.
+/// The name of a C++ function, without its parameters and its result.
 #[cfg(feature = "preload")]
 fn demangled_cpp(symbol: &str) -> Option<String> {
     if !symbol.starts_with("_Z") || rustc_demangle::try_demangle(symbol).is_ok() {
         return None;
     }
-    let options = cpp_demangle::DemangleOptions::new().no_return_type();
+    let options = cpp_demangle::DemangleOptions::new().no_return_type().no_params();
     cpp_demangle::Symbol::new(symbol).ok()?.demangle_with_options(&options).ok()
 }
 

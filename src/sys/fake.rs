@@ -72,6 +72,10 @@ unsafe impl Os for Fake {
         self.charged(bytes, || Linux.map(bytes))
     }
 
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.map(bytes)
+    }
+
     fn map_at(&self, at: *mut u8, bytes: usize) -> Option<NonNull<u8>> {
         if self.deny_map_at.load(Relaxed) {
             return None;

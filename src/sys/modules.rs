@@ -12,6 +12,8 @@ use core::ops::Range;
 use core::ptr::with_exposed_provenance;
 use core::slice;
 
+use super::lock::Lock;
+
 /// A module, borrowed from the loader.
 pub(crate) struct LoadedModule<'a> {
     /// Path as the loader knows it; empty for the executable.
@@ -36,8 +38,18 @@ pub(crate) struct Table<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+/// Held while the loader holds its own lock for us, and across a fork: in the child
+/// nobody would release the loader's.
+static ASKING: Lock<()> = Lock::new(());
+
+/// The lock to hold across a fork, before any other that is held while allocating.
+pub(crate) fn lock() -> &'static Lock<()> {
+    &ASKING
+}
+
 /// Calls `visit` with each loaded module that has code.
 pub(crate) fn for_each<F: FnMut(LoadedModule<'_>)>(mut visit: F) {
+    let _asking = ASKING.lock();
     // SAFETY: `one::<F>` expects the pointer to `visit` that it is given here,
     // and the call returns before `visit` ends.
     unsafe { libc::dl_iterate_phdr(Some(one::<F>), (&raw mut visit).cast()) };

@@ -13,10 +13,14 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// A mapping returned is zeroed, readable, writable and nobody else's until it is
 /// unmapped; `purge` leaves the range mapped and zeroed.
 pub(crate) unsafe trait Os: Sync {
-    /// Maps `bytes` anywhere. `None` when the kernel refuses.
+    /// Maps `bytes` anywhere. `None` when the kernel refuses, as it does where it could
+    /// never back them.
     fn map(&self, bytes: usize) -> Option<NonNull<u8>>;
 
-    /// Maps `bytes` exactly at the address of `at`, if nothing lies there.
+    /// As [`map`](Self::map), for addresses of which most may never be used.
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// As [`reserve`](Self::reserve), exactly at the address of `at`, if nothing lies there.
     fn map_at(&self, at: *mut u8, bytes: usize) -> Option<NonNull<u8>>;
 
     /// Unmaps a range of a mapping made here.
@@ -64,8 +68,12 @@ unsafe impl Os for Linux {
         map(bytes)
     }
 
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        mmap(core::ptr::null_mut(), bytes, libc::MAP_NORESERVE)
+    }
+
     fn map_at(&self, at: *mut u8, bytes: usize) -> Option<NonNull<u8>> {
-        let got = mmap(at, bytes, libc::MAP_FIXED_NOREPLACE)?;
+        let got = mmap(at, bytes, libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE)?;
         if got.as_ptr().addr() == at.addr() {
             return Some(got);
         }
@@ -141,7 +149,7 @@ pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
 }
 
 fn mmap(at: *mut u8, bytes: usize, flags: i32) -> Option<NonNull<u8>> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
     // SAFETY: without `MAP_FIXED` no existing mapping is touched.
     let got = keep_errno(|| unsafe {
         libc::mmap(at.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)

@@ -108,6 +108,14 @@ pub(crate) fn top(sp: u64) -> u64 {
     if (low..top).contains(&sp) { top } else { (sp | (PAGE_BYTES_MIN - 1)) + 1 }
 }
 
+/// Whether the calling function may use `bytes` more of the stack that it runs on. Costs
+/// system calls.
+pub(crate) fn has_room(bytes: usize) -> bool {
+    let sp = Registers::here().sp;
+    keep_errno(thread_bounds)
+        .is_some_and(|(low, top)| (low..top).contains(&sp) && sp - low >= bytes as u64)
+}
+
 fn bounds(sp: u64) -> (u64, u64) {
     // SAFETY: `getauxval` only reads the vector the kernel left.
     let name = unsafe { libc::getauxval(libc::AT_EXECFN) };

@@ -1,0 +1,96 @@
+//! Where a dump at exit goes: a prefix in which `%p` stands for the process id, `%n` for
+//! the program's name and `%%` for a percent sign. With `%p` each process has files of
+//! its own, so that forked children write them, too.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// What the library to preload appends where a prefix names no process: it serves every
+/// process that a program starts.
+#[cfg(feature = "preload")]
+const OF_PROCESS: &[u8] = b".%n.%p";
+
+/// A prefix that is still to be expanded.
+pub(super) struct Prefix {
+    template: PathBuf,
+    /// No two processes have the same.
+    pub(super) per_process: bool,
+}
+
+impl Prefix {
+    pub(super) fn new(template: PathBuf) -> Self {
+        let mut per_process = false;
+        each(&template, |part| per_process |= part == Part::Process);
+        Self { template, per_process }
+    }
+
+    /// The same, with a file name that tells processes apart.
+    #[cfg(feature = "preload")]
+    pub(super) fn of_process(self) -> Self {
+        if self.per_process {
+            return self;
+        }
+        let mut template = self.template.into_os_string().into_vec();
+        template.extend_from_slice(OF_PROCESS);
+        Self { template: OsString::from_vec(template).into(), per_process: true }
+    }
+
+    /// The prefix for this process.
+    pub(super) fn expand(&self) -> PathBuf {
+        let mut expanded = Vec::new();
+        each(&self.template, |part| match part {
+            Part::Byte(byte) => expanded.push(byte),
+            Part::Process => expanded.extend(std::process::id().to_string().bytes()),
+            Part::Name => expanded.extend(program_name()),
+        });
+        OsString::from_vec(expanded).into()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Byte(u8),
+    Process,
+    Name,
+}
+
+fn each(template: &Path, mut visit: impl FnMut(Part)) {
+    let mut rest = template.as_os_str().as_bytes();
+    while let [first, after @ ..] = rest {
+        let (part, left) = match rest {
+            [b'%', b'p', after @ ..] => (Part::Process, after),
+            [b'%', b'n', after @ ..] => (Part::Name, after),
+            [b'%', b'%', after @ ..] => (Part::Byte(b'%'), after),
+            _ => (Part::Byte(*first), after),
+        };
+        visit(part);
+        rest = left;
+    }
+}
+
+/// The file name of the program; empty where the system does not tell.
+fn program_name() -> Vec<u8> {
+    let path = std::env::current_exe().unwrap_or_default();
+    path.file_name().unwrap_or_default().as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_process_and_program() {
+        let process = std::process::id();
+        let name = String::from_utf8(program_name()).unwrap();
+        for (template, expanded, per_process) in [
+            ("out/app", "out/app".to_owned(), false),
+            ("out/%p/100%%-%n%", format!("out/{process}/100%-{name}%"), true),
+            ("%%p%x", "%p%x".to_owned(), false),
+        ] {
+            let prefix = Prefix::new(template.into());
+            assert_eq!(prefix.expand(), Path::new(&expanded));
+            assert_eq!(prefix.per_process, per_process, "{template}");
+        }
+    }
+}

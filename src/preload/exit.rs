@@ -1,0 +1,42 @@
+//! The end of a process that runs no exit handlers: children that a fork made, of Python's
+//! `multiprocessing` or a server, mostly end so, and their reports would be lost.
+//!
+//! `_exit` may be called where nothing else may: in a signal handler that interrupted
+//! anything, and by what `vfork` made, whose memory is its parent's. So the reports are
+//! written only by the process that is to write them, which the child of `vfork` is not,
+//! and only if this thread was not interrupted inside the allocator ([`inside`]).
+
+use core::cell::Cell;
+use core::ffi::c_int;
+
+use crate::sys::per_thread::per_thread;
+
+per_thread! {
+    /// How many slow paths of the allocator this thread is in.
+    static INSIDE: Cell<u32> = Cell::new(0), "spanalloc_inside";
+}
+
+/// Runs a slow path.
+#[inline(always)]
+pub(super) fn inside<R>(work: impl FnOnce() -> R) -> R {
+    INSIDE.with(|inside| inside.set(inside.get() + 1));
+    let result = work();
+    INSIDE.with(|inside| inside.set(inside.get() - 1));
+    result
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _exit(status: c_int) -> ! {
+    if INSIDE.with(Cell::get) == 0 {
+        crate::global::at_bare_exit();
+    }
+    loop {
+        // SAFETY: ends the process.
+        unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn _Exit(status: c_int) -> ! {
+    _exit(status)
+}
