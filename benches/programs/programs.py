@@ -121,7 +121,7 @@ def make_images(at, quick):
 
 
 GIT = ["/usr/bin/git", "-c", "pack.threads=2", "-c", "gc.auto=0", "-c", "protocol.version=2"]
-PYTHON = script("python3", "objects.py", 1, 10)
+PYTHON = script("python3", "objects.py", 1, 20)
 PYTHON_PROBE = ["/usr/bin/python3", "-c", "pass"]
 CONVERT = (
     "( a.png -resize 150% -unsharp 0x2 ) ( b.jpg -resize 1200x800 -modulate 110,80 )"
@@ -226,7 +226,7 @@ ROWS = [
     ),
     Command(
         name="python",
-        what="objects, JSON, XML, trees and threads, with Python's own small-object allocator",
+        what="objects, JSON, XML, SQL, trees and threads, with Python's own small-object allocator",
         argv=PYTHON,
         probe=PYTHON_PROBE,
         callers=["python3"],

@@ -28,10 +28,7 @@ from programs import ROWS
 
 HERE = Path(__file__).resolve().parent
 WORK = columns_module.ROOT / "target/programs"
-SUITES = {
-    "cpython tests": {},
-    "cpython tests, malloc": {"PYTHONMALLOC": "malloc"},
-}
+SUITE = "cpython tests"
 
 
 def options():
@@ -134,16 +131,13 @@ def measured_rounds(rows, columns, given, rounds, quick):
     return runs, wrong
 
 
-def suites(names, columns, quick):
-    """Runs the suites of tests; returns `suite -> column -> (failed, seconds)`."""
+def suites(columns, quick):
+    """Runs CPython's tests under every column; returns `column -> (failed, seconds)`."""
     results = {}
-    for name in names:
-        for column in columns:
-            results.setdefault(name, {})[column.name] = cpython.suite(
-                column, fresh(), quick, SUITES[name]
-            )
-            failed, wall_s = results[name][column.name]
-            print(f"{name}, {column.name}: {len(failed)} failed, {wall_s:.0f} s", file=sys.stderr)
+    for column in columns:
+        failed, wall_s = results[column.name] = cpython.suite(column, fresh(), quick)
+        note = f"{SUITE}, {column.name}: {len(failed)} failed, {wall_s:.0f} s"
+        print(note, file=sys.stderr, flush=True)
     return results
 
 
@@ -166,7 +160,6 @@ def main():
     asked = options()
     packages.install()
     rows = [row for row in ROWS if wanted(row.name, asked.only)]
-    suite_names = [name for name in SUITES if wanted(name, asked.only)]
     ours = not asked.columns or any(name.startswith(table.OURS) for name in asked.columns)
     library = (asked.library or columns_module.build()).resolve() if ours else None
     columns = [
@@ -180,7 +173,9 @@ def main():
     wrong = check_bindings(rows, columns)
     runs, more = measured_rounds(rows, columns, given, asked.rounds, asked.quick)
     wrong += more
-    results = suites(suite_names, columns, asked.quick)
+    # Sampling with dumps at the end of every process includes sampling without.
+    tested = [column for column in columns if column.name != f"{table.OURS}-sampled"]
+    results = suites(tested, asked.quick) if wanted(SUITE, asked.only) else {}
 
     print("\n".join(machine()))
     print(f"* medians of {asked.rounds} rounds, {time.perf_counter() - started:.0f} s in all\n")
@@ -190,14 +185,13 @@ def main():
         print(table.table("processor, s", measured, timed, 1, 1, 2) + "\n")
         print(table.table("peak memory, MiB", measured, timed, 2, 2**20, 1) + "\n")
         print(table.bars(measured, timed) + "\n")
-    for name, by_column in results.items():
-        reference = by_column.get("glibc", (set(), 0))[0]
-        for column, (failed, wall_s) in by_column.items():
-            print(f"* {name}, {column}: {len(failed)} failed, {wall_s:.0f} s")
-            for case in sorted(failed):
-                print(f"  * {case}" + ("" if case in reference else " (not under glibc)"))
-            if column.startswith(table.OURS):
-                wrong += [f"{name}, {column}: {case} fails" for case in failed - reference]
+    reference = results.get("glibc", (set(), 0))[0]
+    for column, (failed, wall_s) in results.items():
+        print(f"* {SUITE}, {column}: {len(failed)} failed, {wall_s:.0f} s")
+        for case in sorted(failed):
+            print(f"  * {case}" + ("" if case in reference else " (not under glibc)"))
+        if column.startswith(table.OURS):
+            wrong += [f"{SUITE}, {column}: {case} fails" for case in failed - reference]
     if asked.record:
         asked.record.write_text(
             json.dumps(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import re
+import sqlite3
 import sys
 import threading
 import zlib
@@ -65,6 +66,12 @@ def work(seed, rounds, results):
         for name, ids in index.items():
             ElementTree.SubElement(root, "row", {"name": name}).text = str(ids)
         digest.update(ElementTree.tostring(ElementTree.fromstring(ElementTree.tostring(root))))
+        with sqlite3.connect(":memory:") as database:
+            database.execute("CREATE TABLE t(id INTEGER, name TEXT, tags BLOB)")
+            filled = ((row["id"], row["name"], bytes(row["tags"])) for row in rows)
+            database.executemany("INSERT INTO t VALUES(?, ?, ?)", filled)
+            found = database.execute("SELECT name, count(*), max(tags) FROM t GROUP BY 1 ORDER BY 1")
+            digest.update(str(found.fetchall()).encode())
         digest.update(str(tree(rng, 1500)).encode())
         digest.update(str(sum(Decimal(row["id"]) / 7 for row in rows)).encode())
         digest.update(bytes(bytearray(rng.randrange(200_000))) + recent[step % len(recent)])
