@@ -33,10 +33,13 @@
 //! | key | accepted |
 //! | --- | --- |
 //! | `sample` | mean bytes between samples: a whole number with or without `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; 1 samples every allocation, 0 none |
-//! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name |
+//! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name; `%p` is the process id, `%n` the program's name |
 //! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `dhat`, `speedscope`, `html` |
 //!
-//! Features, all on by default but `tracing`: `profile` (sampling and its reports), `flamegraph`
+//! Programs that were never compiled for it run on it as well, with the feature `preload`:
+//! see `README.md`.
+//!
+//! Features, all on by default but `tracing` and `preload`: `profile` (sampling and its reports), `flamegraph`
 //! (SVGs; `inferno`, which draws them, is licensed under the CDDL), `pprof`, `collections`
 //! (`map`, `pool`, `arena`, `observe`). Without them the allocator depends on `libc`
 //! and `once_cell` alone.

@@ -14,6 +14,8 @@ pub(crate) unsafe trait Zeroed {}
 unsafe impl Zeroed for u32 {}
 // SAFETY: integers.
 unsafe impl Zeroed for u64 {}
+// SAFETY: false.
+unsafe impl Zeroed for bool {}
 // SAFETY: a null pointer.
 unsafe impl<T> Zeroed for *const T {}
 // SAFETY: two such values.

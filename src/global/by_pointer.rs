@@ -175,6 +175,13 @@ pub(crate) unsafe fn usable_bytes(block: NonNull<u8>) -> Result<usize, Foreign> 
     unsafe { HEAP.owned(block) }.map(Owned::bytes).ok_or(Foreign)
 }
 
+/// Has the profiler look at what is loaded now.
+#[cfg(feature = "profile")]
+pub(crate) fn note_modules() {
+    crate::profile::note_modules();
+    slow::take_back_grants();
+}
+
 /// Every count of the heap's.
 pub(crate) fn counts() -> HeapCounts {
     HEAP.counts()

@@ -3,7 +3,7 @@
 //! | key | value | meaning |
 //! | --- | --- | --- |
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
-//! | `dump` | path prefix | at exit, write reports to files that begin so |
+//! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
 //! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
 //!
 //! It wins over what the program was built with. Parsing allocates nothing and

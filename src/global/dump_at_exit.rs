@@ -168,6 +168,7 @@ extern "C" fn start() {
             crate::profile::init(bytes);
         }
         crate::profile::prepare();
+        super::slow::take_back_grants();
         if let Some(formats) = asked.formats {
             formats.choose();
         }

@@ -244,6 +244,15 @@ pub(super) fn observe(on: bool) {
     });
 }
 
+/// Takes back what was granted to this thread while sampling was suppressed, so that all
+/// it allocates from here on can be sampled.
+#[cfg(feature = "profile")]
+pub(super) fn take_back_grants() {
+    if sampling::interval() != 0 {
+        observe(false);
+    }
+}
+
 /// Starts the scavenger if there is something for it.
 fn tend() {
     // SAFETY: a static is never dropped.

@@ -293,7 +293,12 @@ impl<O: Os> Heap<O> {
         let page = page_bytes();
         let bytes = layout.size().checked_next_multiple_of(page)?;
         let align = layout.align().max(if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 });
-        let start = self.map_at_multiple(bytes, align)?;
+        let start = match self.map_at_multiple(bytes, align) {
+            Some(start) => start,
+            // Huge pages are a wish.
+            None if layout.align() <= page => self.map_anyhow(bytes)?,
+            None => return None,
+        };
         if bytes >= HUGE_PAGE_BYTES {
             self.os.prefer_huge(start, bytes, true);
         }
@@ -330,10 +335,10 @@ impl<O: Os> Heap<O> {
     fn map_at_multiple(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         let page = page_bytes();
         if align <= page {
-            return self.os.map(bytes);
+            return self.map_anyhow(bytes);
         }
         let all = bytes.checked_add(align - page)?;
-        let mapped = self.os.map(all)?;
+        let mapped = self.map_anyhow(all)?;
         let skip = mapped.as_ptr().align_offset(align);
         // SAFETY: `skip` is at most `align − page`, so start and tail are inside.
         let start = unsafe { mapped.add(skip) };
@@ -348,6 +353,16 @@ impl<O: Os> Heap<O> {
             unsafe { self.os.unmap(end, all - skip - bytes) };
         }
         Some(start)
+    }
+
+    /// Maps `bytes`, if need be in place of address space that chunks do not use.
+    fn map_anyhow(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.os.map(bytes).or_else(|| {
+            let mut space = self.space.lock();
+            let shrunk = space.each().map(|pages| pages.shrink(&self.os));
+            drop(space);
+            if shrunk.contains(&true) { self.os.map(bytes) } else { None }
+        })
     }
 
     /// # Safety

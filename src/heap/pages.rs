@@ -8,7 +8,8 @@
 //!
 //! Chunks are taken whole where the kernel allows it, and in smaller prefixes
 //! under `RLIMIT_AS`, strict overcommit or a checker that shadows memory; a prefix
-//! is extended when more is needed.
+//! is extended when more is needed, and cut down to what is in use when the kernel
+//! refuses a mapping to somebody else.
 //!
 //! From the second chunk on, a chunk asks for huge pages: a heap of that size
 //! spends its time on address translation otherwise (a million live blocks: a third
@@ -320,11 +321,12 @@ impl PageHeap {
 
     /// Extends the last chunk or adds one, so that `count` slots fit; its index.
     fn grow(&mut self, os: &impl Os, meta: &mut Meta, count: usize, align: usize) -> Option<usize> {
-        let last = self.len.wrapping_sub(1);
-        if self.extend_chunk(os, last) {
-            let chunk = self.chunk(last)?;
-            if chunk.free.find(count, align).is_ok() {
-                return Some(last);
+        for index in (0..self.len).rev() {
+            if self.extend_chunk(os, index) {
+                let chunk = self.chunk(index)?;
+                if chunk.free.find(count, align).is_ok() {
+                    return Some(index);
+                }
             }
         }
         if self.len == CHUNKS_MAX {
@@ -366,6 +368,9 @@ impl PageHeap {
     fn extend_chunk(&mut self, os: &impl Os, index: usize) -> bool {
         let Some(chunk) = self.chunk(index) else { return false };
         let left = CHUNK_SLOTS - chunk.mapped;
+        if left == 0 {
+            return false;
+        }
         let at = chunk.base.as_ptr().wrapping_add(chunk.mapped * SLOT_BYTES);
         let steps = [left, left.min(64), left.min(16)];
         let Some(more) =
@@ -378,6 +383,35 @@ impl PageHeap {
         chunk.run_max = CHUNK_SLOTS;
         self.first_free = self.first_free.min(index);
         true
+    }
+
+    /// Unmaps the free slots at the end of every chunk, whose headers stay. Whether there
+    /// were any.
+    pub(crate) fn shrink(&mut self, os: &impl Os) -> bool {
+        let mut shrunk = false;
+        for index in 0..self.len {
+            let Some(chunk) = self.chunk(index) else { break };
+            let mut end = chunk.mapped;
+            while end > HEADER_SLOTS && chunk.free.count_in(end - 1, 1) == 1 {
+                end -= 1;
+            }
+            let count = chunk.mapped - end;
+            if count == 0 {
+                continue;
+            }
+            let dirty = chunk.dirty.count_in(end, count);
+            for slots in [&mut chunk.free, &mut chunk.dirty, &mut chunk.aged] {
+                slots.remove(end, count);
+            }
+            chunk.mapped = end;
+            // SAFETY: the slots lie in the chunk's mapped part.
+            let tail = unsafe { chunk.base.add(end * SLOT_BYTES) };
+            // SAFETY: by invariant 1 they belong to no span.
+            unsafe { os.unmap(tail, count * SLOT_BYTES) };
+            self.free_dirty -= dirty;
+            shrunk = true;
+        }
+        shrunk
     }
 
     /// Maps a chunk's window, or a prefix of it that has `slots_min` slots. The

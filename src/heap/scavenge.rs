@@ -1,7 +1,7 @@
 //! The scavenger: free slots that nobody has used for a while go back to the OS.
 //!
-//! A background thread exists only while there is something to give back. Who
-//! frees enough slots starts it; it ticks, gives back what was free and dirty for
+//! A background thread exists only while there is something to give back (but see
+//! `in_passing` for C programs). Who frees enough slots starts it; it ticks, gives back what was free and dirty for
 //! a whole tick, and ends when nothing is left. So memory of an idle program
 //! returns within two ticks, memory that a busy one is about to reuse stays, and
 //! nobody's `free` ever waits for the kernel: the slots being purged are out of
@@ -9,17 +9,19 @@
 //!
 //! # Invariants
 //!
-//! 1. `running` is true from the decision to start the thread until it has decided,
-//!    under the space lock, to end; so there is one at most.
+//! 1. `running` is true from the decision to start the thread, or to tick, until it has
+//!    decided, under the space lock, to end, or has ticked; so there is one at most.
 
-use core::ffi::c_void;
-use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicBool, Ordering::*};
 
 use super::Heap;
 use super::geometry::SLOT_BYTES;
 use crate::sys::os::Os;
-use crate::sys::thread;
+use pace::Pace;
+
+#[cfg_attr(not(feature = "preload"), path = "scavenge/background.rs")]
+#[cfg_attr(feature = "preload", path = "scavenge/in_passing.rs")]
+mod pace;
 
 /// Milliseconds between ticks.
 const TICK_MS: u32 = 500;
@@ -27,8 +29,6 @@ const TICK_MS: u32 = 500;
 const WORTHWHILE_SLOTS: usize = 16;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
 const BATCH_SLOTS: usize = 128;
-/// Ticks to stay for after there is nothing left.
-const LINGER_TICKS: u32 = 4;
 
 /// The scavenger's state.
 #[derive(Debug)]
@@ -36,17 +36,12 @@ pub(crate) struct Scavenger {
     running: AtomicBool,
     /// Somebody freed enough; to be started where no lock is held.
     wanted: AtomicBool,
-    /// Starts that the system refused; each doubles the wait for the next try.
-    refused: AtomicU32,
+    pace: Pace,
 }
 
 impl Scavenger {
     pub(crate) const fn new() -> Self {
-        Self {
-            running: AtomicBool::new(false),
-            wanted: AtomicBool::new(false),
-            refused: AtomicU32::new(0),
-        }
+        Self { running: AtomicBool::new(false), wanted: AtomicBool::new(false), pace: Pace::new() }
     }
 
     /// In a forked child the thread is gone.
@@ -73,23 +68,7 @@ impl<O: Os> Heap<O> {
     #[inline]
     pub(crate) unsafe fn tend(&self) {
         if self.scavenger.wanted.load(Relaxed) {
-            self.start_scavenger();
-        }
-    }
-
-    #[cold]
-    fn start_scavenger(&self) {
-        let scavenger = &self.scavenger;
-        scavenger.wanted.store(false, Relaxed);
-        if scavenger.running.swap(true, Relaxed) {
-            return;
-        }
-        let refused = scavenger.refused.load(Relaxed);
-        let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
-        if refused >= REFUSALS_MAX || !thread::spawn(scavenge::<O>, argument) {
-            // Without a thread the memory stays; the program runs on.
-            scavenger.refused.store(refused.saturating_add(1), Relaxed);
-            scavenger.running.store(refused >= REFUSALS_MAX, Relaxed);
+            self.pace();
         }
     }
 
@@ -118,36 +97,4 @@ impl<O: Os> Heap<O> {
         let after = self.space.lock().counts().scavenged_total;
         (after - before) as usize * SLOT_BYTES
     }
-
-    fn scavenge_until_clean(&self) {
-        let mut idle_ticks = 0;
-        loop {
-            thread::sleep_ms(TICK_MS);
-            let left = self.scavenge_tick();
-            idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks + 1 } else { 0 };
-            if idle_ticks >= LINGER_TICKS && self.rest() {
-                return;
-            }
-        }
-    }
-
-    /// Ends if there is nothing to do still: who frees more after this was decided
-    /// finds nothing running (invariant 1).
-    fn rest(&self) -> bool {
-        let space = self.space.lock();
-        let idle = space.counts().free_dirty < WORTHWHILE_SLOTS;
-        if idle {
-            self.scavenger.running.store(false, Relaxed);
-        }
-        idle
-    }
-}
-
-const REFUSALS_MAX: u32 = 8;
-
-extern "C" fn scavenge<O: Os>(heap: *mut c_void) -> *mut c_void {
-    // SAFETY: `tend` is called on a heap that is never dropped.
-    let heap = unsafe { &*heap.cast::<Heap<O>>() };
-    heap.scavenge_until_clean();
-    ptr::null_mut()
 }

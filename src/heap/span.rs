@@ -23,7 +23,7 @@
 //!    in yet it is null.
 //! 4. `freed() == start − countdown`. When the countdown reaches 0 the owner has
 //!    something to look at, and says so by what it sets `start` to.
-//! 5. A header is at a fixed place in a chunk that is never unmapped, so reading
+//! 5. A header is at a fixed place in a chunk, whose headers are never unmapped, so reading
 //!    one through a stale reference reads old news, not unmapped memory.
 
 use core::ptr::{self, NonNull};

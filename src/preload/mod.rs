@@ -16,6 +16,7 @@
 //! | [`c`] | `malloc` to `mallinfo2` |
 //! | [`cpp`] | the operators `new` and `delete` |
 //! | [`exit`] | `_exit`, by which children of a fork end |
+//! | `hooks` | functions of which the profiler must hear |
 //! | [`rules`] | sizes, alignments, `errno` |
 //! | [`next`] | the functions that the program would have had without the library |
 //!
@@ -27,6 +28,8 @@
 mod c;
 mod cpp;
 mod exit;
+#[cfg(feature = "profile")]
+mod hooks;
 mod next;
 mod rules;
 

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use crate::sys::fatal::die;
 
 /// A function of the objects behind this one, looked up once.
-struct Next {
+pub(super) struct Next {
     name: &'static CStr,
     place: AtomicPtr<c_void>,
 }
@@ -22,18 +22,18 @@ static REALLOC: Next = Next::new(c"realloc");
 static USABLE: Next = Next::new(c"malloc_usable_size");
 
 impl Next {
-    const fn new(name: &'static CStr) -> Self {
+    pub(super) const fn new(name: &'static CStr) -> Self {
         Self { name, place: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
-    fn get(&self) -> *mut c_void {
+    pub(super) fn get(&self) -> *mut c_void {
         let known = self.place.load(Relaxed);
         if !known.is_null() {
             return known;
         }
         let found = find(self.name);
         if found.is_null() {
-            die("a pointer came from another allocator, of which nothing is known");
+            die("the C library lacks a function that this library stands before");
         }
         self.place.store(found, Relaxed);
         found

@@ -110,6 +110,14 @@ pub(crate) fn prepare() {
     }
 }
 
+/// Looks at what is loaded now, if sampling is on. Allocates and takes the loader's lock.
+#[cfg(feature = "preload")]
+pub(crate) fn note_modules() {
+    if interval() != 0 {
+        quietly(|| PROFILER.walker.unwinders.load());
+    }
+}
+
 /// Starts sampling, or changes the interval: one sample per `interval_bytes`
 /// allocated, on average. 1 samples every allocation.
 ///

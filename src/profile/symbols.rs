@@ -3,13 +3,14 @@
 //! Runs when a report is written, never while sampling. Each module's file is
 //! read once per profile, one after the other, so the memory held is that of one
 //! module's tables; names alone are kept. A module without debug information
-//! still has its symbol table; one without that yields `file+0xoffset`.
+//! still has its symbol table; one without that yields `file+0xoffset`. What a
+//! distribution stripped is read from where it puts it, if it is installed.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use addr2line::Loader;
@@ -88,7 +89,10 @@ struct Resolver {
 impl Resolver {
     /// Return addresses in `addresses` lie in `module`.
     fn module(&mut self, module: &Module, addresses: &[u64]) {
-        let loader = Loader::new(file_of(module)).ok();
+        let debug = debug_file(Path::new(DEBUG_FILES), &module.build_id);
+        let loader = debug
+            .and_then(|file| Loader::new(file).ok())
+            .or_else(|| Loader::new(file_of(module)).ok());
         for &address in addresses {
             // The call is the instruction before the one it returns to.
             let probe = address - 1 - module.bias;
@@ -159,6 +163,17 @@ fn demangled_cpp(symbol: &str) -> Option<String> {
     cpp_demangle::Symbol::new(symbol).ok()?.demangle_with_options(&options).ok()
 }
 
+/// Where distributions put the debug information that they strip, by build-id.
+const DEBUG_FILES: &str = "/usr/lib/debug/.build-id";
+
+/// The file below `root` with the debug information of what has this build-id, if it is
+/// there.
+fn debug_file(root: &Path, build_id: &str) -> Option<PathBuf> {
+    let (directory, name) = build_id.split_at_checked(2)?;
+    let file = root.join(directory).join(format!("{name}.debug"));
+    file.exists().then_some(file)
+}
+
 /// The file to read for `module`. The program's own path may by now name another
 /// file, as after a new build; the kernel still has the one that runs.
 fn file_of(module: &Module) -> &Path {
@@ -182,6 +197,25 @@ mod tests {
         );
         assert_eq!(demangled("_RNvCs1234_7mycrate3foo"), "mycrate::foo");
         assert_eq!(demangled("malloc"), "malloc");
+    }
+
+    #[cfg(feature = "preload")]
+    #[test]
+    fn demangles_cpp_without_parameters() {
+        assert_eq!(demangled("_ZN3app5TableIlE4growEi"), "app::Table<long>::grow");
+        assert_eq!(demangled("_Znwm"), "operator new");
+        assert_eq!(demangled("_Zsomething"), "_Zsomething");
+    }
+
+    #[test]
+    fn debug_information_is_found_by_build_id() {
+        let root = std::env::temp_dir().join(format!("spanalloc-debug-{}", std::process::id()));
+        fs::create_dir_all(root.join("ab")).unwrap();
+        fs::write(root.join("ab/cdef.debug"), "").unwrap();
+        assert_eq!(debug_file(&root, "abcdef"), Some(root.join("ab/cdef.debug")));
+        assert_eq!(debug_file(&root, "abcd"), None);
+        assert_eq!(debug_file(&root, ""), None);
+        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

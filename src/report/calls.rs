@@ -212,7 +212,7 @@ fn is_entry(function: &str) -> bool {
 
 /// Whether it is one of those of `preload/`.
 fn is_c_entry(function: &str) -> bool {
-    const ENTRIES: [&str; 10] = [
+    const ENTRIES: [&str; 12] = [
         "malloc",
         "calloc",
         "realloc",
@@ -223,11 +223,11 @@ fn is_c_entry(function: &str) -> bool {
         "valloc",
         "pvalloc",
         "free",
+        "operator new",
+        "operator new[]",
     ];
     let plain = function.strip_prefix("__libc_").unwrap_or(function);
     ENTRIES.contains(&plain)
-        || function.starts_with("operator new(")
-        || function.starts_with("operator new[](")
 }
 
 fn is_rust_entry(function: &str) -> bool {

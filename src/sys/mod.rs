@@ -1,5 +1,7 @@
 //! Floor 1: the operating system. Every system call of the crate is made here.
 
+#[cfg(not(feature = "preload"))]
+pub(crate) mod background;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fake;
 pub(crate) mod fatal;

@@ -94,6 +94,20 @@ per_thread! {
     static BOUNDS: Cell<(u64, u64)> = Cell::new((0, 0)), "spanalloc_bounds";
 }
 
+per_thread! {
+    /// Whether this thread is asking the C library for its bounds, which holds a lock that
+    /// asking again would wait for.
+    static ASKING: Cell<bool> = Cell::new(false), "spanalloc_asking";
+}
+
+/// Runs `work`, which may ask the C library for the bounds of a stack.
+pub(crate) fn asking<R>(work: impl FnOnce() -> R) -> R {
+    let before = ASKING.with(|asking| asking.replace(true));
+    let result = work();
+    ASKING.with(|asking| asking.set(before));
+    result
+}
+
 /// A readable end of the stack that `sp` lies on: the top of the thread's stack,
 /// or the end of the page for a stack nobody told us of (a coroutine's, an
 /// alternate signal stack).
@@ -101,7 +115,7 @@ per_thread! {
 /// Costs a system call or two on the first call of a thread, a load later.
 pub(crate) fn top(sp: u64) -> u64 {
     let (mut low, mut top) = BOUNDS.with(Cell::get);
-    if top == 0 {
+    if top == 0 && !ASKING.with(Cell::get) {
         (low, top) = bounds(sp);
         BOUNDS.with(|bounds| bounds.set((low, top)));
     }
@@ -112,8 +126,8 @@ pub(crate) fn top(sp: u64) -> u64 {
 /// system calls.
 pub(crate) fn has_room(bytes: usize) -> bool {
     let sp = Registers::here().sp;
-    keep_errno(thread_bounds)
-        .is_some_and(|(low, top)| (low..top).contains(&sp) && sp - low >= bytes as u64)
+    let bounds = if ASKING.with(Cell::get) { None } else { keep_errno(thread_bounds) };
+    bounds.is_some_and(|(low, top)| (low..top).contains(&sp) && sp - low >= bytes as u64)
 }
 
 fn bounds(sp: u64) -> (u64, u64) {
@@ -132,7 +146,7 @@ fn thread_bounds() -> Option<(u64, u64)> {
     // SAFETY: asks for the calling thread, which exists.
     let thread = unsafe { libc::pthread_self() };
     // SAFETY: the out-pointer is that of a live local.
-    let status = unsafe { libc::pthread_getattr_np(thread, attributes.as_mut_ptr()) };
+    let status = asking(|| unsafe { libc::pthread_getattr_np(thread, attributes.as_mut_ptr()) });
     if status != 0 {
         return None;
     }

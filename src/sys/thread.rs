@@ -1,8 +1,6 @@
-//! Thread exit, fork and background threads, through pthreads.
+//! Thread exit and fork, through pthreads.
 
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
-use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A function to run when a thread ends, keyed by a non-null value of that thread.
@@ -46,57 +44,6 @@ pub(crate) fn at_fork(
 ) {
     // SAFETY: the handlers are functions that live as long as the program.
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
-}
-
-/// Starts a detached thread with a small stack and all signals blocked, so that
-/// no handler of the program ever runs on it. `false` when the system refuses.
-pub(crate) fn spawn(run: extern "C" fn(*mut c_void) -> *mut c_void, argument: *mut c_void) -> bool {
-    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    let attributes = attributes.as_mut_ptr();
-    // SAFETY: an out-parameter.
-    if unsafe { libc::pthread_attr_init(attributes) } != 0 {
-        return false;
-    }
-    // SAFETY: initialized attributes. Should it be refused, the usual size serves.
-    unsafe { libc::pthread_attr_setstacksize(attributes, STACK_BYTES) };
-    // SAFETY: initialized attributes.
-    unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
-    let made = with_signals_blocked(|| {
-        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-        // SAFETY: an out-parameter and initialized attributes; `run` may be run by
-        // any thread with `argument`, which is the caller's promise to itself.
-        unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run, argument) == 0 }
-    });
-    // SAFETY: initialized, and not used after this.
-    unsafe { libc::pthread_attr_destroy(attributes) };
-    made
-}
-
-/// Runs `work` while this thread takes no signals; threads it starts inherit that.
-fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
-    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: an out-parameter.
-    unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    // SAFETY: a filled set, and an out-parameter.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-    let result = work();
-    // SAFETY: the mask that the call above wrote.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
-    result
-}
-
-/// Room for large static TLS, which glibc takes from the stack.
-const STACK_BYTES: usize = 128 * 1024;
-
-/// Sleeps for `milliseconds`, or less when interrupted.
-pub(crate) fn sleep_ms(milliseconds: u32) {
-    let time = libc::timespec {
-        tv_sec: (milliseconds / 1000) as libc::time_t,
-        tv_nsec: (milliseconds % 1000) as libc::c_long * 1_000_000,
-    };
-    // SAFETY: `time` is live; the remaining time is not asked for.
-    unsafe { libc::nanosleep(&time, ptr::null_mut()) };
 }
 
 /// The name of this thread as the kernel knows it, or that of the program; `main`

@@ -14,6 +14,8 @@ struct alignas(512) Wide {
 };
 
 static volatile std::size_t vast = std::size_t(1) << 46;
+// Keeps the compiler from leaving out a call of which nothing is used.
+static void *volatile result;
 static int asked = 0;
 
 static void give_up() {
@@ -54,15 +56,15 @@ int main() {
         }
     }
 
-    CHECK(throws([] { (void)::operator new(vast); }));
-    CHECK(throws([] { (void)::operator new[](vast); }));
-    CHECK(throws([] { (void)::operator new(vast, std::align_val_t(64)); }));
-    CHECK(throws([] { (void)::operator new[](vast, std::align_val_t(64)); }));
+    CHECK(throws([] { result = ::operator new(vast); }));
+    CHECK(throws([] { result = ::operator new[](vast); }));
+    CHECK(throws([] { result = ::operator new(vast, std::align_val_t(64)); }));
+    CHECK(throws([] { result = ::operator new[](vast, std::align_val_t(64)); }));
     CHECK(::operator new(vast, std::nothrow) == nullptr);
     CHECK(::operator new[](vast, std::nothrow) == nullptr);
     CHECK(::operator new(vast, std::align_val_t(64), std::nothrow) == nullptr);
     std::set_new_handler(give_up);
-    CHECK(throws([] { (void)::operator new(vast); }) && asked == 3);
+    CHECK(throws([] { result = ::operator new(vast); }) && asked == 3);
 
     std::vector<std::thread> threads;
     for (int thread = 0; thread < 4; thread++) {

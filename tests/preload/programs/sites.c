@@ -37,11 +37,7 @@ __attribute__((noinline)) static void by_library(const char *path) {
     CHECK(handle != NULL);
     typedef void *(*Through)(void *(*)(unsigned long), unsigned long);
     Through through = (Through)dlsym(handle, "through_library");
-    for (int at = 1100; at < 4000; at++) {
-        held[at] = through(leaf, 64);
-        // Time for the unwinder to hear of the library.
-        if (at == 1200) usleep(300000);
-    }
+    for (int at = 1100; at < 4000; at++) held[at] = through(leaf, 64);
 }
 
 int main(int count, char **arguments) {

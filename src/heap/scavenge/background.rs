@@ -1,0 +1,76 @@
+//! Who ticks in a Rust program: a thread, while there is something to give back.
+
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::{TICK_MS, WORTHWHILE_SLOTS};
+use crate::heap::Heap;
+use crate::sys::background::{sleep_ms, spawn};
+use crate::sys::os::Os;
+
+/// Ticks to stay for after there is nothing left.
+const LINGER_TICKS: u32 = 4;
+const REFUSALS_MAX: u32 = 8;
+
+/// What starting the thread came to.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Starts that the system refused; after so many, none is tried any more.
+    refused: AtomicU32,
+}
+
+impl Pace {
+    pub(super) const fn new() -> Self {
+        Self { refused: AtomicU32::new(0) }
+    }
+}
+
+impl<O: Os> Heap<O> {
+    /// Starts the thread, unless it runs.
+    #[cold]
+    pub(super) fn pace(&self) {
+        let scavenger = &self.scavenger;
+        scavenger.wanted.store(false, Relaxed);
+        if scavenger.running.swap(true, Relaxed) {
+            return;
+        }
+        let refused = scavenger.pace.refused.load(Relaxed);
+        let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
+        if refused >= REFUSALS_MAX || !spawn(scavenge::<O>, argument) {
+            // Without a thread the memory stays; the program runs on.
+            scavenger.pace.refused.store(refused.saturating_add(1), Relaxed);
+            scavenger.running.store(refused >= REFUSALS_MAX, Relaxed);
+        }
+    }
+
+    fn scavenge_until_clean(&self) {
+        let mut idle_ticks = 0;
+        loop {
+            sleep_ms(TICK_MS);
+            let left = self.scavenge_tick();
+            idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks + 1 } else { 0 };
+            if idle_ticks >= LINGER_TICKS && self.rest() {
+                return;
+            }
+        }
+    }
+
+    /// Ends if there is nothing to do still: who frees more after this was decided
+    /// finds nothing running (invariant 1).
+    fn rest(&self) -> bool {
+        let space = self.space.lock();
+        let idle = space.counts().free_dirty < WORTHWHILE_SLOTS;
+        if idle {
+            self.scavenger.running.store(false, Relaxed);
+        }
+        idle
+    }
+}
+
+extern "C" fn scavenge<O: Os>(heap: *mut c_void) -> *mut c_void {
+    // SAFETY: `tend` is called on a heap that is never dropped.
+    let heap = unsafe { &*heap.cast::<Heap<O>>() };
+    heap.scavenge_until_clean();
+    ptr::null_mut()
+}

@@ -1,0 +1,298 @@
+//! Programs that were never compiled for this allocator, under the library to preload:
+//! C and C++ programs of `programs/`, each of which checks itself and ends with 0.
+//!
+//! The library is built once. Skipped, with a message, where there is no C compiler. How
+//! many children the storm of forks has is `PRELOAD_TEST_FORKS`, 1,000 if unset; a full
+//! run has 10,000.
+#![cfg(feature = "profile")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+const VARIABLES: [&str; 3] = ["", "sample=4KiB", "sample=1"];
+
+/// The library, and where programs are put.
+struct Setup {
+    library: PathBuf,
+    scratch: PathBuf,
+}
+
+/// Builds the library by the documented command; none without a compiler for C.
+fn setup() -> Option<&'static Setup> {
+    static SETUP: OnceLock<Option<Setup>> = OnceLock::new();
+    let build = || {
+        if Command::new("c++").arg("--version").output().is_err() {
+            println!("skipped: there is no C++ compiler");
+            return None;
+        }
+        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["rustc", "--release", "--quiet", "--lib", "--features", "preload"]);
+        cargo.args(["--crate-type", "cdylib", "--manifest-path"]).arg(home.join("Cargo.toml"));
+        cargo.arg("--target-dir").arg(&target);
+        cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        assert!(cargo.status().expect("cargo starts").success(), "the library does not build");
+        let scratch = target.join("programs");
+        fs::create_dir_all(&scratch).unwrap();
+        Some(Setup { library: target.join("release/libspanalloc.so"), scratch })
+    };
+    SETUP.get_or_init(build).as_ref()
+}
+
+impl Setup {
+    /// Compiles a file of `programs/` to `output`.
+    fn compile(&self, source: &str, output: &str, options: &[&str]) -> PathBuf {
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/preload/programs").join(source);
+        let output = self.scratch.join(output);
+        let compiler =
+            if source.extension().is_some_and(|name| name == "cc") { "c++" } else { "cc" };
+        let mut command = Command::new(compiler);
+        command.args(["-O2", "-pthread", "-Wno-unused-result", "-Wno-alloc-size-larger-than"]);
+        command.args(["-fomit-frame-pointer", "-o"]).arg(&output).arg(&source).args(options);
+        command.arg("-ldl");
+        assert!(command.status().expect("a compiler").success(), "{}", source.display());
+        output
+    }
+
+    fn command(&self, program: &Path, variable: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("LD_PRELOAD", &self.library).env("SPANALLOC", variable);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// Waits for a program, which must end with 0 in time.
+#[track_caller]
+fn passes(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("{command:?} hangs");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    output
+}
+
+/// Runs a program under the library, unsampled, sampled, and with every block sampled.
+#[track_caller]
+fn passes_in_every_way(source: &str, arguments: &[&str]) {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile(source, &source.replace('.', "-"), &[]);
+    for variable in VARIABLES {
+        let mut command = setup.command(&program, variable);
+        command.args(arguments);
+        passes(command);
+    }
+}
+
+#[test]
+fn sizes_alignments_and_errno_are_glibcs() {
+    let Some(setup) = setup() else { return };
+    // Without the library first: they are glibc's rules indeed.
+    passes(Command::new(setup.compile("rules.c", "rules-plain", &[])));
+    passes_in_every_way("rules.c", &[]);
+}
+
+#[test]
+fn operators_of_cpp_allocate_ask_and_throw() {
+    passes_in_every_way("operators.cc", &[]);
+}
+
+#[test]
+fn ten_thousand_short_threads_and_a_thousand_at_once() {
+    passes_in_every_way("threads.c", &["10000", "1000"]);
+}
+
+#[test]
+fn a_storm_of_children_while_threads_allocate() {
+    let forks = std::env::var("PRELOAD_TEST_FORKS").unwrap_or("1000".to_owned());
+    passes_in_every_way("forks.c", &[&forks]);
+}
+
+#[test]
+fn every_child_of_a_storm_writes_its_reports() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("forks.c", "forks-dumping", &[]);
+    let reports = fresh_directory(setup, "storm");
+    let prefix = reports.join("storm-%p");
+    let variable = format!("sample=4KiB,formats=folded,dump={}", prefix.display());
+    let mut command = setup.command(&program, &variable);
+    command.arg("64");
+    passes(command);
+    let prefixes = prefixes(&reports);
+    // Of eight children one is vfork's alone, and one has a child of its own.
+    assert_eq!(prefixes.len(), 64 + 1, "{:?}", prefixes.keys());
+    for (name, files) in &prefixes {
+        assert_eq!(files.len(), 3, "{name}: {files:?}");
+    }
+}
+
+#[test]
+fn a_limit_on_the_address_space_is_enomem() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("limit.c", "limit", &[]);
+    for variable in ["", "sample=64KiB"] {
+        passes(setup.command(&program, variable));
+    }
+}
+
+#[test]
+fn libraries_with_static_thread_local_storage_are_opened_as_without_us() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("libraries.c", "libraries", &[]);
+    let library = |number: usize| {
+        let name = format!("libtls{number}.so");
+        setup.compile("tls.c", &name, &["-shared", "-fPIC", "-DLETTERS=40"])
+    };
+    let libraries: Vec<_> = (0..24).map(library).collect();
+    let opened = |mut command: Command| {
+        command.args(&libraries);
+        let output = passes(command);
+        String::from_utf8(output.stdout).unwrap().trim().parse::<usize>().unwrap()
+    };
+    let without = opened(Command::new(&program));
+    assert!(without > 3, "{without}");
+    assert_eq!(opened(setup.command(&program, "sample=1KiB")), without);
+}
+
+/// An empty directory for reports.
+fn fresh_directory(setup: &Setup, name: &str) -> PathBuf {
+    let path = setup.scratch.join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// The files of a directory by what precedes the report's own name.
+fn prefixes(directory: &Path) -> BTreeMap<String, Vec<String>> {
+    let mut prefixes = BTreeMap::<String, Vec<String>>::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let report = [".alloc.", ".inuse.", ".peak.", ".heap.", ".classes.", ".json", ".html"]
+            .iter()
+            .find_map(|report| name.find(report));
+        let at = report.unwrap_or_else(|| panic!("{name} is no report"));
+        prefixes.entry(name[..at].to_owned()).or_default().push(name[at..].to_owned());
+    }
+    prefixes
+}
+
+/// The bytes of a folded file at stacks that end in `path`, root first.
+fn bytes_at(folded: &str, path: &[&str]) -> u64 {
+    let ends = |stack: &str| stack.split(';').collect::<Vec<_>>().ends_with(path);
+    let lines = folded.lines().filter_map(|line| line.rsplit_once(' '));
+    lines.filter(|(stack, _)| ends(stack)).map(|(_, bytes)| bytes.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn functions_of_c_programs_and_of_their_children_are_named() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("sites.c", "sites", &[]);
+    let library = setup.compile("tls.c", "liblate.so", &["-shared", "-fPIC", "-DLETTERS=40"]);
+    let reports = fresh_directory(setup, "sites-reports");
+    let variable = format!("sample=1,dump={}", reports.join("run").display());
+    let mut command = setup.command(&program, &variable);
+    command.arg(library);
+    passes(command);
+
+    let prefixes = prefixes(&reports);
+    assert_eq!(prefixes.len(), 3, "{:?}", prefixes.keys());
+    let read = |prefix: &str, report: &str| {
+        fs::read_to_string(reports.join(format!("{prefix}{report}"))).unwrap()
+    };
+    let (mut parents, mut forked, mut executed) = (0, 0, 0);
+    for (prefix, files) in &prefixes {
+        assert!(prefix.starts_with("run.sites."), "{prefix}");
+        assert!(files.contains(&".json".to_owned()), "{files:?}");
+        let (allocated, held) = (read(prefix, ".alloc.folded"), read(prefix, ".inuse.folded"));
+        let of_parent = ["main", "hold_thousand", "leaf"];
+        let of_child = ["main", "only_in_child", "leaf"];
+        let of_library = ["main", "by_library", "through_library", "leaf"];
+        let child = bytes_at(&allocated, &of_child);
+        assert!(child == 0 || child == 100_000, "{allocated}");
+        match (bytes_at(&allocated, &of_parent), child) {
+            (200_000, 0) => {
+                parents += 1;
+                assert_eq!(bytes_at(&held, &of_parent), 100_000, "{held}");
+                let through = bytes_at(&allocated, &of_library);
+                assert_eq!(through, 2900 * 64, "{allocated}");
+            }
+            // It goes on with what it inherited.
+            (200_000, _) => forked += 1,
+            (0, _) => executed += 1,
+            _ => panic!("{allocated}"),
+        }
+        let own =
+            allocated.lines().find(|line| line.contains("spanalloc") && !line.contains("dlopen"));
+        assert_eq!(own, None);
+        assert!(!allocated.contains(";malloc "), "{allocated}");
+    }
+    assert_eq!((parents, forked, executed), (1, 1, 1));
+}
+
+#[test]
+fn functions_of_cpp_programs_are_named() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("sites.cc", "sites-cpp", &[]);
+    let reports = fresh_directory(setup, "sites-cpp-reports");
+    let variable = format!("sample=1,dump={}/%n", reports.display());
+    passes(setup.command(&program, &variable));
+    let prefixes = prefixes(&reports);
+    let prefix = prefixes.keys().next().expect("a report");
+    let allocated = fs::read_to_string(reports.join(format!("{prefix}.alloc.folded"))).unwrap();
+    let through = |function: &str| {
+        let lines = allocated.lines().filter_map(|line| line.rsplit_once(' '));
+        let stacks = lines.filter(|(stack, _)| stack.split(';').any(|frame| frame == function));
+        stacks.map(|(_, bytes)| bytes.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    // A node each, and a text of 101 bytes.
+    assert!(through("app::chain") >= 1000 * (40 + 101), "{allocated}");
+    assert!(through("app::Table<long>::grow") >= 8 * (16384 + 8192), "{allocated}");
+    assert!(!allocated.contains("operator new"), "{allocated}");
+}
+
+/// What the fast paths cost: to the first return everything lies in one line.
+#[test]
+fn the_fast_paths_of_malloc_and_free_are_short() {
+    if cfg!(not(target_arch = "x86_64"))
+        || Command::new("objdump").arg("--version").output().is_err()
+    {
+        println!("skipped: there is no objdump, or another processor");
+        return;
+    }
+    let Some(setup) = setup() else { return };
+    for (function, instructions_max) in [("malloc", 18), ("free", 22), ("_Znwm", 20)] {
+        let output = Command::new("objdump")
+            .args(["-d", "--no-show-raw-insn", &format!("--disassemble={function}")])
+            .arg(&setup.library)
+            .output()
+            .expect("objdump runs");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().filter_map(|line| line.split_once(":\t"));
+        let mut instructions = lines.map(|(_, instruction)| instruction.trim().to_owned());
+        let mut found = Vec::new();
+        while let Some(instruction) = instructions.next() {
+            assert!(!instruction.starts_with("call"), "{function}: {text}");
+            let ends = instruction.starts_with("ret");
+            found.push(instruction);
+            if ends {
+                break;
+            }
+        }
+        let entered = found.len();
+        assert!(entered > 10 && entered <= instructions_max, "{function}: {entered}\n{text}");
+    }
+}
