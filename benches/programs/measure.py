@@ -63,7 +63,8 @@ def run(argv, cwd, env, stdout, stdin=None, timeout_s=600):
     ) as err, open(stdin or os.devnull, "rb") as given:
         settings = [f"{key}={value}" for key, value in env.items()]
         command = ["/usr/bin/time", "-q", "-f", "%M", "-o", peak.name]
-        command += ["/usr/bin/env", "-i", *settings, *argv]
+        # A shell in the background makes what it starts ignore interrupts.
+        command += ["/usr/bin/env", "-i", "--default-signal", *settings, *argv]
         started = time.perf_counter()
         child = subprocess.Popen(
             command, cwd=cwd, env=BASE, stdin=given, stdout=out, stderr=err, start_new_session=True
