@@ -42,7 +42,11 @@ macro_rules! per_thread {
         );
 
         $(#[$doc])*
-        #[allow(non_camel_case_types, reason = "named as the static that it stands for")]
+        #[allow(
+            non_camel_case_types,
+            clippy::upper_case_acronyms,
+            reason = "named as the static that it stands for"
+        )]
         #[derive(Clone, Copy)]
         $vis struct $name;
 
