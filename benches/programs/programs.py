@@ -207,7 +207,7 @@ ROWS = [
             + ["--manifest-path", "project/Cargo.toml"]
         ),
         after=["project/target/release/app"],
-        probe=["/usr/bin/cargo", "--version"],
+        probe=["/bin/sh", "-c", "/usr/bin/cargo --version && /usr/bin/rustc --version"],
         callers=["cargo"],
     ),
     Command(

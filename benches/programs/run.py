@@ -167,6 +167,9 @@ def main():
         for column in columns_module.all_columns(library)
         if not asked.columns or column.name in asked.columns
     ]
+    unknown = set(asked.columns) - {column.name for column in columns}
+    if unknown:
+        sys.exit(f"programs: no such column: {', '.join(sorted(unknown))}")
     timed = [column.name for column in columns if not column.once]
     started = time.perf_counter()
     given = prepared(rows, asked.quick)
