@@ -113,8 +113,8 @@ fn write(at_exit: &AtExit) {
     Line::new().text("dump failed: ").text(&failure).write();
 }
 
-/// For a process that ends without its handlers, by `_exit`: as [`run`], unless that could
-/// wait for this very thread.
+/// For a process that ends without its handlers, by `_exit`: as [`run`]. The thread may be in
+/// a signal handler, but in no slow path of the allocator's.
 #[cfg(feature = "preload")]
 pub(crate) fn at_bare_exit() {
     let process = std::process::id();
@@ -122,6 +122,7 @@ pub(crate) fn at_bare_exit() {
         .try_lock()
         .is_some_and(|at_exit| at_exit.as_ref().is_some_and(|at_exit| at_exit.process == process));
     if armed {
+        super::slow::leave_own_heap();
         run();
     }
 }

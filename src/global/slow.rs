@@ -283,12 +283,31 @@ fn open_new_thread(interval: u64, cache: &Cache) {
     }
 }
 
-unsafe extern "C" fn thread_exit(_: *mut c_void) {
-    CACHE.with(|cache| HEAP.close_thread(cache));
-    tend();
+/// Has this thread be served by the shared heap from here on, without a look at its own
+/// lists: a signal handler may have come in between two stores of a fast path.
+#[cfg(feature = "preload")]
+pub(super) fn leave_own_heap() {
+    observe(false);
+    CACHE.with(Cache::detach);
 }
 
+unsafe extern "C" fn thread_exit(_: *mut c_void) {
+    enter();
+    CACHE.with(|cache| HEAP.close_thread(cache));
+    tend();
+    leave();
+}
+
+/// Nothing but the library to preload asks where a thread is.
+#[cfg(not(feature = "preload"))]
+fn enter() {}
+#[cfg(not(feature = "preload"))]
+fn leave() {}
+#[cfg(feature = "preload")]
+use crate::preload::{enter, leave};
+
 unsafe extern "C" fn before_fork() {
+    enter();
     dump_at_exit::before_fork();
     sampling::before_fork();
     HEAP.before_fork();
@@ -298,6 +317,7 @@ unsafe extern "C" fn after_fork_in_parent() {
     HEAP.after_fork();
     sampling::after_fork_parent();
     dump_at_exit::after_fork_in_parent();
+    leave();
 }
 
 unsafe extern "C" fn after_fork_in_child() {
@@ -305,4 +325,5 @@ unsafe extern "C" fn after_fork_in_child() {
     CACHE.with(|cache| HEAP.forked(cache));
     sampling::after_fork_child();
     dump_at_exit::after_fork_in_child();
+    leave();
 }

@@ -6,6 +6,7 @@
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
 
+use super::exit::inside;
 use super::{next, rules};
 use crate::global::by_pointer;
 use crate::heap::geometry::SLOT_BYTES;
@@ -103,7 +104,7 @@ unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _byte
 unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
     let Some(start) = NonNull::new(block.cast::<u8>()) else { return 0 };
     // SAFETY: the caller's contract.
-    unsafe { by_pointer::usable_bytes(start) }.unwrap_or_else(|_foreign| {
+    inside(|| unsafe { by_pointer::usable_bytes(start) }).unwrap_or_else(|_foreign| {
         // SAFETY: the caller's contract.
         unsafe { next::usable(block) }
     })
@@ -112,7 +113,7 @@ unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
 /// Gives free pages back; 1 if there were any. What is to stay free is not asked for.
 #[unsafe(no_mangle)]
 extern "C" fn malloc_trim(_pad: usize) -> c_int {
-    c_int::from(crate::global::release_free_memory() > 0)
+    c_int::from(inside(crate::global::release_free_memory) > 0)
 }
 
 /// glibc's `struct mallinfo2`.
@@ -140,7 +141,7 @@ struct MallInfo2 {
 
 #[unsafe(no_mangle)]
 extern "C" fn mallinfo2() -> MallInfo2 {
-    let counts = by_pointer::counts();
+    let counts = inside(by_pointer::counts);
     let (mut live, mut carved, mut free_blocks) = (0, 0, 0);
     for (class, count) in crate::heap::class::ClassId::all().zip(&counts.classes) {
         let bytes = class.block_bytes() as u64;

@@ -8,6 +8,7 @@
 
 use core::cell::Cell;
 use core::ffi::c_int;
+use core::sync::atomic::{Ordering::SeqCst, compiler_fence};
 
 use crate::sys::per_thread::per_thread;
 
@@ -19,10 +20,25 @@ per_thread! {
 /// Runs a slow path.
 #[inline(always)]
 pub(super) fn inside<R>(work: impl FnOnce() -> R) -> R {
-    INSIDE.with(|inside| inside.set(inside.get() + 1));
+    enter();
     let result = work();
-    INSIDE.with(|inside| inside.set(inside.get() - 1));
+    leave();
     result
+}
+
+/// A slow path begins.
+#[inline(always)]
+pub(crate) fn enter() {
+    INSIDE.with(|inside| inside.set(inside.get() + 1));
+    // A signal handler on this thread must see it before any lock.
+    compiler_fence(SeqCst);
+}
+
+/// A slow path ends.
+#[inline(always)]
+pub(crate) fn leave() {
+    compiler_fence(SeqCst);
+    INSIDE.with(|inside| inside.set(inside.get() - 1));
 }
 
 #[unsafe(no_mangle)]

@@ -66,7 +66,7 @@ unsafe extern "C" fn open(name: *const c_char, flags: c_int) -> *mut c_void {
     let next: Open = unsafe { transmute(DLOPEN.get()) };
     // SAFETY: passed on.
     let handle = unsafe { next(name, flags) };
-    crate::global::by_pointer::note_modules();
+    super::exit::inside(crate::global::by_pointer::note_modules);
     handle
 }
 

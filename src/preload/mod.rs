@@ -33,6 +33,8 @@ mod hooks;
 mod next;
 mod rules;
 
+pub(crate) use exit::{enter, leave};
+
 /// Whether the program's `malloc` is this one. It is not where the library was opened by a
 /// program that runs already.
 pub(crate) fn serves_malloc() -> bool {

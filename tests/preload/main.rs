@@ -141,6 +141,19 @@ fn every_child_of_a_storm_writes_its_reports() {
 }
 
 #[test]
+fn no_way_to_end_is_changed_by_the_reports() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("ends.c", "ends", &[]);
+    for sample in ["1", "64KiB", "16MiB"] {
+        let reports = fresh_directory(setup, &format!("ends-{sample}"));
+        let dump = reports.join("run");
+        let variable = format!("sample={sample},formats=folded,dump={}", dump.display());
+        passes(setup.command(&program, &variable));
+        assert!(prefixes(&reports).len() > 3, "the parent, and those that end in good order");
+    }
+}
+
+#[test]
 fn a_limit_on_the_address_space_is_enomem() {
     let Some(setup) = setup() else { return };
     let program = setup.compile("limit.c", "limit", &[]);
