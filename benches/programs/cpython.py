@@ -18,11 +18,11 @@ test_asyncio test_multiprocessing_fork test_signal test_multiprocessing_main_han
 test_threading test_thread test_threading_local test_threadsignals test_queue
 test_subprocess test_fork1 test_os test_posix test_mmap test_ssl test_selectors
 test_ctypes test_embed test__xxsubinterpreters test_json
-test_hashlib test_zlib test_bz2 test_pyexpat test_xml_etree test_xml_etree_c test_pickle
+test_hashlib test_zlib test_pyexpat test_xml_etree test_xml_etree_c test_pickle
 test_decimal test_array test_struct test_buffer test_memoryview test_bytes test_unicode
 test_list test_dict test_set test_deque test_collections test_itertools test_re test_io
 test_gc test_weakref test_tracemalloc test_faulthandler test_sys test_atexit test_import
-test_coroutines test_generators test_exceptions test_random test_long test_float test_math
+test_coroutines test_generators test_exceptions
 """
 QUICK = "test_json test_gc test_ctypes test_fork1 test_thread test_atexit"
 # Every object by malloc, which Python would otherwise call for the large ones alone.
