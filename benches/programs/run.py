@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Debian's programs under preloaded allocators: the same results, time and memory.
+
+    python3 benches/programs/run.py
+
+README.md, beside this file, says what is run and how to read the tables. The exit
+status is 1 if a result differs from glibc's, a program fails, a program does not
+take `malloc` from the column's library, or a test of CPython's fails which does not
+fail under glibc. Time and memory are shown, not judged.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import columns as columns_module
+import cpython
+import packages
+import table
+from programs import ROWS
+
+HERE = Path(__file__).resolve().parent
+WORK = columns_module.ROOT / "target/programs"
+SUITE = "cpython tests"
+
+
+def options():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, help="rounds that are timed; 3, or 1 with --quick")
+    parser.add_argument("--only", default="", help="only rows whose name contains one of these")
+    parser.add_argument("--columns", default="", help="only these columns")
+    parser.add_argument("--quick", action="store_true", help="small inputs: shows that it runs")
+    parser.add_argument("--library", type=Path, help="ours, already built")
+    parser.add_argument("--record", type=Path, help="where the figures go as JSON")
+    given = parser.parse_args()
+    given.rounds = given.rounds or (1 if given.quick else 3)
+    given.only = [part for part in given.only.split(",") if part]
+    given.columns = [part for part in given.columns.split(",") if part]
+    return given
+
+
+def wanted(name, parts):
+    """Whether a name is asked for."""
+    return not parts or any(part in name for part in parts)
+
+
+def prepared(rows, quick):
+    """Writes the inputs that are not there yet, and returns `row -> directory`. They
+    are kept from run to run, until what writes them changes."""
+    text = b"".join((HERE / name).read_bytes() for name in ("inputs.py", "programs.py", "redis.py"))
+    root = WORK / f"inputs-{'quick' if quick else 'full'}-{hashlib.sha256(text).hexdigest()[:8]}"
+    given = {}
+    for row in rows:
+        at = root / row.name.replace(" ", "-").replace(",", "")
+        if not at.exists():
+            unfinished = root / "unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            print(f"input of {row.name}", file=sys.stderr)
+            row.make(unfinished, quick)
+            unfinished.rename(at)
+        given[row.name] = at
+    return given
+
+
+def fresh():
+    """An empty directory for a run; the same path for every run."""
+    shutil.rmtree(WORK / "run", ignore_errors=True)
+    return WORK / "run/cwd"
+
+
+def check_bindings(rows, columns):
+    """Sentences about programs that do not take `malloc` from their column."""
+    wrong = []
+    for row in rows:
+        for column in columns:
+            for sentence in columns_module.unbound(column, row.probe, row.callers, fresh()):
+                wrong.append(f"{row.name}, {column.name}: {sentence}")
+    return wrong
+
+
+def samples_dumped(directory):
+    """Samples in the dumps below a directory, of all processes; None if there is no
+    dump or one of them cannot be read."""
+    samples = 0
+    try:
+        files = list((directory / "dump").glob("*.json"))
+        for file in files:
+            sites = json.loads(file.read_text())["profile"]["sites"]
+            samples += sum(site["allocated"]["samples"] for site in sites)
+    except (ValueError, KeyError):
+        return None
+    return samples if files else None
+
+
+def measured_rounds(rows, columns, given, rounds, quick):
+    """Runs every row in every column, the columns in turn; returns the usages and
+    what went wrong."""
+    runs, digests, wrong = {}, {}, []
+    for turn in range(rounds):
+        for row in rows:
+            for column in columns:
+                if column.once and turn > 0:
+                    continue
+                cwd = fresh()
+                outcome = row.run(column, given[row.name], cwd, quick)
+                took = outcome.usage
+                print(
+                    f"{turn + 1} {row.name:16} {column.name:18} {took.wall_s:7.2f} s"
+                    f" {took.cpu_s:7.2f} s {took.peak_bytes / 2**20:8.1f} MiB",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                reference = digests.setdefault(row.name, outcome.digest)
+                if not outcome.wrong and outcome.digest != reference:
+                    outcome.wrong = f"the result differs from that of {columns[0].name}"
+                if not outcome.wrong and column.dumps and samples_dumped(cwd) is None:
+                    outcome.wrong = "no dump, or one that cannot be read"
+                if outcome.wrong:
+                    wrong.append(f"{row.name}, {column.name}: {outcome.wrong}")
+                    print(wrong[-1], file=sys.stderr, flush=True)
+                else:
+                    runs.setdefault((row.name, column.name), []).append(took)
+    return runs, wrong
+
+
+def suites(columns, quick):
+    """Runs CPython's tests under every column; returns `column -> (failed, seconds)`."""
+    results = {}
+    for column in columns:
+        failed, wall_s = results[column.name] = cpython.suite(column, fresh(), quick)
+        note = f"{SUITE}, {column.name}: {len(failed)} failed, {wall_s:.0f} s"
+        print(note, file=sys.stderr, flush=True)
+    return results
+
+
+def machine():
+    """The machine and the versions, as lines of a list."""
+    model = next(
+        line.split(": ", 1)[1].strip()
+        for line in [*Path("/proc/cpuinfo").read_text().splitlines(), "model name: unknown"]
+        if line.startswith("model name")
+    )
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) // 2**20
+    kernel = platform.release().split("-")[0]
+    yield f"* {os.cpu_count()} × {model}, {memory} GiB, Linux {kernel}"
+    patterns = [pattern for _, pattern in packages.NEEDED if not pattern.endswith("/time")]
+    yield "* " + ", ".join(sorted({packages.version(pattern) for pattern in patterns}))
+
+
+def main():
+    """Runs what is asked for and prints the tables."""
+    asked = options()
+    packages.install()
+    rows = [row for row in ROWS if wanted(row.name, asked.only)]
+    ours = not asked.columns or any(name.startswith(table.OURS) for name in asked.columns)
+    library = (asked.library or columns_module.build()).resolve() if ours else None
+    columns = [
+        column
+        for column in columns_module.all_columns(library)
+        if not asked.columns or column.name in asked.columns
+    ]
+    unknown = set(asked.columns) - {column.name for column in columns}
+    if unknown:
+        sys.exit(f"programs: no such column: {', '.join(sorted(unknown))}")
+    timed = [column.name for column in columns if not column.once]
+    started = time.perf_counter()
+    given = prepared(rows, asked.quick)
+    wrong = check_bindings(rows, columns)
+    runs, more = measured_rounds(rows, columns, given, asked.rounds, asked.quick)
+    wrong += more
+    # Sampling with dumps at the end of every process includes sampling without.
+    tested = [column for column in columns if column.name != f"{table.OURS}-sampled"]
+    results = suites(tested, asked.quick) if wanted(SUITE, asked.only) else {}
+
+    print("\n".join(machine()))
+    print(f"* medians of {asked.rounds} rounds, {time.perf_counter() - started:.0f} s in all\n")
+    measured = table.medians(runs)
+    if measured:
+        print(table.table("wall clock, s", measured, timed, 0, 1, 2) + "\n")
+        print(table.table("processor, s", measured, timed, 1, 1, 2) + "\n")
+        print(table.table("peak memory, MiB", measured, timed, 2, 2**20, 1) + "\n")
+        print(table.bars(measured, timed) + "\n")
+    reference = results["glibc"][0] if "glibc" in results else None
+    for column, (failed, wall_s) in results.items():
+        print(f"* {SUITE}, {column}: {len(failed)} failed, {wall_s:.0f} s")
+        more = failed - reference if reference is not None else set()
+        for case in sorted(failed):
+            print(f"  * {case}" + (" (not under glibc)" if case in more else ""))
+        if column.startswith(table.OURS):
+            wrong += [f"{SUITE}, {column}: {case} fails" for case in sorted(more)]
+    if asked.record:
+        asked.record.write_text(
+            json.dumps(
+                [
+                    {"row": row, "column": column, "runs": [asdict(usage) for usage in usages]}
+                    for (row, column), usages in runs.items()
+                ],
+                indent=1,
+            )
+        )
+    for sentence in wrong:
+        print(f"WRONG: {sentence}")
+    print("\nSomething is wrong, see above." if wrong else "\nAll results agree.")
+    sys.exit(1 if wrong else 0)
+
+
+main()
