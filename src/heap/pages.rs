@@ -36,6 +36,11 @@ use super::meta::Meta;
 use super::span::Span;
 use crate::sys::os::Os;
 
+/// Windows looked at, below the last chunk's, for a free one.
+const WINDOWS_TRIED: usize = 128;
+/// What a chunk that shrinks keeps: what lay behind may be somebody else's when it is to
+/// grow again.
+const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
 
@@ -385,14 +390,14 @@ impl PageHeap {
         true
     }
 
-    /// Unmaps the free slots at the end of every chunk, whose headers stay. Whether there
+    /// Unmaps the free slots at the end of every chunk, but for the first few. Whether there
     /// were any.
     pub(crate) fn shrink(&mut self, os: &impl Os) -> bool {
         let mut shrunk = false;
         for index in 0..self.len {
             let Some(chunk) = self.chunk(index) else { break };
             let mut end = chunk.mapped;
-            while end > HEADER_SLOTS && chunk.free.count_in(end - 1, 1) == 1 {
+            while end > SLOTS_KEPT && chunk.free.count_in(end - 1, 1) == 1 {
                 end -= 1;
             }
             let count = chunk.mapped - end;
@@ -429,7 +434,7 @@ impl PageHeap {
             }
         };
         for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
-            for window in 1..=8 {
+            for window in 1..=WINDOWS_TRIED {
                 let at = anchor.wrapping_sub(window * Window::PAIR_BYTES);
                 if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
                     return Some((base, slots));

@@ -41,7 +41,10 @@ fn free_address_space_of_chunks_makes_room_for_a_mapping_and_can_be_had_again() 
     static HEAP: Heap<Fake> = Heap::new(Fake::new(64 << 20));
     let layouts = [200, 50 << 20, 5000, 30 << 20, 200].map(|bytes| Worker::layout(bytes, 8));
     let had = fill_and_empty(&HEAP, &layouts);
-    assert!(had[0] * 200 > 32 << 20 && had[2] * 5000 > 32 << 20 && had[4] * 200 > 32 << 20);
+    assert!(
+        had[0] * 200 > 32 << 20 && had[2] * 5000 > 32 << 20 && had[4] * 200 > 32 << 20,
+        "{had:?}"
+    );
     assert_eq!((had[1], had[3]), (1, 2), "{had:?}");
 }
 
