@@ -40,7 +40,7 @@ pub(crate) const CHUNK_BYTES: usize = 1 << CHUNK_SHIFT;
 pub(crate) const CHUNK_SLOTS: usize = CHUNK_BYTES / SLOT_BYTES;
 /// Slots that hold a chunk's headers.
 ///
-/// With the feature `preload` one slot more, for [`classmap`](super::classmap).
+/// With the feature `preload` one slot more, for `classmap`.
 pub(crate) const HEADER_SLOTS: usize = if cfg!(feature = "preload") { 3 } else { 2 };
 
 pub(super) const SLOT_SHIFT: u32 = 16;

@@ -36,10 +36,13 @@ use super::meta::Meta;
 use super::span::Span;
 use crate::sys::os::Os;
 
+/// Windows below the last chunk's that are tried before room for two is asked for.
+const WINDOWS_TRIED: usize = 128;
+/// What a chunk that shrinks keeps: what lay behind may be somebody else's when it is to
+/// grow again.
+const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
-/// Windows below the last chunk that are tried before room for two is asked for.
-const WINDOWS_TRIED: usize = 32;
 
 /// One chunk and the state of its slots.
 #[derive(Debug)]
@@ -399,14 +402,14 @@ impl PageHeap {
         true
     }
 
-    /// Unmaps the free slots at the end of every chunk, whose headers stay. Whether there
+    /// Unmaps the free slots at the end of every chunk, but for the first few. Whether there
     /// were any.
     pub(crate) fn shrink(&mut self, os: &impl Os) -> bool {
         let mut shrunk = false;
         for index in 0..self.len {
             let Some(chunk) = self.chunk(index) else { break };
             let mut end = chunk.mapped;
-            while end > HEADER_SLOTS && chunk.free.count_in(end - 1, 1) == 1 {
+            while end > SLOTS_KEPT && chunk.free.count_in(end - 1, 1) == 1 {
                 end -= 1;
             }
             let count = chunk.mapped - end;
