@@ -45,6 +45,7 @@ pub(crate) mod class;
 #[cfg(feature = "preload")]
 pub(crate) mod classmap;
 pub(crate) mod counts;
+mod find;
 pub(crate) mod geometry;
 pub(crate) mod inspect;
 pub(crate) mod large;

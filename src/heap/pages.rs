@@ -30,14 +30,13 @@
 use core::ptr::{self, NonNull};
 
 use super::bits::Bits;
+use super::find;
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
 use super::meta::Meta;
 use super::span::Span;
 use crate::sys::os::Os;
 
-/// Windows below the last chunk's that are tried before room for two is asked for.
-const WINDOWS_TRIED: usize = 128;
 /// What a chunk that shrinks keeps: what lay behind may be somebody else's when it is to
 /// grow again.
 const SLOTS_KEPT: usize = 16;
@@ -348,7 +347,8 @@ impl PageHeap {
             return None;
         }
         let slots_min = (HEADER_SLOTS + count).next_multiple_of(align.max(1)) + align - 1;
-        let (base, mapped) = self.map_chunk(os, window, slots_min.min(CHUNK_SLOTS))?;
+        let last = self.chunk(self.len.wrapping_sub(1)).map(|chunk| chunk.base);
+        let (base, mapped) = find::chunk(os, window, last, slots_min.min(CHUNK_SLOTS))?;
         // For `geometry::hot_header`, which makes headers' addresses from blocks'.
         base.as_ptr().expose_provenance();
         let mut free = Bits::EMPTY;
@@ -430,39 +430,6 @@ impl PageHeap {
         }
         shrunk
     }
-
-    /// Maps a chunk's window, or a prefix of it that has `slots_min` slots. The
-    /// kernel hands out addresses downwards, so the windows below the last one are
-    /// most likely empty; and where they are not, room for two windows has one.
-    fn map_chunk(
-        &mut self,
-        os: &impl Os,
-        window: Window,
-        slots_min: usize,
-    ) -> Option<(NonNull<u8>, usize)> {
-        let anchor = match self.chunk(self.len.wrapping_sub(1)) {
-            Some(chunk) => chunk.base.as_ptr(),
-            None => {
-                let probe = os.reserve(SLOT_BYTES)?;
-                // SAFETY: just mapped, used by nobody.
-                unsafe { os.unmap(probe, SLOT_BYTES) };
-                let pair = Window::PAIR_BYTES;
-                probe.as_ptr().map_addr(|address| (address & !(pair - 1)) + window.offset())
-            }
-        };
-        for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
-            for below in 1..=WINDOWS_TRIED {
-                let at = anchor.wrapping_sub(below * Window::PAIR_BYTES);
-                if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
-                    return Some((base, slots));
-                }
-            }
-            if let Some(base) = map_aligned(os, window, slots * SLOT_BYTES) {
-                return Some((base, slots));
-            }
-        }
-        None
-    }
 }
 
 impl Chunk {
@@ -473,25 +440,6 @@ impl Chunk {
             self.huge = huge;
         }
     }
-}
-
-/// Maps `bytes` at the start of such a window by mapping too much and trimming.
-fn map_aligned(os: &impl Os, window: Window, bytes: usize) -> Option<NonNull<u8>> {
-    let all = Window::PAIR_BYTES + bytes;
-    let start = os.reserve(all)?;
-    let past = start.as_ptr().addr().wrapping_sub(window.offset());
-    let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
-    // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
-    let base = unsafe { start.add(skip) };
-    // SAFETY: as above.
-    let tail = unsafe { base.add(bytes) };
-    if skip > 0 {
-        // SAFETY: the part before the base, used by nobody.
-        unsafe { os.unmap(start, skip) };
-    }
-    // SAFETY: the part behind, used by nobody.
-    unsafe { os.unmap(tail, all - skip - bytes) };
-    Some(base)
 }
 
 /// The number of the chunk that `header` lies in: the header of slot 0, which is

@@ -1,0 +1,62 @@
+//! Address space for a chunk: a window of its pair, or a prefix of one.
+
+use core::ptr::NonNull;
+
+use super::geometry::{CHUNK_SLOTS, SLOT_BYTES, Window};
+use crate::sys::os::Os;
+
+/// Windows below the last chunk's that are tried before room for two is asked for.
+const WINDOWS_TRIED: usize = 128;
+
+/// Maps a chunk's window, or a prefix of it that has `slots_min` slots; its first byte
+/// and how many slots it has. The kernel hands out addresses downwards, so the windows
+/// below the last chunk's, at `last`, are most likely empty; and where they are not, room
+/// for two windows has one.
+pub(super) fn chunk(
+    os: &impl Os,
+    window: Window,
+    last: Option<NonNull<u8>>,
+    slots_min: usize,
+) -> Option<(NonNull<u8>, usize)> {
+    let anchor = match last {
+        Some(last) => last.as_ptr(),
+        None => {
+            let probe = os.reserve(SLOT_BYTES)?;
+            // SAFETY: just mapped, used by nobody.
+            unsafe { os.unmap(probe, SLOT_BYTES) };
+            let pair = Window::PAIR_BYTES;
+            probe.as_ptr().map_addr(|address| (address & !(pair - 1)) + window.offset())
+        }
+    };
+    for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
+        for below in 1..=WINDOWS_TRIED {
+            let at = anchor.wrapping_sub(below * Window::PAIR_BYTES);
+            if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
+                return Some((base, slots));
+            }
+        }
+        if let Some(base) = aligned(os, window, slots * SLOT_BYTES) {
+            return Some((base, slots));
+        }
+    }
+    None
+}
+
+/// Maps `bytes` at the start of such a window by mapping too much and trimming.
+fn aligned(os: &impl Os, window: Window, bytes: usize) -> Option<NonNull<u8>> {
+    let all = Window::PAIR_BYTES + bytes;
+    let start = os.reserve(all)?;
+    let past = start.as_ptr().addr().wrapping_sub(window.offset());
+    let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
+    // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
+    let base = unsafe { start.add(skip) };
+    // SAFETY: as above.
+    let tail = unsafe { base.add(bytes) };
+    if skip > 0 {
+        // SAFETY: the part before the base, used by nobody.
+        unsafe { os.unmap(start, skip) };
+    }
+    // SAFETY: the part behind, used by nobody.
+    unsafe { os.unmap(tail, all - skip - bytes) };
+    Some(base)
+}
