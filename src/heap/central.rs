@@ -89,8 +89,11 @@ impl<O: Os> Heap<O> {
                 idle
             }
             _ => {
-                let fresh = self.space.lock().place(&self.os, ThreadHeap::new());
+                let mut space = self.space.lock();
+                let fresh = space.place(&self.os, ThreadHeap::new());
                 let Some(fresh) = fresh else { return false };
+                space.note_thread_heap();
+                drop(space);
                 central.enrol(fresh.as_ptr());
                 fresh.as_ptr()
             }

@@ -13,7 +13,9 @@
 //!
 //! From the second chunk on, a chunk asks for huge pages: a heap of that size
 //! spends its time on address translation otherwise (a million live blocks: a third
-//! less per replacement). A chunk that the scavenger takes pages from gives them up,
+//! less per replacement); but not while so many threads share so few slots that most
+//! may be nearly empty, for then 256 threads that wait would hold 340 MiB instead of
+//! a tenth. A chunk that the scavenger takes pages from gives them up,
 //! or the kernel would fill the holes again behind our back, until it is nearly full
 //! once more.
 //!
@@ -42,6 +44,8 @@ use crate::sys::os::Os;
 const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
+/// Slots in use for each that may be nearly empty, from which on huge pages pay.
+const DENSE_FACTOR: usize = 4;
 
 /// One chunk and the state of its slots.
 #[derive(Debug)]
@@ -90,6 +94,8 @@ pub(crate) struct PageHeap {
     in_use: usize,
     free_dirty: usize,
     scavenged_total: u64,
+    /// Slots that threads may have in use for a block or two: one per class and thread.
+    pub(crate) sparse: usize,
 }
 
 // SAFETY: chunks are reached only through the page heap, which one thread at a
@@ -105,7 +111,13 @@ impl PageHeap {
             in_use: 0,
             free_dirty: 0,
             scavenged_total: 0,
+            sparse: 0,
         }
+    }
+
+    /// Whether huge pages pay: slots in use are mostly full ones.
+    fn is_dense(&self) -> bool {
+        self.in_use > DENSE_FACTOR * self.sparse
     }
 
     pub(crate) fn counts(&self) -> PageCounts {
@@ -199,10 +211,11 @@ impl PageHeap {
     /// What is free and dirty now is given back by the next tick, unless used
     /// before. A chunk that is nearly full, but the first, has huge pages again.
     pub(crate) fn age(&mut self, os: &impl Os) {
+        let dense = self.is_dense();
         for index in 0..self.len {
             if let Some(chunk) = self.chunk(index) {
                 chunk.aged = chunk.free.and(&chunk.dirty);
-                if index > 0 && chunk.free.len() < CHUNK_SLOTS / 8 {
+                if index > 0 && dense && chunk.free.len() < CHUNK_SLOTS / 8 {
                     chunk.set_huge(os, true);
                 }
             }
@@ -371,6 +384,7 @@ impl PageHeap {
         super::classmap::note_chunk(base);
         self.chunks[self.len] = place.as_ptr();
         if self.len > 0
+            && self.is_dense()
             && let Some(chunk) = self.chunk(self.len)
         {
             chunk.set_huge(os, true);

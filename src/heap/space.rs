@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use super::class::CLASSES;
 use super::geometry::{Window, slot_start};
 use super::meta::Meta;
 use super::pages::{PageCounts, PageHeap, Slots};
@@ -61,6 +62,11 @@ impl Space {
     /// Bytes mapped for records.
     pub(crate) fn records_bytes(&self) -> usize {
         self.meta.mapped()
+    }
+
+    /// Notes that one thread heap more may have spans.
+    pub(crate) fn note_thread_heap(&mut self) {
+        self.each().into_iter().for_each(|pages| pages.sparse += CLASSES);
     }
 
     /// Moves a record to lasting memory; see [`Meta::place`].
