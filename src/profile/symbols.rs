@@ -4,7 +4,8 @@
 //! once per profile, one after the other and each in batches, so the memory held is
 //! that of one batch's tables; names alone are kept, each once. A module without debug
 //! information still has its symbol table; one without that yields `file+0xoffset`.
-//! What a distribution stripped is read from where it puts it, if it is installed.
+//! What a distribution stripped is read from where it puts it, if it is installed, by the
+//! library that is preloaded to C programs.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -118,7 +119,11 @@ struct Resolver {
 impl Resolver {
     /// Return addresses in `addresses` lie in `module`.
     fn module(&mut self, module: &Module, addresses: &[u64]) {
-        let debug = debug_file(Path::new(DEBUG_FILES), &module.build_id);
+        // A distribution's files are compressed, and unpacking the C library's takes 24 MiB:
+        // for a Rust program, of which it is a frame or two, that is too much.
+        let debug = cfg!(feature = "preload")
+            .then(|| debug_file(Path::new(DEBUG_FILES), &module.build_id))
+            .flatten();
         let file = debug.as_deref().unwrap_or_else(|| file_of(module));
         let offset = module.bias + 1;
         // The call is the instruction before the one it returns to.
