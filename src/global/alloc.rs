@@ -15,7 +15,7 @@ use crate::heap::geometry::is_sampled;
 /// variable `SPANALLOC`, which wins.
 ///
 /// Cost on x86-64, whether sampling is on or off: 10 instructions to allocate and 11
-/// to free when the layout is a constant, 17 and 17 when the size is known only at
+/// to free when the layout is a constant, 17 for either when the size is known only at
 /// run time (`tests/golden.rs` counts them).
 ///
 /// # Examples
