@@ -3,14 +3,15 @@
 //! Most words of a thread's heap are written by that thread alone and read, now
 //! and then, by a snapshot on another one. A relaxed load and a relaxed store
 //! compile to plain moves, so such a word costs what a `Cell` costs, and reading
-//! it from elsewhere is stale at worst, never a data race.
+//! it from elsewhere is stale at worst, never a data race. Words that hand something over
+//! are published and read, with release and acquire.
 //!
 //! # Invariants
 //!
 //! 1. At any moment one thread at most may call a method that writes (`set`,
 //!    `add`, `sub`); whoever owns the surrounding structure is that thread.
 
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 macro_rules! own_integer {
     ($(#[$doc:meta])* $name:ident, $atomic:ty, $int:ty) => {
@@ -33,6 +34,19 @@ macro_rules! own_integer {
             #[inline(always)]
             pub(crate) fn set(&self, value: $int) {
                 self.0.store(value, Relaxed);
+            }
+
+            /// As `set`; whoever [`read`](Self::read)s the value sees what was stored
+            /// before.
+            #[inline(always)]
+            pub(crate) fn publish(&self, value: $int) {
+                self.0.store(value, Release);
+            }
+
+            /// As `get`, and what was stored before the value was published is seen.
+            #[inline(always)]
+            pub(crate) fn read(&self) -> $int {
+                self.0.load(Acquire)
             }
 
             /// Adds, wrapping.

@@ -7,11 +7,11 @@ use core::ptr::NonNull;
 use super::alloc::SpanAlloc;
 use super::sampling;
 use super::slow::{self, CACHE, HEAP};
+use crate::heap::chain::Block;
 use crate::heap::class::{ClassId, WIDE_SLOTS};
 use crate::heap::classmap;
 use crate::heap::counts::HeapCounts;
 use crate::heap::owned::Owned;
-use crate::heap::span::Block;
 
 /// What C expects of any block.
 const ALIGN_MIN: usize = 16;

@@ -4,11 +4,12 @@
 //! *previous* one (the two magazines of Bonwick and Adams, *Magazines and Vmem*,
 //! 2001). When the loaded list is full it becomes the previous one, and what that
 //! held goes home to its spans; when it is empty the previous one is taken first.
-//! A thread that frees as much as it allocates never leaves the two.
+//! A thread that frees as much as it allocates never leaves the two. Behind them is the
+//! [`depot`](super::depot), to which some of the full lists go instead.
 //!
 //! A thread that only frees gains nothing from lists, and whatever it leaves on
-//! them when it goes idle keeps spans from being empty. So after two full lists
-//! without a refill the bin *drains*: both lists go home, and so does every further
+//! them when it goes idle keeps spans from being empty. So after two full lists that
+//! went home without a refill the bin *drains*: both lists go home, and so does every further
 //! block, one by one, until the class is allocated again.
 //!
 //! # Invariants
@@ -22,9 +23,10 @@
 use core::ptr;
 
 use super::cache::{Drain, List};
+use super::chain::{Block, Chain};
 use super::class::ClassId;
 use super::list::SpanList;
-use super::span::{Block, Chain, Hot};
+use super::span::Hot;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32, OwnU64};
 
 /// A bin.
@@ -36,6 +38,8 @@ pub(crate) struct Bin {
     pub(crate) full: SpanList,
     previous: OwnPtr<Block>,
     pub(crate) previous_blocks: OwnU32,
+    /// Blocks of the class in the depot. Written under its lock.
+    pub(crate) kept: OwnU32,
     length: OwnU32,
     granted: OwnU32,
     roomed: OwnU32,
@@ -58,7 +62,7 @@ pub(crate) struct Bin {
 pub(crate) struct Tally {
     pub(crate) allocs: u64,
     pub(crate) frees: u64,
-    /// Free blocks on the two lists.
+    /// Free blocks on the two lists and in the depot.
     pub(crate) listed: u64,
 }
 
@@ -91,6 +95,7 @@ impl Bin {
             full: SpanList::new(),
             previous: OwnPtr::new(ptr::null_mut()),
             previous_blocks: OwnU32::new(0),
+            kept: OwnU32::new(0),
             length: OwnU32::new(0),
             granted: OwnU32::new(0),
             roomed: OwnU32::new(0),
@@ -118,7 +123,9 @@ impl Bin {
             allocs: self.allocs.get() + u64::from(popped),
             frees: self.frees.get() + u64::from(pushed) + u64::from(drained),
             listed: u64::from(
-                (self.length.get() + pushed).saturating_sub(popped) + self.previous_blocks.get(),
+                (self.length.get() + pushed).saturating_sub(popped)
+                    + self.previous_blocks.get()
+                    + self.kept.get(),
             ),
         }
     }
@@ -243,10 +250,9 @@ impl Bin {
         self.flushes.add(1);
     }
 
-    /// The class is allocated from its spans again.
+    /// The class is allocated again.
     #[inline]
-    pub(crate) fn count_refill(&self) {
-        self.refills.add(1);
+    pub(crate) fn stop_draining(&self) {
         self.flushes.set(0);
     }
 }

@@ -22,10 +22,11 @@
 
 use core::ptr;
 
+use super::chain::Block;
 use super::class::{CLASSES, ClassId, STRIDE};
 #[cfg(feature = "preload")]
 use super::classmap::Entry;
-use super::span::{Block, Span};
+use super::span::Span;
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32};
 use crate::base::zeroed::Zeroed;

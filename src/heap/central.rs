@@ -69,6 +69,13 @@ impl Central {
         unsafe { self.partial.get_unchecked(class.index()) }
     }
 
+    /// Counts blocks that strangers freed in a span that ends.
+    fn count_remote(&self, class: ClassId, blocks: u32) {
+        if let Some(count) = self.remote.get(class.index()) {
+            count.add(blocks.into());
+        }
+    }
+
     /// Adds a heap to the chain of all.
     fn enrol(&self, thread_heap: *mut ThreadHeap) {
         // SAFETY: thread heaps live as long as the heap.
@@ -126,6 +133,7 @@ impl<O: Os> Heap<O> {
         let Some(thread_heap) = cache.owner() else { return };
         thread_heap.empty_lists(self, cache);
         self.flush_outbox(thread_heap);
+        let _held = thread_heap.depot.lock();
         thread_heap.read_mail(self);
         let central = self.central.lock();
         cache.detach();
@@ -155,6 +163,11 @@ impl<O: Os> Heap<O> {
         thread_heap.cache.set(ptr::null_mut());
         thread_heap.next_idle.set(central.idle.get());
         central.idle.set(ptr::from_ref(thread_heap).cast_mut());
+    }
+
+    /// Counts blocks that strangers freed in a span that its owner did not end.
+    pub(crate) fn count_remote(&self, class: ClassId, blocks: u32) {
+        self.central.lock().count_remote(class, blocks);
     }
 
     /// In a forked child: no thread but that of `cache` is left. The books of the
@@ -230,9 +243,7 @@ impl<O: Os> Heap<O> {
                     central.list(class).remove(span);
                     self.hints.of(class).fetch_sub(1, Relaxed);
                 }
-                if let Some(count) = central.remote.get(class.index()) {
-                    count.add(remote.view().count().into());
-                }
+                central.count_remote(class, remote.view().count());
                 self.retire(span);
                 return;
             }

@@ -25,9 +25,10 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
+use super::chain::Block;
 use super::class::{ClassId, STRIDE};
 use super::geometry::{CHUNK_SHIFT, CHUNK_SLOTS, SLOT_SHIFT, chunk_start, slot_index};
-use super::span::{Block, Span};
+use super::span::Span;
 
 /// Where in a chunk the words are: in the slot behind the headers.
 const WORDS_OFFSET: usize = 2 * super::geometry::SLOT_BYTES;

@@ -30,7 +30,7 @@
 
 use core::ptr::{NonNull, with_exposed_provenance_mut};
 
-use super::span::Block;
+use super::chain::Block;
 
 /// Bytes of a slot, the unit of the page heap.
 pub(crate) const SLOT_BYTES: usize = 1 << SLOT_SHIFT;

@@ -8,16 +8,18 @@
 //!
 //! # Invariants
 //!
-//! 1. Memory of blocks is read on lists that no other thread takes from: those of
-//!    the calling thread's cache and bins, and of spans that its heap owns.
+//! 1. Memory of blocks is read on lists that no other thread takes from meanwhile: those
+//!    of the calling thread's cache, bins and depot, whose lock is held, and of spans that
+//!    its heap owns.
 
 use core::ptr;
 
 use super::Heap;
 use super::cache::Cache;
+use super::chain::Block;
 use super::geometry::{HEADER_SLOTS, SLOT_BYTES, header_of_slot};
 use super::pages::PageHeap;
-use super::span::{Block, Kind, Span};
+use super::span::{Kind, Span};
 use crate::sys::os::Os;
 
 /// What is at an address.
@@ -172,13 +174,17 @@ fn owns(cache: &Cache, span: Span) -> bool {
 /// Whether the block is on one of the lists of invariant 1. The thread owns the span.
 fn is_free(cache: &Cache, span: Span, block: *mut Block) -> bool {
     let (class, hot, view) = (span.class(), span.hot(), span.cold().remote.view());
-    let lists = cache.owner().map(|owner| owner.bin(class).lists(cache.list(class)));
+    let Some(owner) = cache.owner() else { return false };
+    let lists = owner.bin(class).lists(cache.list(class));
+    // The scavenger takes magazines, too.
+    let depot = owner.depot.lock();
+    let kept = depot.each(class).map(|chain| (chain.head, chain.blocks));
     let own = [
         (hot.spare.get(), hot.spare_blocks.get()),
         (hot.local.get(), span.freed()),
         (span.block_at(view.head()), view.count()),
     ];
-    own.into_iter().chain(lists.into_iter().flatten()).any(|(head, blocks)| {
+    own.into_iter().chain(lists).chain(kept).any(|(head, blocks)| {
         let mut next = head;
         (0..blocks).any(|_| {
             let at = next;

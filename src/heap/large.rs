@@ -205,7 +205,9 @@ impl<O: Os> Heap<O> {
             return self.map_large(layout, sampled);
         }
         let count = slots_of(rounded(layout));
-        let slots = self.take_slots(Kind::Large, count, layout.align().div_ceil(SLOT_BYTES))?;
+        let align = layout.align().div_ceil(SLOT_BYTES);
+        let take = || self.take_slots(Kind::Large, count, align);
+        let slots = take().or_else(|| self.reap_in_need().then(take).flatten())?;
         slots.span.begin_large(count, sampled);
         self.large.lock().count_alloc(count * SLOT_BYTES);
         let start = NonNull::new(slots.span.start())?;
@@ -374,6 +376,7 @@ impl<O: Os> Heap<O> {
     /// Maps `bytes`, if need be in place of address space that chunks do not use.
     fn map_anyhow(&self, bytes: usize) -> Option<NonNull<u8>> {
         self.os.map(bytes).or_else(|| {
+            self.reap_in_need();
             let mut space = self.space.lock();
             let shrunk = space.each().map(|pages| pages.shrink(&self.os));
             drop(space);

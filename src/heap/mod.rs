@@ -8,6 +8,7 @@
 //! | span | one slot of 64 KiB, or several in a row, cut into blocks of one class; or one large block |
 //! | cache | in thread-local memory: per class a list of free blocks, popped and pushed |
 //! | thread heap | the spans that a thread owns; refills its cache |
+//! | depot | full lists that a thread keeps, whole, for later |
 //! | central lists | spans whose thread has ended |
 //! | page heap | the free slots of all chunks |
 //! | scavenger | gives free slots back to the OS |
@@ -16,36 +17,41 @@
 //!
 //! 1. The layout gives the size class ([`class`]); the cache pops a block of its
 //!    list ([`cache`]). That is the whole fast path.
-//! 2. The list is empty: the thread heap refills it ([`thread`]) from its current
+//! 2. The list is empty: the bin's other list takes its place, or a magazine from the
+//!    [`depot`]. Else the thread heap refills it ([`thread`]) from its current
 //!    span ([`span`]): blocks that this thread freed there, that others freed there
 //!    ([`remote`]), that were never used. Then from another span of its own, one
 //!    from the [`central`] lists, a fresh one from the [`pages`].
 //! 3. Above the largest class a block is a span of its own, or a mapping
 //!    ([`large`]).
 //! 4. A free pushes the block on the cache's list, for the next allocation. What the
-//!    list has no room for goes home ([`bin`]): its span's header is found by
+//!    list has no room for is kept whole or goes home ([`flush`]): its span's header is found by
 //!    arithmetic ([`geometry`]). If this thread owns the span: push, count down.
 //!    Otherwise the block waits in the [`outbox`] until a chain is worth a
 //!    compare-and-swap.
 //! 5. Frees that change a span's fortune are few: its countdown, or a message in
 //!    the owner's [`mailbox`], has it linked again or retired to the page heap.
-//!    What stays free there the scavenger gives back ([`scavenge`]).
+//!    What stays free there the scavenger gives back ([`scavenge`]), which also does
+//!    what a sleeping owner does not ([`reap`]).
 //!
 //! # Locks
 //!
-//! `sampled` or `late`, then `central`, then `large`, then `space`: each may be
-//! taken while those before it are held. None is held while the profiler runs, and
-//! none on a fast path.
+//! `reaping`, then `sampled` or `late`, then one thread heap's `depot`, then `central`,
+//! then `large`, then `space`: each may be taken while those before it are held. None is
+//! held while the profiler runs, and none on a fast path.
 
 pub(crate) mod bin;
 pub(crate) mod bits;
 pub(crate) mod cache;
 pub(crate) mod central;
+pub(crate) mod chain;
 pub(crate) mod class;
 #[cfg(feature = "preload")]
 pub(crate) mod classmap;
 pub(crate) mod counts;
+pub(crate) mod depot;
 mod find;
+mod flush;
 pub(crate) mod geometry;
 pub(crate) mod inspect;
 pub(crate) mod large;
@@ -56,6 +62,7 @@ pub(crate) mod outbox;
 #[cfg(feature = "preload")]
 pub(crate) mod owned;
 pub(crate) mod pages;
+mod reap;
 pub(crate) mod remote;
 pub(crate) mod scavenge;
 pub(crate) mod shared;
@@ -70,19 +77,21 @@ use crate::sys::lock::Lock;
 use crate::sys::os::Os;
 use cache::Cache;
 use central::{Central, Hints};
+use chain::Block;
 use class::ClassId;
 use large::LargeTable;
 use pages::Slots;
 use scavenge::Scavenger;
 use shared::Shared;
 use space::Space;
-use span::{Block, Kind, Span};
+use span::{Kind, Span};
 use thread::{Refill, ThreadHeap};
 
 /// A heap: an instance over an operating system, not a singleton.
 #[derive(Debug)]
 pub(crate) struct Heap<O> {
     os: O,
+    reaping: Lock<()>,
     sampled: Lock<Shared>,
     late: Lock<Shared>,
     central: Lock<Central>,
@@ -97,6 +106,7 @@ impl<O: Os> Heap<O> {
     pub(crate) const fn new(os: O) -> Self {
         Self {
             os,
+            reaping: Lock::new(()),
             sampled: Shared::new(),
             late: Shared::new(),
             central: Lock::new(Central::new()),
@@ -190,6 +200,8 @@ impl<O: Os> Heap<O> {
 
     /// Takes every lock, in order, before `fork`.
     pub(crate) fn before_fork(&self) {
+        // Nobody but the scavenger ever holds the lock of this thread's own depot.
+        self.reaping.acquire();
         self.sampled.acquire();
         self.late.acquire();
         self.central.acquire();
@@ -204,6 +216,7 @@ impl<O: Os> Heap<O> {
         self.central.release();
         self.late.release();
         self.sampled.release();
+        self.reaping.release();
     }
 
     /// In the child, after [`after_fork`](Self::after_fork): the other threads are

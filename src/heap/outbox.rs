@@ -14,7 +14,8 @@
 
 use core::ptr;
 
-use super::span::{Block, Hot, Span};
+use super::chain::Block;
+use super::span::{Hot, Span};
 use crate::base::own::{OwnPtr, OwnU32};
 
 const BATCHES: usize = 16;

@@ -7,11 +7,12 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use super::Heap;
+use super::chain::Block;
 use super::class::{ClassId, WIDE_SLOTS};
 use super::classmap;
 use super::geometry::{SLOT_BYTES, is_sampled};
 use super::large::SPAN_BYTES_MAX;
-use super::span::{Block, Kind, Span};
+use super::span::{Kind, Span};
 use crate::sys::os::Os;
 
 /// A block that the heap handed out.

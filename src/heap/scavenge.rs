@@ -16,6 +16,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use super::Heap;
+use super::depot::WORTHWHILE_BYTES;
 use super::geometry::SLOT_BYTES;
 use crate::sys::os::Os;
 use pace::Pace;
@@ -75,6 +76,14 @@ impl<O: Os> Heap<O> {
         }
     }
 
+    /// Notes that a thread's depot has `bytes`. Its lock is held.
+    #[inline]
+    pub(crate) fn note_kept(&self, bytes: usize) {
+        if bytes >= WORTHWHILE_BYTES && !self.scavenger.running.load(Relaxed) {
+            self.scavenger.wanted.store(true, Relaxed);
+        }
+    }
+
     /// Starts the scavenger if that was found worthwhile. No lock is held. Cost
     /// when it was not: one load.
     ///
@@ -88,8 +97,9 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// One tick. Returns the slots that are still dirty and free.
+    /// One tick. Returns the slots that are still dirty and free, or as good as that.
     pub(crate) fn scavenge_tick(&self) -> usize {
+        let kept_bytes = self.reap(false);
         for which in 0..2 {
             while let Some((taken, start, bytes)) = {
                 let mut space = self.space.lock();
@@ -102,12 +112,13 @@ impl<O: Os> Heap<O> {
         }
         let mut space = self.space.lock();
         space.each().into_iter().for_each(|pages| pages.age(&self.os));
-        space.counts().free_dirty
+        space.counts().free_dirty + kept_bytes / SLOT_BYTES
     }
 
     /// Gives all free slots back at once; their bytes.
     pub(crate) fn release_free(&self) -> usize {
         let before = self.space.lock().counts().scavenged_total;
+        self.reap(true);
         self.scavenge_tick();
         self.scavenge_tick();
         let after = self.space.lock().counts().scavenged_total;

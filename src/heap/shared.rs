@@ -13,8 +13,9 @@
 
 use super::Heap;
 use super::cache::{Cache, Phase};
+use super::chain::Block;
 use super::class::ClassId;
-use super::span::{Block, Kind};
+use super::span::Kind;
 use super::thread::{Refill, ThreadHeap};
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;

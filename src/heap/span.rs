@@ -25,9 +25,14 @@
 //!    has something to look at, and says so by what it sets `start` to.
 //! 5. A header is at a fixed place in a chunk, whose headers are never unmapped, so reading
 //!    one through a stale reference reads old news, not unmapped memory.
+//! 6. The store with which the owner makes a parked span empty is its last one to the
+//!    header before it takes its heap's lock and looks who owns the span: the scavenger
+//!    may end it as soon as it sees that store, which therefore releases, and is acquired
+//!    by [`freed`](Span::freed).
 
 use core::ptr::{self, NonNull};
 
+use super::chain::{Block, Chain};
 use super::class::{ClassId, WIDE_SLOTS};
 use super::geometry;
 use super::mailbox::Mail;
@@ -42,20 +47,6 @@ pub(crate) const NOBODY: *mut ThreadHeap = ptr::without_provenance_mut(1);
 
 /// A countdown that no run of frees uses up.
 pub(crate) const FAR: u32 = 1 << 30;
-
-/// A free block: its first word links it to the next one.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Block {
-    pub(crate) next: *mut Block,
-}
-
-/// Blocks chained through their first words, ended by null.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Chain {
-    pub(crate) head: *mut Block,
-    pub(crate) blocks: u32,
-}
 
 /// What a slot is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -276,7 +267,7 @@ impl Span {
     /// Blocks that the owner freed since the last collect.
     #[inline]
     pub(crate) fn freed(self) -> u32 {
-        self.hot().start.get().wrapping_sub(self.hot().countdown.get())
+        self.hot().start.read().wrapping_sub(self.hot().countdown.read())
     }
 
     /// With `freed` blocks on `local`, fires at the `step`th more (invariant 4).
@@ -340,12 +331,13 @@ impl Span {
         hot.local.set(first);
         let left = hot.countdown.get();
         if left >= blocks {
-            hot.countdown.set(left - blocks);
+            hot.countdown.publish(left - blocks);
             return false;
         }
-        // `freed()` grows by `blocks` all the same (invariant 4).
-        hot.start.add(blocks - left);
+        // `freed()` grows by `blocks` all the same (invariant 4), at the last store: it may
+        // empty the span, and then that is not this thread's any more (invariant 6).
         hot.countdown.set(0);
+        hot.start.publish(hot.start.get().wrapping_add(blocks - left));
         true
     }
 
@@ -366,7 +358,7 @@ impl Span {
         // SAFETY: the block is free and the caller's to link.
         unsafe { (*block).next = hot.local.get() };
         hot.local.set(block);
-        hot.countdown.set(left);
+        hot.countdown.publish(left);
         true
     }
 
@@ -478,10 +470,6 @@ impl Span {
 pub(crate) struct Gathered {
     pub(crate) chain: Chain,
     pub(crate) remote: u32,
-}
-
-impl Chain {
-    pub(crate) const EMPTY: Self = Self { head: ptr::null_mut(), blocks: 0 };
 }
 
 impl Mail for Hot {

@@ -21,24 +21,30 @@
 //!    other one fires, or is told of, when half of what is still in use was freed
 //!    or it becomes worth linking. One of the two happens at the latest when its
 //!    last block is freed, by whomever: of `n` blocks, one side frees `⌈n/2⌉`.
-//! 4. Thread heaps are never unmapped: a new thread takes over the heap of an
+//! 4. Who looks at the partial and full lists, at a span's place on them, or takes
+//!    from the mailbox or the depot holds the depot's lock. Beside the thread itself
+//!    that is the scavenger alone ([`reap`](super::reap)), which ends spans that are
+//!    empty and changes no other.
+//! 5. Thread heaps are never unmapped: a new thread takes over the heap of an
 //!    ended one.
 
 use core::cell::UnsafeCell;
 use core::ptr;
 
 use super::Heap;
-use super::bin::{Bin, FLUSHES_MAX, grant_max, list_max};
+use super::bin::{Bin, grant_max, list_max};
 use super::cache::Cache;
+use super::chain::{Block, Chain};
 use super::class::{CLASSES, ClassId};
-use super::geometry::SLOT_BYTES;
+use super::depot::Depot;
 use super::list::SpanList;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
 use super::remote::NEVER;
-use super::span::{Block, Chain, FAR, Hot, Kind, Place, Span};
+use super::span::{FAR, Hot, Kind, Place, Span};
 use crate::base::marks::Marks;
 use crate::base::own::{OwnPtr, OwnU8};
+use crate::sys::lock::Lock;
 use crate::sys::os::Os;
 
 /// What a refill came to.
@@ -58,6 +64,8 @@ pub(crate) struct ThreadHeap {
     bins: [Bin; CLASSES],
     pub(crate) mailbox: Mailbox<Hot>,
     pub(crate) outbox: Outbox,
+    /// Its lock guards more than the magazines: invariant 4.
+    pub(crate) depot: Lock<Depot>,
     marks: UnsafeCell<Marks>,
     /// Not 0: its blocks are sampled. Written once, under the central lock.
     pub(crate) for_samples: OwnU8,
@@ -84,6 +92,7 @@ impl ThreadHeap {
             bins: [const { Bin::new() }; CLASSES],
             mailbox: Mailbox::new(),
             outbox: Outbox::new(),
+            depot: Lock::new(Depot::new()),
             marks: UnsafeCell::new(Marks::new()),
             for_samples: OwnU8::new(0),
             observed: OwnU8::new(0),
@@ -128,14 +137,14 @@ impl ThreadHeap {
     }
 
     #[inline]
-    fn is_observed(&self) -> bool {
+    pub(super) fn is_observed(&self) -> bool {
         self.observed.get() != 0
     }
 
     /// The allowance for a pop or push that follows at once, where `most` would be
     /// given to an unobserved thread.
     #[inline]
-    fn allowance(&self, most: u32) -> u32 {
+    pub(super) fn allowance(&self, most: u32) -> u32 {
         if self.is_observed() { 1 } else { most }
     }
 
@@ -180,8 +189,7 @@ impl ThreadHeap {
             }
         }
         if length == 0 {
-            let previous = bin.take_previous();
-            let chain = if previous.blocks > 0 { previous } else { self.refill(heap, bin, class) };
+            let chain = self.next_list(heap, bin, class);
             if chain.blocks == 0 {
                 return Refill::OutOfMemory;
             }
@@ -205,137 +213,65 @@ impl ThreadHeap {
         Refill::Block(cache.pop(class))
     }
 
+    /// Takes a list of blocks from wherever there is one: the bin's previous one, a
+    /// magazine, the spans. None when the OS has no more.
+    fn next_list<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
+        let previous = bin.take_previous();
+        if previous.blocks > 0 {
+            return previous;
+        }
+        bin.stop_draining();
+        if bin.kept.get() > 0 {
+            let chain = self.depot.lock().take(class);
+            if chain.blocks > 0 {
+                bin.kept.sub(chain.blocks);
+                return chain;
+            }
+        }
+        self.refill(heap, bin, class)
+    }
+
     /// Takes a chain of blocks from the spans; none when the OS has no more.
     fn refill<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
-        bin.count_refill();
+        bin.refills.add(1);
         if self.mailbox.has_mail() {
+            let _held = self.depot.lock();
             self.read_mail(heap);
         }
         loop {
-            let span = match Span::from_link(bin.current.get()) {
-                Some(span) => span,
-                None => match self.next_span(heap, class) {
-                    Some(span) => span,
-                    None => return Chain::EMPTY,
-                },
-            };
-            let carved = span.hot().carved.get();
-            if let Some(gathered) = span.gather() {
-                bin.remote.add(gathered.remote.into());
-                bin.carved.add((span.hot().carved.get() - carved).into());
-                return gathered.chain;
+            if let Some(span) = Span::from_link(bin.current.get()) {
+                let carved = span.hot().carved.get();
+                if let Some(gathered) = span.gather() {
+                    bin.remote.add(gathered.remote.into());
+                    bin.carved.add((span.hot().carved.get() - carved).into());
+                    return gathered.chain;
+                }
             }
+            if !self.change_span(heap, bin, class) {
+                return Chain::EMPTY;
+            }
+        }
+    }
+
+    /// Puts the current span, if there is one, aside and makes another one current.
+    /// `false` when the OS has no more.
+    fn change_span<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> bool {
+        self.try_change_span(heap, bin, class)
+            || heap.reap_in_need() && self.try_change_span(heap, bin, class)
+    }
+
+    fn try_change_span<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> bool {
+        let _held = self.depot.lock();
+        if let Some(span) = Span::from_link(bin.current.get()) {
             self.park(heap, bin, span);
         }
-    }
-
-    /// Frees a block of `class`, the cache's allowance for which is used up.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Cache::push`].
-    #[unsafe(link_section = ".text.spanalloc")]
-    pub(crate) unsafe fn free<O: Os>(
-        &self,
-        heap: &Heap<O>,
-        cache: &Cache,
-        class: ClassId,
-        block: *mut Block,
-    ) {
-        let (bin, list) = (self.bin(class), cache.list(class));
-        let length = bin.settle(list, cache.drain_of(class));
-        if !cache.is_draining(class) {
-            self.make_room(heap, cache, class, length);
-            // SAFETY: passed on.
-            if unsafe { cache.push(class, block) } {
-                return;
-            }
-        }
-        bin.count_free();
-        self.send_home(heap, class, Chain { head: block, blocks: 1 });
-    }
-
-    /// Makes room on the list of `class`, which has `length` blocks, unless the bin
-    /// starts to drain.
-    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId, length: u32) {
-        let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
-        if bin.flushes() < FLUSHES_MAX {
-            if length <= max / 2 {
-                bin.make_room(list, self.allowance(max - length));
-                return;
-            }
-            let previous = bin.take_previous();
-            if previous.blocks == 0 {
-                bin.set_previous(bin.unload(list));
-                bin.make_room(list, self.allowance(max));
-                return;
-            }
-            if !self.is_observed() {
-                bin.count_flush();
-            }
-            self.send_home(heap, class, previous);
-            if bin.flushes() < FLUSHES_MAX {
-                bin.set_previous(bin.unload(list));
-                bin.make_room(list, self.allowance(max));
-                return;
-            }
-        }
-        // This thread only frees now: nothing is kept for its next allocation.
-        let loaded = bin.unload(list);
-        self.send_home(heap, class, loaded);
-        cache.set_draining(class, true);
-    }
-
-    /// Sends every block on the lists home.
-    pub(crate) fn empty_lists<O: Os>(&self, heap: &Heap<O>, cache: &Cache) {
-        for class in ClassId::all() {
-            let (bin, list) = (self.bin(class), cache.list(class));
-            bin.settle(list, cache.drain_of(class));
-            let loaded = bin.unload(list);
-            self.send_home(heap, class, loaded);
-            self.send_home(heap, class, bin.take_previous());
-            bin.make_room(list, 0);
-        }
-    }
-
-    /// Gives free blocks of `class` back to their spans, a run of blocks of the
-    /// same span at a time.
-    #[unsafe(link_section = ".text.spanalloc")]
-    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
-        let span_bytes = class.slots() * SLOT_BYTES;
-        let (mut first, mut left) = (chain.head, chain.blocks);
-        while left > 0 {
-            // SAFETY: by the cache's invariant 1, blocks of spans of this class.
-            let span = unsafe { Span::of_class(class, first) };
-            let (mut last, mut run) = (first, 1);
-            // SAFETY: the chain's blocks are linked.
-            let mut next = unsafe { (*last).next };
-            // Spans start on a multiple of their size.
-            while run < left && (next.addr() ^ first.addr()) < span_bytes {
-                run += 1;
-                last = next;
-                // SAFETY: the chain's blocks are linked.
-                next = unsafe { (*last).next };
-            }
-            left -= run;
-            if ptr::eq(span.hot().owner.get(), self) {
-                // SAFETY: a run of free blocks of a span that this thread owns.
-                if unsafe { span.push_local(first, last, run) } {
-                    self.review(heap, span, false);
-                }
-            } else {
-                self.outbox.add(span, first, last, run, |span, head, tail, blocks| {
-                    heap.send(span, head, tail, blocks);
-                });
-            }
-            first = next;
-        }
+        self.next_span(heap, class)
     }
 
     /// Makes a span current that has blocks to hand out: one of this heap's, one
-    /// that nobody owns, a fresh one.
+    /// that nobody owns, a fresh one. `false` when the OS has no more.
     #[unsafe(link_section = ".text.spanalloc")]
-    fn next_span<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<Span> {
+    fn next_span<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> bool {
         let bin = self.bin(class);
         let span = if let Some(span) = bin.partial.pop() {
             span.arm(span.freed(), FAR);
@@ -344,13 +280,14 @@ impl ThreadHeap {
         } else if let Some(span) = heap.adopt(class, self.kind(), self.address()) {
             span
         } else {
-            let slots = heap.take_slots(self.kind(), class.slots(), class.slots())?;
+            let taken = heap.take_slots(self.kind(), class.slots(), class.slots());
+            let Some(slots) = taken else { return false };
             slots.span.begin(class, self.kind(), self.address());
             slots.span
         };
         span.hot().place.set(Place::Current as u8);
         bin.current.set(span.link());
-        Some(span)
+        true
     }
 
     /// Puts the current span, which has nothing to hand out, aside.
@@ -361,7 +298,7 @@ impl ThreadHeap {
         self.review(heap, span, false);
     }
 
-    /// Handles the messages of other threads.
+    /// Handles the messages of other threads. The depot's lock is held.
     pub(crate) fn read_mail<O: Os>(&self, heap: &Heap<O>) {
         self.mailbox.drain(|item| {
             let Some(span) = Span::from_link(item) else { return };
@@ -377,7 +314,7 @@ impl ThreadHeap {
 
     /// Looks at a span after frees: links it when it is worth it, retires it when
     /// it is empty, and sets when to look again (invariant 3). `mail` says that
-    /// this handles the span's message.
+    /// this handles the span's message. The depot's lock is held.
     #[inline(never)]
     #[unsafe(link_section = ".text.spanalloc")]
     pub(crate) fn review<O: Os>(&self, heap: &Heap<O>, span: Span, mail: bool) {
@@ -431,12 +368,12 @@ impl ThreadHeap {
         }
     }
 
-    fn list_of<'a>(&self, bin: &'a Bin, span: Span) -> &'a SpanList {
+    pub(crate) fn list_of<'a>(&self, bin: &'a Bin, span: Span) -> &'a SpanList {
         if span.place() == Place::Partial { &bin.partial } else { &bin.full }
     }
 
     /// Hands every span to `receive`, with all its free blocks collected. The lists
-    /// are empty, and the caller holds the central lock.
+    /// are empty, and the caller holds the depot's lock and the central one.
     pub(crate) fn hand_over(&self, mut receive: impl FnMut(Span)) {
         for bin in &self.bins {
             if let Some(span) = Span::from_link(bin.current.get()) {

@@ -45,7 +45,6 @@ impl<T> Lock<T> {
 
     /// Takes the lock if it is free.
     #[inline]
-    #[allow(dead_code, reason = "the bare allocator always waits")]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         let taken = self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok();
         // Lazily: a guard made and dropped would release what another thread holds.

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::WORTHWHILE_SLOTS;
+use super::{WORTHWHILE_BYTES, WORTHWHILE_SLOTS};
 use crate::heap::Heap;
 use crate::sys::background::{sleep_ms, spawn};
 use crate::sys::os::Os;
@@ -72,11 +72,13 @@ impl<O: Os> Heap<O> {
     /// finds nothing running (invariant 1).
     fn rest(&self) -> bool {
         let space = self.space.lock();
-        let idle = space.counts().free_dirty < WORTHWHILE_SLOTS;
-        if idle {
-            self.scavenger.running.store(false, Relaxed);
+        if space.counts().free_dirty >= WORTHWHILE_SLOTS {
+            return false;
         }
-        idle
+        self.scavenger.running.store(false, Relaxed);
+        drop(space);
+        // Who puts more aside after this look finds nothing running, by the depots' locks.
+        self.kept_bytes_most() < WORTHWHILE_BYTES || self.scavenger.running.swap(true, Relaxed)
     }
 }
 

@@ -187,6 +187,7 @@ impl Heap<Fake> {
                 for class in ClassId::all() {
                     thread_heap.bin(class).check(cache.list(class));
                 }
+                thread_heap.check_depot();
             }
             for (span, blocks) in thread_heap.outbox.waiting() {
                 elsewhere[span.class().index()] += u64::from(blocks);

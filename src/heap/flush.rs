@@ -1,0 +1,140 @@
+//! A thread's frees that its lists have no room for: what is kept, what goes home.
+//!
+//! A full list becomes the bin's previous one; what that held goes into the depot, or
+//! home to its spans. A thread that only frees *drains* (see [`bin`](super::bin)). Blocks
+//! of spans that other threads own wait in the outbox.
+
+use core::ptr;
+
+use super::Heap;
+use super::bin::{FLUSHES_MAX, list_max};
+use super::cache::Cache;
+use super::chain::{Block, Chain, Run};
+use super::class::ClassId;
+use super::depot;
+use super::span::Span;
+use super::thread::ThreadHeap;
+use crate::sys::os::Os;
+
+impl ThreadHeap {
+    /// Frees a block of `class`, the cache's allowance for which is used up.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Cache::push`].
+    #[unsafe(link_section = ".text.spanalloc")]
+    pub(crate) unsafe fn free<O: Os>(
+        &self,
+        heap: &Heap<O>,
+        cache: &Cache,
+        class: ClassId,
+        block: *mut Block,
+    ) {
+        let (bin, list) = (self.bin(class), cache.list(class));
+        let length = bin.settle(list, cache.drain_of(class));
+        if !cache.is_draining(class) {
+            self.make_room(heap, cache, class, length);
+            // SAFETY: passed on.
+            if unsafe { cache.push(class, block) } {
+                return;
+            }
+        }
+        bin.count_free();
+        self.send_home(heap, class, Chain { head: block, blocks: 1 });
+    }
+
+    /// Makes room on the list of `class`, which has `length` blocks, unless the bin
+    /// starts to drain.
+    fn make_room<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId, length: u32) {
+        let (bin, list, max) = (self.bin(class), cache.list(class), list_max(class));
+        if bin.flushes() < FLUSHES_MAX {
+            if length <= max / 2 {
+                bin.make_room(list, self.allowance(max - length));
+                return;
+            }
+            let previous = bin.take_previous();
+            if previous.blocks == 0 {
+                bin.set_previous(bin.unload(list));
+                bin.make_room(list, self.allowance(max));
+                return;
+            }
+            if !self.keep(heap, class, previous) {
+                if !self.is_observed() {
+                    bin.count_flush();
+                }
+                self.send_home(heap, class, previous);
+            }
+            if bin.flushes() < FLUSHES_MAX {
+                bin.set_previous(bin.unload(list));
+                bin.make_room(list, self.allowance(max));
+                return;
+            }
+        }
+        // This thread only frees now: nothing is kept for its next allocation.
+        let loaded = bin.unload(list);
+        self.send_home(heap, class, loaded);
+        cache.set_draining(class, true);
+    }
+
+    /// Puts a full list into the depot, if that is worth it and there is room.
+    fn keep<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) -> bool {
+        // SAFETY: by the cache's invariant 1, blocks of spans of this class.
+        let span = unsafe { Span::of_class(class, chain.head) };
+        let own = ptr::eq(span.hot().owner.get(), self);
+        // SAFETY: the chain's blocks are linked.
+        if !own || !class.is_narrow() || !unsafe { depot::is_together(chain) } {
+            return false;
+        }
+        let mut depot = self.depot.lock();
+        let kept = depot.put(class, chain);
+        if kept {
+            self.bin(class).kept.add(chain.blocks);
+            heap.note_kept(depot.bytes());
+        }
+        kept
+    }
+
+    /// Sends every block on the lists and in the depot home.
+    pub(crate) fn empty_lists<O: Os>(&self, heap: &Heap<O>, cache: &Cache) {
+        for class in ClassId::all() {
+            let (bin, list) = (self.bin(class), cache.list(class));
+            bin.settle(list, cache.drain_of(class));
+            let loaded = bin.unload(list);
+            self.send_home(heap, class, loaded);
+            self.send_home(heap, class, bin.take_previous());
+            bin.make_room(list, 0);
+            loop {
+                let chain = self.depot.lock().take(class);
+                if chain.blocks == 0 {
+                    break;
+                }
+                bin.kept.sub(chain.blocks);
+                self.send_home(heap, class, chain);
+            }
+        }
+    }
+
+    /// Gives free blocks of `class` back to their spans, a run of blocks of the
+    /// same span at a time.
+    #[unsafe(link_section = ".text.spanalloc")]
+    fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
+        let give = |run: Run| {
+            if !ptr::eq(run.span.hot().owner.get(), self) {
+                self.outbox.add(run.span, run.first, run.last, run.blocks, |s, head, tail, n| {
+                    heap.send(s, head, tail, n);
+                });
+                return;
+            }
+            // SAFETY: a run of free blocks of a span that this thread owns.
+            if unsafe { run.span.push_local(run.first, run.last, run.blocks) } {
+                let _held = self.depot.lock();
+                // Not if that emptied it and the scavenger was quicker.
+                if ptr::eq(run.span.hot().owner.get(), self) {
+                    self.review(heap, run.span, false);
+                }
+            }
+        };
+        // SAFETY: by the cache's invariant 1 the blocks are of this class and linked.
+        unsafe { chain.each_run(class, give) };
+    }
+}

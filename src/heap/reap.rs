@@ -1,0 +1,141 @@
+//! What the scavenger does for threads that are asleep.
+//!
+//! A thread that freed much and then waits keeps magazines in its depot, and finds out
+//! only when it wakes which of its spans other threads have emptied. Under the lock of
+//! its depot the scavenger does both: magazines that were not used for a whole tick go
+//! home, as blocks that another thread frees, and a span that the mailbox names, and of
+//! which no block is in use, is ended. It changes no other span, since the owner frees
+//! into its spans without a lock.
+//!
+//! # Invariants
+//!
+//! 1. `reaping` is held meanwhile. `fork` takes it, so that no thread that forks finds
+//!    its own heap half changed in the child.
+
+use core::ptr;
+
+use super::Heap;
+use super::remote::NEVER;
+use super::span::{Place, Span};
+use super::thread::ThreadHeap;
+use crate::sys::os::Os;
+
+impl<O: Os> Heap<O> {
+    /// Has magazines that were here at the last call go home, or `all`, and empty spans
+    /// end. Returns the bytes that stay in depots.
+    pub(crate) fn reap(&self, all: bool) -> usize {
+        let mut kept_bytes = 0;
+        self.each_thread_heap(|thread_heap| {
+            let _reaping = self.reaping.lock();
+            kept_bytes += self.reap_one(thread_heap, all);
+        });
+        kept_bytes
+    }
+
+    /// The OS has no more: has everything in depots go home. `false` if somebody forks or
+    /// reaps already, for the caller may hold a lock that comes after `reaping`.
+    #[cold]
+    pub(crate) fn reap_in_need(&self) -> bool {
+        let Some(_reaping) = self.reaping.try_lock() else { return false };
+        self.each_thread_heap(|thread_heap| {
+            self.reap_one(thread_heap, true);
+        });
+        true
+    }
+
+    /// Bytes in the fullest depot.
+    #[cfg(not(feature = "preload"))]
+    pub(crate) fn kept_bytes_most(&self) -> usize {
+        let mut most = 0;
+        self.each_thread_heap(|thread_heap| {
+            let _reaping = self.reaping.lock();
+            most = most.max(thread_heap.depot.lock().bytes());
+        });
+        most
+    }
+
+    fn each_thread_heap(&self, mut visit: impl FnMut(&ThreadHeap)) {
+        let mut next = self.central.lock().all.get();
+        // SAFETY: thread heaps live as long as the heap.
+        while let Some(thread_heap) = unsafe { next.as_ref() } {
+            visit(thread_heap);
+            next = thread_heap.next_all.get();
+        }
+    }
+
+    fn reap_one(&self, thread_heap: &ThreadHeap, all: bool) -> usize {
+        loop {
+            let mut depot = thread_heap.depot.lock();
+            // Without a thread there is nothing here, or in a forked child nothing whole.
+            if thread_heap.cache.get().is_null() {
+                return 0;
+            }
+            let Some((class, chain)) = depot.take_aged(all) else {
+                depot.age();
+                thread_heap.reap_mail(self);
+                return depot.bytes();
+            };
+            thread_heap.bin(class).kept.sub(chain.blocks);
+            drop(depot);
+            // SAFETY: by the depot's invariant 1.
+            unsafe {
+                chain.each_run(class, |run| self.send(run.span, run.first, run.last, run.blocks));
+            }
+        }
+    }
+}
+
+impl ThreadHeap {
+    /// Ends the empty spans that the mailbox names; the other messages stay. The depot's
+    /// lock is held.
+    fn reap_mail<O: Os>(&self, heap: &Heap<O>) {
+        if !self.mailbox.has_mail() {
+            return;
+        }
+        self.mailbox.drain(|item| {
+            let Some(span) = Span::from_link(item) else { return };
+            let remote = &span.cold().remote;
+            if !ptr::eq(span.cold().home.get(), self) || remote.view().abandoned() {
+                heap.deliver(span);
+            } else if span.place() != Place::Current && span.in_use() == 0 {
+                remote.acknowledge(NEVER);
+                self.list_of(self.bin(span.class()), span).remove(span);
+                heap.count_remote(span.class(), remote.view().count());
+                heap.retire(span);
+            } else {
+                // SAFETY: the span's header stays valid while it is posted.
+                if unsafe { self.mailbox.push(item) }.is_err() {
+                    crate::sys::fatal::die("a thread's mailbox was closed without its lock");
+                }
+            }
+        });
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl ThreadHeap {
+    /// Dies if the depot and the bins disagree, or a magazine has fewer blocks than it
+    /// says. The heap's thread does nothing meanwhile.
+    pub(crate) fn check_depot(&self) {
+        use super::chain::Block;
+        use super::class::ClassId;
+
+        let depot = self.depot.lock();
+        let mut bytes = 0;
+        for class in ClassId::all() {
+            let mut blocks = 0;
+            for chain in depot.each(class) {
+                blocks += chain.blocks;
+                let mut block: *mut Block = chain.head;
+                for _ in 0..chain.blocks {
+                    assert!(!block.is_null(), "a magazine is shorter than it says");
+                    // SAFETY: a free block of a magazine is linked.
+                    block = unsafe { (*block).next };
+                }
+            }
+            assert_eq!(blocks, self.bin(class).kept.get());
+            bytes += blocks as usize * class.block_bytes();
+        }
+        assert_eq!(bytes, depot.bytes());
+    }
+}
