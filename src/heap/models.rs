@@ -10,6 +10,8 @@
 //! 1. When every block is free, exactly one party retires the span, once.
 //! 2. Only the owner touches the span's plain words: loom's cell fails on a race.
 //! 3. A message is in one mailbox at most, and none is left unread.
+//! 4. When the owner's own free empties a span, the owner or the scavenger ends it, once,
+//!    and who ends it sees what the owner wrote into its blocks.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicUsize;
@@ -316,5 +318,60 @@ fn loom_the_links_of_a_chain_are_seen_by_who_takes_it() {
             assert_eq!(word.with_mut(|word| unsafe { *word }), 7);
         }
         others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}
+
+/// The owner's last free against the scavenger: `push_block`, the lock, the look at who
+/// owns the span; and `reap_mail`.
+#[test]
+fn loom_a_span_that_its_owner_empties_is_ended_once() {
+    use loom::sync::atomic::AtomicU32;
+
+    struct Parked {
+        countdown: AtomicU32,
+        owned: AtomicU32,
+        block: UnsafeCell<u32>,
+        lock: Mutex<()>,
+    }
+    // SAFETY: what loom guards, loom guards.
+    unsafe impl Sync for Parked {}
+
+    impl Parked {
+        /// The lock is held, and the span is empty.
+        fn end(&self) {
+            self.owned.store(0, Relaxed);
+            // SAFETY: the span is empty, and the pages are given back.
+            self.block.with_mut(|block| assert_eq!(unsafe { core::mem::take(&mut *block) }, 7));
+        }
+    }
+
+    model(3, || {
+        let span = Arc::new(Parked {
+            countdown: AtomicU32::new(1),
+            owned: AtomicU32::new(1),
+            block: UnsafeCell::new(0),
+            lock: Mutex::new(()),
+        });
+        let scavenger = {
+            let span = span.clone();
+            thread::spawn(move || {
+                let _held = span.lock.lock().unwrap();
+                let ends = span.owned.load(Relaxed) == 1 && span.countdown.load(Acquire) == 0;
+                if ends {
+                    span.end();
+                }
+                u32::from(ends)
+            })
+        };
+        // SAFETY: the block is the owner's until it is counted free.
+        span.block.with_mut(|block| unsafe { *block = 7 });
+        span.countdown.store(0, Release);
+        let held = span.lock.lock().unwrap();
+        let ends = span.owned.load(Relaxed) == 1;
+        if ends {
+            span.end();
+        }
+        drop(held);
+        assert_eq!(u32::from(ends) + scavenger.join().unwrap(), 1);
     });
 }

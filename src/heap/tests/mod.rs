@@ -9,6 +9,8 @@ pub(crate) mod bytes;
 mod faults;
 #[cfg(test)]
 mod lives;
+#[cfg(test)]
+mod sleepers;
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
