@@ -209,7 +209,7 @@ fn v2_the_step_is_at_the_inline_limit() {
         (0..1000u64).for_each(|n| {
             map.insert(n, [0u8; BYTES]);
         });
-        let before = map.stats().overflow_heap;
+        let before = map.stats().overflow_blocks;
         (0..500).for_each(|n| {
             map.remove(&n);
         });
@@ -218,7 +218,7 @@ fn v2_the_step_is_at_the_inline_limit() {
                 map.insert(n, [1; BYTES]);
             })
         });
-        calls - (map.stats().overflow_heap - before)
+        calls - (map.stats().overflow_blocks - before)
     }
     assert_eq!([per_insert::<24>(), per_insert::<128>()], [0, 0]);
     assert_eq!([per_insert::<136>(), per_insert::<2048>()], [500, 500]);
