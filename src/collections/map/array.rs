@@ -43,7 +43,6 @@ use super::tops::Tops;
 /// From this `log2` on an array has spare buckets; the same number is the log2 of
 /// main buckets to one spare.
 const SPARE_LOG2: u8 = 4;
-
 /// The log2 of main buckets to one bucket of an extent.
 const EXTENT_LOG2: u8 = 6;
 
@@ -125,6 +124,9 @@ unsafe impl<K: Send, V: Send> Send for Array<K, V> {}
 unsafe impl<K: Sync, V: Sync> Sync for Array<K, V> {}
 
 impl<K, V> Array<K, V> {
+    /// Bytes before the first bucket of an extent.
+    const EXTENT_HEAD: usize = size_of::<*mut u8>().next_multiple_of(Shape::<K, V>::ALIGN);
+
     /// An array of one empty bucket that is never written to and costs nothing.
     #[inline]
     pub(super) fn unallocated() -> Self {
@@ -257,11 +259,8 @@ impl<K, V> Array<K, V> {
         let size = Shape::<K, V>::BLOCK.checked_mul(self.extent_buckets());
         let size = size.and_then(|size| size.checked_add(Self::EXTENT_HEAD));
         let layout = size.map(|size| Layout::from_size_align(size, Shape::<K, V>::ALIGN));
-        layout.and_then(Result::ok).expect("an extent is smaller than its array")
+        layout.and_then(Result::ok).expect("an extent has a valid layout")
     }
-
-    /// Bytes before the first bucket of an extent.
-    const EXTENT_HEAD: usize = size_of::<*mut u8>().next_multiple_of(Shape::<K, V>::ALIGN);
 
     fn add_extent(&mut self) {
         let layout = self.extent_layout();
@@ -291,7 +290,7 @@ impl<K, V> Array<K, V> {
         self.spares_used = 0;
     }
 
-    /// Frees the extents; no link leads to a bucket of theirs.
+    /// Frees the extents. Links that lead to their buckets are not followed any more.
     fn free_extents(&mut self) {
         let layout = self.extent_layout();
         while let Some(extent) = NonNull::new(self.extents) {
