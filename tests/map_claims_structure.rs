@@ -78,9 +78,9 @@ fn m4_entries_double() {
 #[test]
 fn m4_same_size_growth_packs_chains() {
     // Chains that were long once, one after the other: few entries, many buckets.
-    let mut map = Map::with_capacity_and_hasher(100, exact());
-    map.record_events(1000);
-    'all: for bucket in 0..16u64 {
+    let mut map = Map::with_capacity_and_hasher(200, exact());
+    map.record_events(2000);
+    'all: for bucket in 0..32u64 {
         let keys: Vec<u64> = (0..24).map(|n| n << 8 | bucket).collect();
         for &key in &keys {
             map.insert(key, ());
@@ -138,6 +138,17 @@ fn m6_spare_buckets_first_then_heap() {
     assert_eq!(heap.iter().sum::<u64>(), 3, "the spare bucket allocates nothing");
     assert_eq!(stats.chains, [15, 0, 0, 0, 1], "one chain of four overflow buckets");
     assert_eq!(stats.inserts.new_overflow, 4);
+
+    // In larger arrays a heap block is for a 64th as many as there are buckets.
+    let mut map = Map::with_capacity_and_hasher(6656, exact());
+    let inserts = (0..8 * (1 + 64 + 17u64)).map(|n| allocations(|| map.insert(n << 10, n)).0);
+    let blocks: u64 = inserts.sum();
+    let stats = map.stats();
+    assert_eq!((stats.overflow_spare, stats.overflow_heap, stats.overflow_blocks), (64, 17, 2));
+    assert_eq!((blocks, stats.bytes), (2, (1024 + 64 + 2 * 16) * 144 + 2 * 8));
+    assert_eq!(map.check(), Ok(()));
+    map.clear();
+    assert_eq!((map.stats().bytes, map.stats().overflow_buckets), ((1024 + 64) * 144, 0));
 }
 
 /// M7, refuted: a chain is evacuated before it is written to, never written twice.
@@ -173,7 +184,7 @@ fn m7_evacuates_first_then_writes() {
             _ => {}
         }
     }
-    assert!(written > 50, "{written} inserts during growth");
+    assert!(written > 30, "{written} inserts during growth");
 }
 
 /// M8, refuted: the value is dropped at once; trailing empty cells are marked so

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use super::{Data, Experiment, OURS, Options, SYSTEM, machine, page};
 
-/// Repeats of each measurement; the interval is that of the ranks 2 to 9.
-const ROUNDS: usize = 10;
+/// Repeats of each measurement; the interval is that of the ranks 6 to 15. A round of all
+/// experiments takes half a minute of processor time.
+const ROUNDS: usize = 20;
 const ROUNDS_QUICK: usize = 6;
 
 /// A program of this example and the allocator it runs on.

@@ -246,7 +246,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     /// Inserts an entry and returns the value the key had before, if any.
     ///
     /// A new entry takes the first empty cell of its chain. While the map grows,
-    /// the call moves up to nine chains first; the one that starts a growth allocates the
+    /// the call moves up to seventeen chains first; the one that starts a growth allocates the
     /// new array.
     ///
     /// ```

@@ -2,8 +2,9 @@
 //!
 //! `2^log2` *main* buckets, one chain starting at each. From `log2 ≥ 4` on, the
 //! array is made a sixteenth longer: these *spare* buckets are handed out first
-//! when a chain needs another bucket; once they are used up, each overflow bucket
-//! is a heap block of its own. An array is one allocation:
+//! when a chain needs another bucket. Once they are used up, overflow buckets are
+//! cut from *extents*, heap blocks for a 64th as many buckets as there are main
+//! ones, hence one by one in small arrays. An array is one allocation:
 //!
 //! ```text
 //! ┌──────────────┬───────────────┬───────────────────────────┬──────────────────┐
@@ -14,6 +15,8 @@
 //! Only tops and links are written when an array is made; the system gives the
 //! pages of the rest when entries come.
 //!
+//! An extent begins with a link to the one before, and is freed with the array.
+//!
 //! An array owns memory, not entries: dropping it frees every bucket and forgets
 //! what lies in them. That makes it its own guard: an array that is being filled
 //! with copied bits while the old one is still in force may be dropped at any time.
@@ -22,14 +25,17 @@
 //!
 //! 1. `mains` points into a live allocation laid out by `Plan`, or, while
 //!    `!allocated`, to the static empty bucket, and `log2 == 0`.
-//! 2. A link leads to a spare bucket below `spares_used` or to a heap bucket; each
-//!    is linked once. `overflow_heap` counts the heap ones.
-//! 3. Buckets are only made from this array by its methods, and only the map's
+//! 2. A link leads to a spare bucket below `spares_used` or to a bucket of an extent;
+//!    each is linked once. `overflow_heap` counts the latter: all extents but the
+//!    newest are used up.
+//! 3. `extents` is null or the newest of a list of live allocations of
+//!    `extent_layout`, each of which begins with a pointer to the one before.
+//! 4. Buckets are only made from this array by its methods, and only the map's
 //!    table uses them, which never keeps one beyond the array.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::bucket::{Bucket, Shape};
 use super::tops::Tops;
@@ -37,6 +43,8 @@ use super::tops::Tops;
 /// From this `log2` on an array has spare buckets; the same number is the log2 of
 /// main buckets to one spare.
 const SPARE_LOG2: u8 = 4;
+/// The log2 of main buckets to one bucket of an extent.
+const EXTENT_LOG2: u8 = 6;
 
 /// What an unallocated array points to: a bucket that ends its chain.
 #[repr(C)]
@@ -52,8 +60,10 @@ static NOTHING: Nothing = Nothing { tops: Tops::EMPTY, link: 0 };
 pub(super) enum Origin {
     /// It was allocated with the array.
     Spare,
-    /// It is a heap block of its own.
-    Heap,
+    /// It was cut from an extent that was there.
+    Extent,
+    /// It is the first one of an extent, which was allocated for it.
+    NewExtent,
 }
 
 /// The main buckets of an array, by index.
@@ -105,6 +115,7 @@ pub(super) struct Array<K, V> {
     allocated: bool,
     spares_used: usize,
     overflow_heap: usize,
+    extents: *mut u8,
 }
 
 // SAFETY: an array is memory that it owns alone, and entries of `K` and `V` in it.
@@ -113,6 +124,9 @@ unsafe impl<K: Send, V: Send> Send for Array<K, V> {}
 unsafe impl<K: Sync, V: Sync> Sync for Array<K, V> {}
 
 impl<K, V> Array<K, V> {
+    /// Bytes before the first bucket of an extent.
+    const EXTENT_HEAD: usize = size_of::<*mut u8>().next_multiple_of(Shape::<K, V>::ALIGN);
+
     /// An array of one empty bucket that is never written to and costs nothing.
     #[inline]
     pub(super) fn unallocated() -> Self {
@@ -139,7 +153,7 @@ impl<K, V> Array<K, V> {
     #[inline]
     fn from_parts(tops: NonNull<Tops>, entries: NonNull<u8>, log2: u8, allocated: bool) -> Self {
         let mains = Mains { tops, entries, mask: (1 << log2) - 1, types: PhantomData };
-        Self { mains, log2, allocated, spares_used: 0, overflow_heap: 0 }
+        Self { mains, log2, allocated, spares_used: 0, overflow_heap: 0, extents: ptr::null_mut() }
     }
 
     pub(super) fn log2(&self) -> u8 {
@@ -179,9 +193,13 @@ impl<K, V> Array<K, V> {
         if self.allocated { Self::bytes_of(self.log2) } else { 0 }
     }
 
-    /// Bytes of the array and of its heap buckets.
+    /// Bytes of the array and of its extents.
     pub(super) fn bytes_total(&self) -> usize {
-        self.bytes() + self.overflow_heap * Shape::<K, V>::BLOCK
+        if self.overflow_heap == 0 {
+            return self.bytes();
+        }
+        let extents = self.overflow_heap.div_ceil(self.extent_buckets());
+        self.bytes() + extents * self.extent_layout().size()
     }
 
     /// The address of the array, for `inspect`; 0 while unallocated.
@@ -198,7 +216,7 @@ impl<K, V> Array<K, V> {
     /// Main bucket number `index`, taken modulo their number.
     #[inline]
     pub(super) fn bucket(&self, index: usize) -> Bucket<K, V> {
-        // SAFETY: by invariant 3.
+        // SAFETY: by invariant 4.
         unsafe { self.mains.get(index) }
     }
 
@@ -209,12 +227,13 @@ impl<K, V> Array<K, V> {
             self.spares_used += 1;
             (self.spare(self.spares_used - 1), Origin::Spare)
         } else {
-            let layout = Self::block_layout();
-            // SAFETY: a bucket has tops, hence is never empty.
-            let block = unsafe { alloc(layout) };
-            let Some(block) = NonNull::new(block) else { handle_alloc_error(layout) };
+            let used = self.overflow_heap % self.extent_buckets();
+            if used == 0 {
+                self.add_extent();
+            }
             self.overflow_heap += 1;
-            (block, Origin::Heap)
+            let origin = if used == 0 { Origin::NewExtent } else { Origin::Extent };
+            (self.in_extent(used), origin)
         };
         // SAFETY: it is a block that is not linked yet, and is initialized here.
         let bucket = unsafe { Bucket::in_block(block) };
@@ -231,62 +250,68 @@ impl<K, V> Array<K, V> {
         unsafe { self.mains.tops.cast::<u8>().add(offset_bytes) }
     }
 
-    /// Unlinks the overflow buckets of a chain and frees those of the heap.
-    pub(super) fn cut_chain(&mut self, home: Bucket<K, V>) {
-        let mut next = home.overflow();
-        if next.is_some() {
-            home.set_overflow(None);
-        }
-        while let Some(bucket) = next {
-            next = bucket.overflow();
-            if !self.holds(bucket) {
-                self.overflow_heap -= 1;
-                // SAFETY: by invariant 2 it is a heap block, and its one link is gone.
-                unsafe { dealloc(bucket.block().as_ptr(), Self::block_layout()) };
-            }
-        }
+    /// Buckets of an extent.
+    fn extent_buckets(&self) -> usize {
+        1 << self.log2.saturating_sub(EXTENT_LOG2)
     }
 
-    /// Makes every bucket empty again and frees the heap ones. Entries are forgotten.
+    fn extent_layout(&self) -> Layout {
+        let size = Shape::<K, V>::BLOCK.checked_mul(self.extent_buckets());
+        let size = size.and_then(|size| size.checked_add(Self::EXTENT_HEAD));
+        let layout = size.map(|size| Layout::from_size_align(size, Shape::<K, V>::ALIGN));
+        layout.and_then(Result::ok).expect("an extent has a valid layout")
+    }
+
+    fn add_extent(&mut self) {
+        let layout = self.extent_layout();
+        // SAFETY: an extent has a link, hence is never empty.
+        let extent = unsafe { alloc(layout) };
+        let Some(extent) = NonNull::new(extent) else { handle_alloc_error(layout) };
+        // SAFETY: it begins with a link and is aligned to `Shape::ALIGN`.
+        unsafe { extent.cast().write(self.extents) };
+        self.extents = extent.as_ptr();
+    }
+
+    /// The block of bucket number `index` of the newest extent.
+    fn in_extent(&self, index: usize) -> NonNull<u8> {
+        let extent = NonNull::new(self.extents).expect("an extent was added");
+        let offset_bytes = Self::EXTENT_HEAD + index * Shape::<K, V>::BLOCK;
+        // SAFETY: by invariant 3, for an index below `extent_buckets`.
+        unsafe { extent.add(offset_bytes) }
+    }
+
+    /// Makes every bucket empty again and frees the extents. Entries are forgotten.
     pub(super) fn wipe(&mut self) {
         if !self.allocated {
             return;
         }
-        self.free_heap_buckets();
         (0..self.len()).for_each(|index| self.bucket(index).init());
+        self.free_extents();
         self.spares_used = 0;
     }
 
-    fn free_heap_buckets(&mut self) {
-        for index in 0..self.len() {
-            if self.overflow_heap == 0 {
-                break;
-            }
-            self.cut_chain(self.bucket(index));
+    /// Frees the extents. Links that lead to their buckets are not followed any more.
+    fn free_extents(&mut self) {
+        let layout = self.extent_layout();
+        while let Some(extent) = NonNull::new(self.extents) {
+            // SAFETY: by invariant 3.
+            self.extents = unsafe { extent.cast().read() };
+            // SAFETY: by invariant 3; the list goes on without it.
+            unsafe { dealloc(extent.as_ptr(), layout) };
         }
-    }
-
-    /// Whether an overflow bucket is one of the array's spares.
-    fn holds(&self, bucket: Bucket<K, V>) -> bool {
-        let offset = bucket.block().addr().get().wrapping_sub(self.address());
-        offset < self.bytes()
+        self.overflow_heap = 0;
     }
 
     /// Bytes of an array of `2^log2` main buckets.
     pub(super) fn bytes_of(log2: u8) -> usize {
         Plan::of::<K, V>(log2).layout.size()
     }
-
-    fn block_layout() -> Layout {
-        let layout = Layout::from_size_align(Shape::<K, V>::BLOCK, Shape::<K, V>::ALIGN);
-        layout.expect("a bucket has a valid layout")
-    }
 }
 
 impl<K, V> Drop for Array<K, V> {
     fn drop(&mut self) {
         if self.allocated {
-            self.free_heap_buckets();
+            self.free_extents();
             let layout = Plan::of::<K, V>(self.log2).layout;
             // SAFETY: by invariant 1; allocated by `new` with the same layout.
             unsafe { dealloc(self.mains.tops.cast().as_ptr(), layout) };

@@ -252,6 +252,12 @@ impl<K, V> Bucket<K, V> {
         prefetch(self.tops.as_ptr().cast());
     }
 
+    /// Asks for the cache line of the link.
+    #[inline(always)]
+    pub(super) fn prefetch_link(self) {
+        prefetch(self.link.as_ptr().cast());
+    }
+
     /// Asks for the cache lines of the entries, if they are few.
     #[inline(always)]
     pub(super) fn prefetch(self) {
@@ -269,6 +275,17 @@ impl<K, V> Bucket<K, V> {
     #[inline(always)]
     pub(super) fn prefetch_start(self) {
         prefetch(self.entries.as_ptr());
+    }
+
+    /// Asks for the next bucket of the chain, if there is one.
+    #[inline(always)]
+    pub(super) fn prefetch_overflow(self) {
+        if !self.tops().ends()
+            && let Some(next) = self.overflow()
+        {
+            next.prefetch_tops();
+            next.prefetch();
+        }
     }
 
     #[inline]

@@ -59,6 +59,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     pub fn entry(&mut self, key: K) -> Entry<'_, K, V, S> {
         let Self { table, hasher, .. } = self;
         let hash = hasher.hash_one(&key);
+        table.current().home(hash).prefetch_start();
         table.grow_work_if_growing(hash, &|key: &K| hasher.hash_one(key));
         match table.seek(hash, |other| *other == key) {
             Ok(slot) => Entry::Occupied(OccupiedEntry { map: self, hash, slot }),

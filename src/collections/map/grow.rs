@@ -17,7 +17,7 @@
 //! and `Undo` empties the two destinations again, which nobody else has written to
 //! (table invariant 3). Resizing fills a detached array and swaps it in at the end.
 
-use super::array::Array;
+use super::array::{Array, Origin};
 use super::bucket::{Bucket, Slot};
 use super::policy::Growth;
 use super::record::{Event, GrowthKind, Tier};
@@ -26,9 +26,11 @@ use super::tops::{Cell, Cells, EMPTY_REST, EVACUATED_EMPTY, EVACUATED_X, EVACUAT
 use super::walk::Walk;
 
 /// Chains that one step moves in order, beside the one it is about. Go moves one.
-/// Eight, whose tops share a cache line, cost little more than the one that lies
-/// anywhere, and leave fewer of those to be moved.
-const CHAINS_IN_ORDER: usize = 8;
+/// Sixteen neighbours cost little more than the one that lies anywhere, and leave
+/// fewer of those to be moved; with more, an insert during a growth takes longer.
+const CHAINS_IN_ORDER: usize = 16;
+/// How many chains before its turn a chain and its destinations are asked for.
+const CHAINS_AHEAD: usize = 8;
 /// The most finished chains that one step skips over.
 const ADVANCE_MAX: usize = 1024;
 
@@ -73,7 +75,7 @@ impl<K, V> Table<K, V> {
         let Some(old) = &self.old else { return };
         let len = old.array.len();
         let index = hash as usize & (len - 1);
-        // Somewhere in memory, unlike the next chain in order, which is moved first
+        // Somewhere in memory, unlike the next chains in order, which are moved first
         // while these lines arrive.
         for bucket in
             [old.array.bucket(index), self.current.bucket(index), self.current.bucket(index + len)]
@@ -81,15 +83,28 @@ impl<K, V> Table<K, V> {
             bucket.prefetch_tops();
             bucket.prefetch();
         }
+        old.array.bucket(index).prefetch_link();
         let mut left = match self.policy().growth {
             Growth::Incremental => CHAINS_IN_ORDER,
             Growth::AtOnce | Growth::Never => usize::MAX,
         };
         while let Some(old) = self.old.as_ref().filter(|_| left > 0) {
+            self.prefetch_chain(old, old.evacuated_below + CHAINS_AHEAD);
             self.evacuate(old.evacuated_below, hash_of);
             left -= 1;
         }
         self.evacuate(index, hash_of);
+    }
+
+    /// Asks for what the evacuation of a chain that is soon due will touch. Its tops and
+    /// link lie in sequence, and are there already.
+    #[inline(always)]
+    fn prefetch_chain(&self, old: &Old<K, V>, index: usize) {
+        let home = old.array.bucket(index);
+        home.prefetch();
+        home.prefetch_overflow();
+        self.current.bucket(index).prefetch();
+        self.current.bucket(index + old.array.len()).prefetch();
     }
 
     /// Moves one chain of the old array, unless it has moved already.
@@ -140,11 +155,10 @@ impl<K, V> Table<K, V> {
             y.finish();
         }
         std::mem::forget(undo);
-        let went_on = !home.tops().ends();
-        home.set_tops(marks);
-        if let Some(old) = self.old.as_mut().filter(|_| went_on) {
-            old.array.cut_chain(home);
+        if !home.tops().ends() {
+            home.set_overflow(None);
         }
+        home.set_tops(marks);
         self.counters.chains_evacuated += 1;
         self.counters.entries_moved += (x.taken + y.taken) as u64;
         self.note(Event::ChainEvacuated { index, to_x: x.taken, to_y: y.taken });
@@ -172,20 +186,19 @@ impl<K, V> Table<K, V> {
     /// Moves all entries into an array of `2^log2` buckets, at once.
     pub(super) fn resize(&mut self, log2: u8, hash_of: &impl Fn(&K) -> u64) {
         let mut array = Array::new(log2);
-        let mut spares = 0;
         for from in Walk::new(self) {
             // SAFETY: a walk yields live slots; the reference ends here.
             let hash = hash_of(unsafe { from.key() });
             let (to, added) = end_of_chain(&mut array, hash);
-            spares += u64::from(added == Some(super::array::Origin::Spare));
+            if let Some(origin) = added {
+                self.counters.note_overflow(origin);
+            }
             // SAFETY: `from` is live and `to` is empty, in an array of its own.
             unsafe { from.copy_to(to) };
             to.set_top(from.top());
         }
         self.counters.resizes += 1;
         self.counters.entries_moved += self.len() as u64;
-        self.counters.overflow_spare += spares;
-        self.counters.overflow_heap += array.overflow_heap() as u64;
         self.counters.bytes_peak = self.counters.bytes_peak.max(self.bytes() + array.bytes_total());
         self.note_array(GrowthKind::Resize, self.current.bytes(), log2);
         self.old = None;
@@ -255,10 +268,7 @@ impl<K, V> Drop for Undo<K, V> {
 
 /// The first empty cell of a chain without holes, in an overflow bucket that is
 /// added if need be.
-fn end_of_chain<K, V>(
-    array: &mut Array<K, V>,
-    hash: u64,
-) -> (Slot<K, V>, Option<super::array::Origin>) {
+fn end_of_chain<K, V>(array: &mut Array<K, V>, hash: u64) -> (Slot<K, V>, Option<Origin>) {
     let mut bucket = array.home(hash);
     loop {
         if let Some(cell) = bucket.tops().matching(EMPTY_REST).next() {

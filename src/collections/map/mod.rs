@@ -15,7 +15,7 @@
 //!    array doubles; with about as many overflow buckets as main ones it is replaced
 //!    by one of the same size, which packs the chains.
 //! 3. **Growth** allocates the new array and moves nothing. Each insert and remove
-//!    then evacuates the chain it is about to touch and eight more in order, always
+//!    then evacuates the chain it is about to touch and sixteen more in order, always
 //!    whole chains, so that nothing is ever written to a chain that has yet to move.
 //! 4. **Remove** drops the entry at once and marks its cell empty; trailing empty
 //!    cells are marked as "nothing follows". A map that becomes empty draws a new
@@ -24,9 +24,10 @@
 //! Deliberate differences to Go: the tophash bytes of an array lie together, before
 //! its entries, and a value beside its key where that pads nothing, so that a lookup
 //! crosses as few cache lines as the standard library's; an insert during a growth
-//! moves eight more chains where Go moves one; `noverflow` is exact; an evacuated
-//! chain's overflow buckets are freed at once (there is no collector to wait for);
-//! and an update keeps the old key, as `std` does.
+//! moves sixteen more chains where Go moves one; `noverflow` is exact; overflow
+//! buckets of large arrays are allocated several at a time, and freed with their
+//! array (there is no collector to do it); and an update keeps the old key, as `std`
+//! does.
 //!
 //! # The files
 //!

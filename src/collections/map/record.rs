@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use super::array::Origin;
 use super::heat::Heat;
 use super::tops::{EMPTY_ONE, EMPTY_REST};
 
@@ -153,9 +154,20 @@ pub(super) struct Counters {
     pub(super) entries_moved: u64,
     pub(super) overflow_spare: u64,
     pub(super) overflow_heap: u64,
+    pub(super) extents: u64,
     pub(super) reseeds: u64,
     pub(super) arrays: [u64; 3],
     pub(super) bytes_peak: usize,
+}
+
+impl Counters {
+    pub(super) fn note_overflow(&mut self, origin: Origin) {
+        match origin {
+            Origin::Spare => self.overflow_spare += 1,
+            Origin::Extent | Origin::NewExtent => self.overflow_heap += 1,
+        }
+        self.extents += u64::from(origin == Origin::NewExtent);
+    }
 }
 
 const _: () = assert!(EMPTY_REST == 0 && EMPTY_ONE == 1, "a mark counts as a reused cell");

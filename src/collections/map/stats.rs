@@ -35,7 +35,7 @@ pub struct Stats {
     pub spares: usize,
     /// Those of them that are in use.
     pub spares_used: usize,
-    /// Overflow buckets of the current array that are heap blocks of their own.
+    /// Overflow buckets of the current array that were allocated after it.
     pub heap_buckets: usize,
     /// Chains by their number of overflow buckets: element 0 counts the chains
     /// without any. Chains that are evacuated are not counted.
@@ -52,8 +52,11 @@ pub struct Stats {
     pub growth: GrowthStats,
     /// Overflow buckets taken from spares so far.
     pub overflow_spare: u64,
-    /// Overflow buckets allocated one by one so far.
+    /// Overflow buckets allocated later than their array so far.
     pub overflow_heap: u64,
+    /// The blocks they were allocated in: one each in arrays of less than 128
+    /// buckets, fewer in larger ones.
+    pub overflow_blocks: u64,
     /// Hash seeds drawn because the map had become empty.
     pub reseeds: u64,
     /// Bytes of both arrays with their overflow buckets.
@@ -263,6 +266,7 @@ impl<K, V, S> Map<K, V, S> {
             },
             overflow_spare: counters.overflow_spare,
             overflow_heap: counters.overflow_heap,
+            overflow_blocks: counters.extents,
             reseeds: counters.reseeds,
             bytes: table.bytes(),
             bytes_peak: counters.bytes_peak,

@@ -137,7 +137,8 @@ impl<K, V> Table<K, V> {
         self.search(home, hash, &mut is_key).ok()
     }
 
-    /// As `seek`, if all can be told from the home bucket.
+    /// As `seek`, if all can be told from the home bucket. The link, which lies
+    /// elsewhere, is asked for at once: if the bucket is full, it is needed next.
     #[inline(always)]
     pub(super) fn seek_at_home(
         &self,
@@ -148,6 +149,7 @@ impl<K, V> Table<K, V> {
             return AtHome::Unknown;
         }
         let home = self.current.home(hash);
+        home.prefetch_link();
         let tops = home.tops();
         for cell in tops.matching(top_of(hash)) {
             let slot = Slot::new(home, cell);
@@ -172,7 +174,6 @@ impl<K, V> Table<K, V> {
     ) -> Result<Slot<K, V>, Vacancy<K, V>> {
         debug_assert!(self.old.as_ref().is_none_or(|old| old.array.home(hash).tops().evacuated()));
         let home = self.current.home(hash);
-        home.prefetch();
         self.search(home, hash, &mut is_key)
     }
 
@@ -335,10 +336,7 @@ impl<K, V> Table<K, V> {
 
     pub(super) fn add_overflow(&mut self, tail: Bucket<K, V>) -> Bucket<K, V> {
         let (bucket, origin) = self.current.add_overflow(tail);
-        match origin {
-            Origin::Spare => self.counters.overflow_spare += 1,
-            Origin::Heap => self.counters.overflow_heap += 1,
-        }
+        self.counters.note_overflow(origin);
         self.note_bytes();
         self.set_trigger();
         self.note(Event::OverflowAdded { spare: origin == Origin::Spare });
@@ -420,7 +418,7 @@ impl<K, V> Table<K, V> {
         self.len += 1;
     }
 
-    /// Bytes of both arrays and of their heap buckets.
+    /// Bytes of both arrays and of their extents.
     pub(super) fn bytes(&self) -> usize {
         let old = self.old.as_ref().map_or(0, |old| old.array.bytes_total());
         self.current.bytes_total() + old

@@ -85,8 +85,8 @@ fn events(probe: &mut Probe) {
 pub(super) const E8: Experiment = Experiment {
     id: "E8",
     title: "Incremental growth and growth at once",
-    workload: "400,000 inserts into an empty map, each timed by the thread's processor time: evacuating nine chains per insert, \
-               all at once, and std's HashMap.",
+    workload: "400,000 inserts into an empty map, each timed by the thread's processor time: \
+               evacuating seventeen chains per insert, all at once, and std's HashMap.",
     article: "no figure",
     rule: "the worst insert of incremental growth is shorter than that of growth at once, \
            intervals apart",

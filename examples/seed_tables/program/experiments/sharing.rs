@@ -182,12 +182,14 @@ pub(super) const E11: Experiment = Experiment {
         let Some(failed) = failed else { return Some(alone()) };
         let ns = data.ours_at("ns per claim and release", "1 hot bucket", 1.0)?;
         let processors = thread::available_parallelism().map_or(0, usize::from);
+        let verdict = Verdict::at_least(failed, 35.0);
+        let many = if verdict == Verdict::Reproduced { "many" } else { "few" };
         Some(Finding {
-            verdict: Verdict::at_least(failed, 35.0),
+            verdict,
             ours: format!("{failed} % failures; {ns} ns by one thread"),
             why: format!(
                 "a claim looks before it swaps, and on {processors} processors at most \
-                 {processors} threads race at a time, so few swaps meet a cell that changed in \
+                 {processors} threads race at a time: {many} swaps meet a cell that changed in \
                  between."
             ),
         })
