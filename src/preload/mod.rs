@@ -2,8 +2,8 @@
 //! for this allocator.
 //!
 //! ```sh
-//! cargo rustc --release --lib --features preload --crate-type cdylib
-//! LD_PRELOAD=target/release/libspanalloc.so SPANALLOC=sample=512KiB,dump=out/run python3 app.py
+//! cargo rustc --profile preload --lib --features preload --crate-type cdylib
+//! LD_PRELOAD=target/preload/libspanalloc.so SPANALLOC=sample=512KiB,dump=out/run python3 app.py
 //! ```
 //!
 //! The loader takes `malloc`, `free` and their like from the library instead of from the

@@ -33,14 +33,14 @@ fn setup() -> Option<&'static Setup> {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["rustc", "--release", "--quiet", "--lib", "--features", "preload"]);
+        cargo.args(["rustc", "--profile", "preload", "--quiet", "--lib", "--features", "preload"]);
         cargo.args(["--crate-type", "cdylib", "--manifest-path"]).arg(home.join("Cargo.toml"));
         cargo.arg("--target-dir").arg(&target);
         cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         assert!(cargo.status().expect("cargo starts").success(), "the library does not build");
         let scratch = target.join("programs");
         fs::create_dir_all(&scratch).unwrap();
-        Some(Setup { library: target.join("release/libspanalloc.so"), scratch })
+        Some(Setup { library: target.join("preload/libspanalloc.so"), scratch })
     };
     SETUP.get_or_init(build).as_ref()
 }
