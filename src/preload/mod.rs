@@ -35,6 +35,11 @@ mod rules;
 
 pub(crate) use exit::{enter, leave};
 
+// What the standard library unwinds with, from the compiler's archive: the same code in a
+// library of its own costs every process that has no other use for it a tenth of its start.
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+unsafe extern "C" {}
+
 /// Whether the program's `malloc` is this one. It is not where the library was opened by a
 /// program that runs already.
 pub(crate) fn serves_malloc() -> bool {
