@@ -36,6 +36,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, help="rounds that are timed; 3, or 1 with --quick")
     parser.add_argument("--only", default="", help="only these rows, by their names, joined by commas")
+    parser.add_argument("--tests", default="", help="only these files of CPython's tests")
     parser.add_argument("--columns", default="", help="only these columns")
     parser.add_argument("--quick", action="store_true", help="small inputs: shows that it runs")
     parser.add_argument("--library", type=Path, help="ours, already built")
@@ -43,6 +44,8 @@ def options():
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 3)
     given.only = named(given.only, [row.name for row in ROWS] + [SUITE])
+    known = (cpython.QUICK if given.quick else cpython.TESTS).split()
+    given.tests = [part for part in given.tests.split(",") if part] or known
     given.columns = [part for part in given.columns.split(",") if part]
     return given
 
@@ -139,11 +142,11 @@ def measured_rounds(rows, columns, given, rounds, quick):
     return runs, wrong
 
 
-def suites(columns, quick):
-    """Runs CPython's tests under every column; returns `column -> (failed, seconds)`."""
+def suites(columns, tests):
+    """Runs files of CPython's tests under every column; returns `column -> (failed, seconds)`."""
     results = {}
     for column in columns:
-        failed, wall_s = results[column.name] = cpython.suite(column, fresh(), quick)
+        failed, wall_s = results[column.name] = cpython.suite(column, fresh(), tests)
         note = f"{SUITE}, {column.name}: {len(failed)} failed, {wall_s:.0f} s"
         print(note, file=sys.stderr, flush=True)
     return results
@@ -186,7 +189,7 @@ def main():
     wrong += more
     # Sampling with dumps at the end of every process includes sampling without.
     tested = [column for column in columns if column.name != f"{table.OURS}-sampled"]
-    results = suites(tested, asked.quick) if SUITE in asked.only else {}
+    results = suites(tested, asked.tests) if SUITE in asked.only else {}
 
     print("\n".join(machine()))
     print(f"* medians of {asked.rounds} rounds, {time.perf_counter() - started:.0f} s in all\n")
