@@ -35,21 +35,32 @@ def options():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, help="rounds that are timed; 3, or 1 with --quick")
-    parser.add_argument("--only", default="", help="only rows whose name contains one of these")
+    parser.add_argument("--only", default="", help="only these rows, by their names, joined by commas")
+    parser.add_argument("--tests", default="", help="only these files of CPython's tests")
     parser.add_argument("--columns", default="", help="only these columns")
     parser.add_argument("--quick", action="store_true", help="small inputs: shows that it runs")
     parser.add_argument("--library", type=Path, help="ours, already built")
     parser.add_argument("--record", type=Path, help="where the figures go as JSON")
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 3)
-    given.only = [part for part in given.only.split(",") if part]
+    given.only = named(given.only, [row.name for row in ROWS] + [SUITE])
+    known = (cpython.QUICK if given.quick else cpython.TESTS).split()
+    given.tests = [part for part in given.tests.split(",") if part] or known
     given.columns = [part for part in given.columns.split(",") if part]
     return given
 
 
-def wanted(name, parts):
-    """Whether a name is asked for."""
-    return not parts or any(part in name for part in parts)
+def named(asked, names):
+    """The names in a list joined by commas, all of them where it is empty. A name may
+    have a comma of its own. Exits where something is nobody's name."""
+    found, rest = [], asked
+    while rest:
+        heads = [name for name in names if f"{rest},".startswith(f"{name},")]
+        if not heads:
+            sys.exit(f"programs: no row is called {rest!r}; there are: {'; '.join(names)}")
+        found.append(max(heads, key=len))
+        rest = rest[len(found[-1]) + 1 :]
+    return found or names
 
 
 def prepared(rows, quick):
@@ -131,11 +142,11 @@ def measured_rounds(rows, columns, given, rounds, quick):
     return runs, wrong
 
 
-def suites(columns, quick):
-    """Runs CPython's tests under every column; returns `column -> (failed, seconds)`."""
+def suites(columns, tests):
+    """Runs files of CPython's tests under every column; returns `column -> (failed, seconds)`."""
     results = {}
     for column in columns:
-        failed, wall_s = results[column.name] = cpython.suite(column, fresh(), quick)
+        failed, wall_s = results[column.name] = cpython.suite(column, fresh(), tests)
         note = f"{SUITE}, {column.name}: {len(failed)} failed, {wall_s:.0f} s"
         print(note, file=sys.stderr, flush=True)
     return results
@@ -159,7 +170,7 @@ def main():
     """Runs what is asked for and prints the tables."""
     asked = options()
     packages.install()
-    rows = [row for row in ROWS if wanted(row.name, asked.only)]
+    rows = [row for row in ROWS if row.name in asked.only]
     ours = not asked.columns or any(name.startswith(table.OURS) for name in asked.columns)
     library = (asked.library or columns_module.build()).resolve() if ours else None
     columns = [
@@ -178,7 +189,7 @@ def main():
     wrong += more
     # Sampling with dumps at the end of every process includes sampling without.
     tested = [column for column in columns if column.name != f"{table.OURS}-sampled"]
-    results = suites(tested, asked.quick) if wanted(SUITE, asked.only) else {}
+    results = suites(tested, asked.tests) if SUITE in asked.only else {}
 
     print("\n".join(machine()))
     print(f"* medians of {asked.rounds} rounds, {time.perf_counter() - started:.0f} s in all\n")

@@ -32,6 +32,7 @@ pub(crate) fn pop(bytes: usize) -> *mut u8 {
 }
 
 /// Allocates when [`pop`] has nothing; null when there is no memory.
+#[unsafe(link_section = ".text.spanalloc")]
 pub(crate) fn allocate(bytes: usize) -> *mut u8 {
     match ClassId::of_sixteens(bytes) {
         Some(class) => slow::allocate(&OPTIONS, class, bytes),
@@ -39,16 +40,12 @@ pub(crate) fn allocate(bytes: usize) -> *mut u8 {
     }
 }
 
-/// Allocates `bytes` that are zero; null when there is no memory.
-#[inline(always)]
+/// As [`allocate`], `bytes` that are zero.
 pub(crate) fn allocate_zeroed(bytes: usize) -> *mut u8 {
-    if ClassId::of_sixteens(bytes).is_none() {
+    let Some(class) = ClassId::of_sixteens(bytes) else {
         return allocate_large(bytes, ALIGN_MIN, true);
-    }
-    let mut block = pop(bytes);
-    if block.is_null() {
-        block = allocate(bytes);
-    }
+    };
+    let block = slow::allocate(&OPTIONS, class, bytes);
     if !block.is_null() {
         // SAFETY: a fresh block of that size.
         unsafe { block.write_bytes(0, bytes) };
@@ -57,6 +54,7 @@ pub(crate) fn allocate_zeroed(bytes: usize) -> *mut u8 {
 }
 
 /// Allocates at a multiple of `align`, a power of two; null when there is no memory.
+#[unsafe(link_section = ".text.spanalloc")]
 pub(crate) fn allocate_aligned(bytes: usize, align: usize) -> *mut u8 {
     let Ok(layout) = Layout::from_size_align(bytes.max(1), align.max(ALIGN_MIN)) else {
         return core::ptr::null_mut();
@@ -71,6 +69,7 @@ pub(crate) fn allocate_aligned(bytes: usize, align: usize) -> *mut u8 {
 }
 
 #[cold]
+#[unsafe(link_section = ".text.spanalloc")]
 fn allocate_large(bytes: usize, align: usize, zeroed: bool) -> *mut u8 {
     match Layout::from_size_align(bytes, align) {
         Ok(layout) => slow::allocate_large(&OPTIONS, layout, zeroed),
@@ -103,6 +102,7 @@ pub(crate) unsafe fn push(block: *mut u8) -> bool {
 ///
 /// As for [`push`], and `block` is not null. Nothing is done to a foreign one.
 #[inline(never)]
+#[unsafe(link_section = ".text.spanalloc")]
 pub(crate) unsafe fn free(block: NonNull<u8>) -> Result<(), Foreign> {
     // SAFETY: the caller's contract.
     let owned = unsafe { HEAP.owned(block) }.ok_or(Foreign)?;
@@ -121,15 +121,16 @@ pub(crate) unsafe fn free(block: NonNull<u8>) -> Result<(), Foreign> {
 }
 
 /// Resizes a block, moving it if need be; null, with the block as it was, when there is
-/// no memory. A block stays where it is while it would be no more than twice too large.
+/// no memory. A block stays where it is where it [`fits`].
 ///
 /// # Safety
 ///
 /// As for [`free`]; only the result is used after success.
+#[unsafe(link_section = ".text.spanalloc")]
 pub(crate) unsafe fn resize(block: NonNull<u8>, bytes: usize) -> Result<*mut u8, Foreign> {
     // SAFETY: the caller's contract.
     let owned = unsafe { HEAP.owned(block) }.ok_or(Foreign)?;
-    let stays = bytes <= owned.bytes() && bytes >= owned.bytes() / 2;
+    let stays = fits(owned.bytes(), bytes);
     match owned {
         Owned::Small(_) if stays => return Ok(block.as_ptr()),
         Owned::Sampled(_) if stays => {
@@ -163,6 +164,41 @@ pub(crate) unsafe fn resize(block: NonNull<u8>, bytes: usize) -> Result<*mut u8,
         }
     }
     Ok(moved)
+}
+
+/// The class of a block; none for null, sampled, large and foreign ones.
+///
+/// # Safety
+///
+/// `block` is null, or was allocated and not freed.
+#[inline(always)]
+pub(crate) unsafe fn class(block: *mut u8) -> Option<ClassId> {
+    let block = block.cast::<Block>();
+    // SAFETY: the caller's contract.
+    if !unsafe { classmap::in_chunk(block) } {
+        return None;
+    }
+    // SAFETY: as just found.
+    unsafe { classmap::entry(block) }.class()
+}
+
+/// Whether a block of a class stays what it is when it is resized, which is then all there
+/// is to do.
+///
+/// # Safety
+///
+/// As for [`class`].
+#[inline(always)]
+pub(crate) unsafe fn stays(block: *mut u8, bytes: usize) -> bool {
+    // SAFETY: the caller's contract.
+    unsafe { class(block) }.is_some_and(|class| fits(class.block_bytes(), bytes))
+}
+
+/// Whether a block of `held` bytes stays where it is when it is to have `bytes`: while it
+/// would be no more than twice too large.
+#[inline(always)]
+fn fits(held: usize, bytes: usize) -> bool {
+    bytes <= held && bytes >= held / 2
 }
 
 /// Bytes that the block has.

@@ -35,6 +35,16 @@ use crate::report::{Stats, Weight, calls, dhat, folded, html, json, speedscope};
 const WEIGHTS: [(&str, Weight); 3] =
     [("alloc", Weight::AllocatedBytes), ("inuse", Weight::InUseBytes), ("peak", Weight::PeakBytes)];
 
+/// Files that are there once, with what follows the prefix in their names.
+#[cfg(feature = "profile")]
+const SINGLE: [&str; 6] =
+    [".classes.txt", ".json", ".heap.pb.gz", ".dhat.json", ".speedscope.json", ".html"];
+#[cfg(not(feature = "profile"))]
+const SINGLE: [&str; 1] = [".classes.txt"];
+/// The same of files of which there is one for each figure, behind its name.
+#[cfg(feature = "profile")]
+const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
+
 /// Writes all reports now, to files whose names begin with `prefix`; returns
 /// their paths. Directories that are missing are created.
 ///
@@ -122,6 +132,18 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) ->
     Ok(())
 }
 
+/// Whether any file of a dump with this prefix is there.
+pub(super) fn is_there(prefix: &Path) -> bool {
+    let there = |suffix: &str| with_suffix(prefix, suffix).symlink_metadata().is_ok();
+    #[cfg(feature = "profile")]
+    let by_weight = WEIGHTS
+        .iter()
+        .any(|(name, _)| BY_WEIGHT.iter().any(|format| there(&format!(".{name}.{format}"))));
+    #[cfg(not(feature = "profile"))]
+    let by_weight = false;
+    by_weight || SINGLE.iter().any(|suffix| there(suffix))
+}
+
 /// The files of one dump.
 struct Files<'a> {
     prefix: &'a Path,
@@ -206,6 +228,26 @@ mod tests {
         assert!(message.contains("app.txt"), "{message}");
         assert_eq!(fs::read(directory.join("app.txt")).unwrap(), b"old");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn each_file_of_a_dump_shows_that_it_is_there() {
+        let directory = scratch("there");
+        let prefix = directory.join("app");
+        let mut files = Files::new(&prefix).unwrap();
+        let (stats, profile) = (crate::stats(), crate::profile::capture());
+        all(&mut files, Formats::EVERY, &stats, &profile).unwrap();
+        assert!(files.written.len() >= 8, "{:?}", files.written);
+        assert!(is_there(&prefix) && !is_there(&directory.join("ap")));
+        files.written.iter().for_each(|path| fs::remove_file(path).unwrap());
+        for path in &files.written {
+            assert!(!is_there(&prefix));
+            File::create(path).unwrap();
+            assert!(is_there(&prefix), "{}", path.display());
+            fs::remove_file(path).unwrap();
+        }
         fs::remove_dir_all(directory).unwrap();
     }
 

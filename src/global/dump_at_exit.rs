@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::config;
-use super::dump::dump;
+use super::dump::{dump, is_there};
 use super::prefix::Prefix;
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
@@ -37,7 +37,8 @@ struct AtExit {
 /// call counts, unless the environment variable `SPANALLOC` says `dump=`, which
 /// wins. In the prefix `%p` stands for the process id, `%n` for the program's name and
 /// `%%` for `%`; a forked child writes files of its own where the prefix has `%p`, and
-/// none otherwise. A dump that fails prints one line that names the path and the error, and
+/// none otherwise. Where an earlier process had the same id, `%p` is the id with `-2` and
+/// so on behind it, and its files stay. A dump that fails prints one line that names the path and the error, and
 /// changes neither the exit code nor the files that were there.
 ///
 /// # Examples
@@ -105,7 +106,7 @@ fn has_room() -> bool {
 const WRITER_STACK_BYTES: usize = 2 << 20;
 
 fn write(at_exit: &AtExit) {
-    let failure = match catch_unwind(AssertUnwindSafe(|| dump(at_exit.prefix.expand()))) {
+    let failure = match catch_unwind(AssertUnwindSafe(|| dump(at_exit.prefix.expand(is_there)))) {
         Ok(Ok(_)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the report panicked".to_owned(),

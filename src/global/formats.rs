@@ -63,6 +63,9 @@ impl Formats {
         Self(all & !Self::DHAT.0 & !Self::SPEEDSCOPE.0)
     };
 
+    #[cfg(test)]
+    pub(super) const EVERY: Self = Self(u16::MAX);
+
     /// The formats of these names, joined by `+`; none if one is unknown.
     pub(super) fn named(text: &[u8]) -> Option<Self> {
         let one = |name: &[u8]| Self::NAMES.iter().find(|(known, _)| *known == name.trim_ascii());

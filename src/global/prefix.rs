@@ -1,6 +1,8 @@
 //! Where a dump at exit goes: a prefix in which `%p` stands for the process id, `%n` for
 //! the program's name and `%%` for a percent sign. With `%p` each process has files of
-//! its own, so that forked children write them, too.
+//! its own, so that forked children write them, too. The system gives a process id again
+//! after a while (32,768 processes and threads by default on some), so where there are
+//! files of another process by that name, `%p` is the id with a number behind it.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// process that a program starts.
 #[cfg(feature = "preload")]
 const OF_PROCESS: &[u8] = b".%n.%p";
+
+/// Processes of one id that have files of their own; a later one takes the last's place.
+const LIVES_MAX: u32 = 1000;
 
 /// A prefix that is still to be expanded.
 pub(super) struct Prefix {
@@ -36,12 +41,23 @@ impl Prefix {
         Self { template: OsString::from_vec(template).into(), per_process: true }
     }
 
-    /// The prefix for this process.
-    pub(super) fn expand(&self) -> PathBuf {
+    /// The prefix for this process: where it names the process, one that is not `taken`.
+    pub(super) fn expand(&self, taken: impl Fn(&Path) -> bool) -> PathBuf {
+        let id = std::process::id();
+        let mut expanded = self.expand_with(&id.to_string());
+        let mut before = 1_u32;
+        while self.per_process && before < LIVES_MAX && taken(&expanded) {
+            before += 1;
+            expanded = self.expand_with(&format!("{id}-{before}"));
+        }
+        expanded
+    }
+
+    fn expand_with(&self, process: &str) -> PathBuf {
         let mut expanded = Vec::new();
         each(&self.template, |part| match part {
             Part::Byte(byte) => expanded.push(byte),
-            Part::Process => expanded.extend(std::process::id().to_string().bytes()),
+            Part::Process => expanded.extend(process.bytes()),
             Part::Name => expanded.extend(program_name()),
         });
         OsString::from_vec(expanded).into()
@@ -89,8 +105,20 @@ mod tests {
             ("%%p%x", "%p%x".to_owned(), false),
         ] {
             let prefix = Prefix::new(template.into());
-            assert_eq!(prefix.expand(), Path::new(&expanded));
+            assert_eq!(prefix.expand(|_| false), Path::new(&expanded));
             assert_eq!(prefix.per_process, per_process, "{template}");
         }
+    }
+
+    #[test]
+    fn a_process_id_that_comes_again_takes_no_files_away() {
+        let process = std::process::id();
+        let (own, shared) = (Prefix::new("out/%p.x".into()), Prefix::new("out/app".into()));
+        let taken = [format!("out/{process}.x"), format!("out/{process}-2.x"), "out/app".into()];
+        let is_taken = |path: &Path| taken.iter().any(|name| Path::new(name) == path);
+        assert_eq!(own.expand(is_taken), Path::new(&format!("out/{process}-3.x")));
+        // Without `%p` the last run counts.
+        assert_eq!(shared.expand(is_taken), Path::new("out/app"));
+        assert_eq!(own.expand(|_| true), Path::new(&format!("out/{process}-{LIVES_MAX}.x")));
     }
 }

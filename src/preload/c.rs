@@ -13,6 +13,7 @@ use crate::heap::geometry::SLOT_BYTES;
 use crate::sys::os::page_bytes;
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.spanalloc")]
 pub(super) extern "C" fn malloc(bytes: usize) -> *mut c_void {
     let block = by_pointer::pop(bytes);
     if block.is_null() { rules::allocate(bytes) } else { block.cast() }
@@ -22,6 +23,7 @@ pub(super) extern "C" fn malloc(bytes: usize) -> *mut c_void {
 ///
 /// C's contract, here and below.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.spanalloc")]
 pub(super) unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: the caller's contract.
     if !unsafe { by_pointer::push(block.cast()) } {
@@ -31,15 +33,25 @@ pub(super) unsafe extern "C" fn free(block: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.spanalloc")]
 extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
-    match rules::array(count, bytes) {
-        Some(bytes) => rules::allocate_zeroed(bytes),
-        None => rules::no_memory(),
+    let Some(bytes) = rules::array(count, bytes) else { return rules::no_memory() };
+    let block = by_pointer::pop(bytes);
+    if block.is_null() {
+        return rules::allocate_zeroed(bytes);
     }
+    // SAFETY: a fresh block of that size.
+    unsafe { block.write_bytes(0, bytes) };
+    block.cast()
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".text.spanalloc")]
 unsafe extern "C" fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
+    // SAFETY: the caller's contract.
+    if unsafe { by_pointer::stays(block.cast(), bytes) } {
+        return block;
+    }
     // SAFETY: the caller's contract.
     unsafe { rules::resize(block, bytes) }
 }
@@ -102,6 +114,10 @@ unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _byte
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
+    // SAFETY: the caller's contract.
+    if let Some(class) = unsafe { by_pointer::class(block.cast()) } {
+        return class.block_bytes();
+    }
     let Some(start) = NonNull::new(block.cast::<u8>()) else { return 0 };
     // SAFETY: the caller's contract.
     inside(|| unsafe { by_pointer::usable_bytes(start) }).unwrap_or_else(|_foreign| {

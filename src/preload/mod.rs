@@ -2,8 +2,8 @@
 //! for this allocator.
 //!
 //! ```sh
-//! cargo rustc --release --lib --features preload --crate-type cdylib
-//! LD_PRELOAD=target/release/libspanalloc.so SPANALLOC=sample=512KiB,dump=out/run python3 app.py
+//! cargo rustc --profile preload --lib --features preload --crate-type cdylib
+//! LD_PRELOAD=target/preload/libspanalloc.so SPANALLOC=sample=512KiB,dump=out/run python3 app.py
 //! ```
 //!
 //! The loader takes `malloc`, `free` and their like from the library instead of from the
@@ -34,6 +34,11 @@ mod next;
 mod rules;
 
 pub(crate) use exit::{enter, leave};
+
+// What the standard library unwinds with, from the compiler's archive: the same code in a
+// library of its own costs every process that has no other use for it a tenth of its start.
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+unsafe extern "C" {}
 
 /// Whether the program's `malloc` is this one. It is not where the library was opened by a
 /// program that runs already.

@@ -33,14 +33,14 @@ fn setup() -> Option<&'static Setup> {
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload");
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["rustc", "--release", "--quiet", "--lib", "--features", "preload"]);
+        cargo.args(["rustc", "--profile", "preload", "--quiet", "--lib", "--features", "preload"]);
         cargo.args(["--crate-type", "cdylib", "--manifest-path"]).arg(home.join("Cargo.toml"));
         cargo.arg("--target-dir").arg(&target);
         cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         assert!(cargo.status().expect("cargo starts").success(), "the library does not build");
         let scratch = target.join("programs");
         fs::create_dir_all(&scratch).unwrap();
-        Some(Setup { library: target.join("release/libspanalloc.so"), scratch })
+        Some(Setup { library: target.join("preload/libspanalloc.so"), scratch })
     };
     SETUP.get_or_init(build).as_ref()
 }
@@ -107,6 +107,11 @@ fn sizes_alignments_and_errno_are_glibcs() {
 }
 
 #[test]
+fn the_c_library_may_allocate_at_any_time() {
+    passes_in_every_way("reenter.c", &[]);
+}
+
+#[test]
 fn operators_of_cpp_allocate_ask_and_throw() {
     passes_in_every_way("operators.cc", &[]);
 }
@@ -133,11 +138,38 @@ fn every_child_of_a_storm_writes_its_reports() {
     command.arg("64");
     passes(command);
     let prefixes = prefixes(&reports);
-    // Of eight children one is vfork's alone, and one has a child of its own.
+    // Of eight children one is vfork's alone, and one has a child of its own. Their numbers
+    // come again: threads take of the same 32,768.
     assert_eq!(prefixes.len(), 64 + 1, "{:?}", prefixes.keys());
     for (name, files) in &prefixes {
         assert_eq!(files.len(), 3, "{name}: {files:?}");
     }
+}
+
+/// Each is the first process of a namespace of its own, so all are number 1.
+#[test]
+fn processes_of_one_number_write_their_reports_each() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("sites.cc", "sites-again", &[]);
+    let reports = fresh_directory(setup, "again");
+    let namespace = |arguments: &[&Path]| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--pid", "--fork", "--", "env"]).args(arguments);
+        command
+    };
+    if !namespace(&[Path::new("true")]).output().is_ok_and(|output| output.status.success()) {
+        println!("skipped: there are no namespaces of processes here");
+        return;
+    }
+    let preload = PathBuf::from(format!("LD_PRELOAD={}", setup.library.display()));
+    let dump = reports.join("%p");
+    let variable = format!("SPANALLOC=sample=1,formats=folded,dump={}", dump.display());
+    for _ in 0..3 {
+        passes(namespace(&[&preload, Path::new(&variable), &program]));
+    }
+    let prefixes = prefixes(&reports);
+    assert_eq!(prefixes.keys().collect::<Vec<_>>(), ["1", "1-2", "1-3"]);
+    assert!(prefixes.values().all(|files| files.len() == 3), "{prefixes:?}");
 }
 
 #[test]
@@ -305,5 +337,53 @@ fn the_fast_paths_of_malloc_and_free_are_short() {
         assert!(!path.iter().any(|instruction| instruction.starts_with("call")), "{path:#?}");
         assert!(path.len() <= instructions_max, "{function}: {}\n{path:#?}", path.len());
         println!("{function}: {} instructions", path.len());
+        if function == "free" {
+            // The list is found by way of the thread pointer, which is one load, with or
+            // without a size; without one its place is a load as well, beside the other.
+            assert!(longest_chain_of_loads(path) <= 2, "{path:#?}");
+        }
     }
+}
+
+/// How many loads of straight code wait for one another at most.
+fn longest_chain_of_loads(code: &[&str]) -> usize {
+    // The register's name without what says its width.
+    let register = |name: &str| {
+        let name = name.trim_start_matches(['%', '$', '*', '-']);
+        let name = name.strip_prefix(['r', 'e']).unwrap_or(name);
+        name.trim_end_matches(['x', 'l', 'h', 'd', 'w', 'b']).to_owned()
+    };
+    let mut depths = BTreeMap::<String, usize>::new();
+    let mut longest = 0;
+    for instruction in code {
+        let instruction = instruction.split('#').next().unwrap_or("");
+        let Some((name, operands)) = instruction.split_once(' ') else { continue };
+        let mut inside = false;
+        let mut operands: Vec<&str> = operands
+            .trim()
+            .split(|letter| {
+                inside = (inside || letter == '(') && letter != ')';
+                letter == ',' && !inside
+            })
+            .collect();
+        let is_memory = |operand: &str| operand.contains('(') || operand.contains("%fs:");
+        let depth_of = |operand: &str| {
+            let inner = operand.split_once('(').map_or(operand, |(_, inner)| inner);
+            let names = inner.trim_end_matches(')').split(',').filter(|name| name.contains('%'));
+            let depth = names.map(|name| depths.get(&register(name)).copied().unwrap_or(0)).max();
+            depth.unwrap_or(0) + usize::from(is_memory(operand) && name != "lea")
+        };
+        let moves = name.starts_with("mov") || name == "lea";
+        let only_reads = ["cmp", "test"].contains(&name.trim_end_matches(['b', 'w', 'l', 'q']));
+        let target = (!only_reads).then(|| operands[operands.len() - 1]);
+        if moves {
+            operands.pop();
+        }
+        let depth = operands.iter().map(|operand| depth_of(operand)).max().unwrap_or(0);
+        longest = longest.max(depth);
+        if let Some(target) = target.filter(|target| !is_memory(target)) {
+            depths.insert(register(target), depth);
+        }
+    }
+    longest
 }
