@@ -291,6 +291,7 @@ fn open_new_thread(interval: u64, cache: &Cache) {
     }
     if HEAP.open_thread(cache) {
         EXIT.arm(ptr::from_ref(cache).cast_mut().cast());
+        sampling::begin_thread();
     }
 }
 

@@ -16,7 +16,7 @@ use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
 const SHARDS: usize = 32;
-const SLOTS_MIN: usize = 128;
+const SLOTS_MIN: usize = 4;
 
 /// A sampled block that is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,9 @@
 //!
 //! An allocation walks the stack, adds to `sites` and `classes`, and enters
 //! `live`; a free takes its entry from `live` and subtracts. One lock is held at
-//! a time, none while walking. Nothing here allocates from the heap but
-//! `prepare`, `start` and `capture`, which run in ordinary code with sampling
-//! suppressed on their thread.
+//! a time, and under it that of `memory`; none while walking. Nothing here allocates from
+//! the heap but `prepare`, `begin_thread`, `start` and `capture`, which run in ordinary
+//! code with sampling suppressed on their thread.
 //!
 //! Invariants
 //! 1. While `Thread::busy` is set this thread may hold a lock of the profiler,
@@ -114,6 +114,12 @@ pub(crate) fn prepare() {
     if interval() != 0 {
         quietly(|| PROFILER.walker.unwinders.load());
     }
+}
+
+/// A thread begins: has an unwinder more, if sampling is on. Allocates.
+#[cold]
+pub(crate) fn begin_thread() {
+    quietly(|| PROFILER.walker.unwinders.begin_thread());
 }
 
 /// Looks at what is loaded now, if sampling is on. Allocates and takes the loader's lock.

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::classes::Classes;
 use super::labels::Labels;
 use super::live::{Inserted, Live, Sample};
+use super::memory;
 use super::peak::Peak;
 use super::sites::{Origin, Sites};
 use super::stack::{Ending, Walker};
@@ -134,12 +135,12 @@ impl Recorder {
         }
     }
 
-    /// Records that the block at `address` now holds `requested_bytes`.
     /// Whether the block at `address` was allocated and not freed.
     pub(super) fn remembers(&self, address: usize) -> bool {
         self.live.contains(address)
     }
 
+    /// Records that the block at `address` now holds `requested_bytes`.
     pub(super) fn resized(&self, address: usize, requested_bytes: u64, now_ns: u64) {
         let Some(before) = self.live.resize(address, requested_bytes) else { return };
         let after = Sample { requested_bytes, ..before };
@@ -184,10 +185,12 @@ impl Recorder {
         hold(self.peak.locks());
         hold(self.threads.locks());
         hold(self.spans.locks());
+        hold(memory::locks());
     }
 
     /// Ends what [`hold_all`](Self::hold_all) began.
     pub(super) fn release_all(&self) {
+        release(memory::locks());
         release(self.walker.unwinders.locks());
         release(self.sites.locks());
         release(self.live.locks());

@@ -21,7 +21,7 @@ use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
 const SHARDS: usize = 16;
-const SLOTS_MIN: usize = 256;
+const SLOTS_MIN: usize = 16;
 
 /// Names a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

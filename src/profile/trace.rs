@@ -45,6 +45,14 @@ impl Trace {
     }
 }
 
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // Tables are given back under a lock of the profiler's: none of its handlers may wait.
+        let _busy = Busy::enter();
+        self.sites.reset();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
