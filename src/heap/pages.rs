@@ -132,7 +132,7 @@ impl PageHeap {
     /// Takes `count` slots in a row whose first is a multiple of `align` slots in
     /// its chunk. `None` when the kernel has no more. All chunks of a page heap lie
     /// in the same window of their pairs.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn take(
         &mut self,
         os: &impl Os,
@@ -321,7 +321,7 @@ impl PageHeap {
         }
     }
 
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn claim(&mut self, index: usize, start: usize, count: usize) -> Slots {
         // Both callers have just found the chunk at `index`.
         let Some(chunk) = self.chunk(index) else {
@@ -339,7 +339,7 @@ impl PageHeap {
     }
 
     /// Extends the last chunk or adds one, so that `count` slots fit; its index.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn grow(
         &mut self,
         os: &impl Os,

@@ -161,7 +161,7 @@ impl ThreadHeap {
     }
 
     /// Allocates a block of `class`, the cache's allowance for which is used up.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn allocate<O: Os>(
         &self,
         heap: &Heap<O>,
@@ -234,7 +234,7 @@ impl ThreadHeap {
     /// # Safety
     ///
     /// As for [`Cache::push`].
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) unsafe fn free<O: Os>(
         &self,
         heap: &Heap<O>,
@@ -300,7 +300,7 @@ impl ThreadHeap {
 
     /// Gives free blocks of `class` back to their spans, a run of blocks of the
     /// same span at a time.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
         let span_bytes = class.slots() * SLOT_BYTES;
         let (mut first, mut left) = (chain.head, chain.blocks);
@@ -334,7 +334,7 @@ impl ThreadHeap {
 
     /// Makes a span current that has blocks to hand out: one of this heap's, one
     /// that nobody owns, a fresh one.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn next_span<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> Option<Span> {
         let bin = self.bin(class);
         let span = if let Some(span) = bin.partial.pop() {
@@ -379,7 +379,7 @@ impl ThreadHeap {
     /// it is empty, and sets when to look again (invariant 3). `mail` says that
     /// this handles the span's message.
     #[inline(never)]
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn review<O: Os>(&self, heap: &Heap<O>, span: Span, mail: bool) {
         let remote = &span.cold().remote;
         if span.place() == Place::Current {

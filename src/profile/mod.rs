@@ -108,7 +108,7 @@ pub(crate) fn init(interval_bytes: u64) {
 
 /// Gets the unwinder ready if sampling is on. Allocates; called once, before
 /// `main`.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn prepare() {
     PROFILER.walker.unwinders.note_linked();
     if interval() != 0 {
@@ -118,6 +118,7 @@ pub(crate) fn prepare() {
 
 /// A thread begins: has an unwinder more, if sampling is on. Allocates.
 #[cold]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn begin_thread() {
     quietly(|| PROFILER.walker.unwinders.begin_thread());
 }
@@ -229,6 +230,7 @@ pub(crate) fn memory_bytes() -> usize {
 
 /// Records a sampled allocation. No lock of the allocator may be held.
 #[cold]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usize, interval: u64) {
     let Some(_busy) = Busy::enter() else {
         return PROFILER.lost.reentrant.raise();
@@ -270,6 +272,7 @@ fn thread_label() -> Label {
 
 /// Records the free of a sampled block, before the block can be reused.
 #[cold]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn on_free(address: usize) {
     match Busy::enter() {
         Some(_busy) => PROFILER.freed(address, os::monotonic_ns()),

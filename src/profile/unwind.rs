@@ -97,6 +97,7 @@ impl Unwinders {
         });
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
         // The executable has no name and stays even if it was never noted.
         module.name.is_empty()
@@ -116,6 +117,7 @@ impl Unwinders {
 
     /// Reads the list of loaded modules, if it changed since the last time.
     /// Allocates and takes the loader's lock: never called while sampling.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn load(&self) {
         let fingerprint = fingerprint();
         let first = !self.ready();
@@ -167,6 +169,7 @@ impl Unwinders {
 
     /// The return addresses from `from` outwards, leaf first, without the
     /// function that took the registers.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn unwind(&self, from: Registers, hint: usize, frames: &mut Frames) -> Unwound {
         if !self.ready() {
             return Unwound::Unavailable;
@@ -188,10 +191,12 @@ impl Unwinders {
 }
 
 impl Slot {
+    #[unsafe(link_section = ".spanalloc.text")]
     fn new(cfi: &Arc<Cfi>) -> Box<Self> {
         Box::new(Self { cfi: Arc::clone(cfi), rules: Rules::new_in() })
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn unwind(&mut self, from: Registers, frames: &mut Frames) -> Unwound {
         let top = stack::top(from.sp);
         let readable = from.sp..top.saturating_sub(7);
@@ -278,6 +283,7 @@ impl Deref for Bytes {
 }
 
 /// The module as framehop wants it: addresses of the file, that is without bias.
+#[unsafe(link_section = ".spanalloc.text")]
 fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Module<Bytes> {
     let bias = module.bias;
     let in_file = |range: &Range<u64>| range.start - bias..range.end - bias;
@@ -301,6 +307,7 @@ fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Modu
 }
 
 /// A number that changes when modules come or go.
+#[unsafe(link_section = ".spanalloc.text")]
 fn fingerprint() -> u64 {
     let mut sum = 1_u64;
     modules::for_each(|module| {
