@@ -112,11 +112,16 @@ unsafe fn describe<'a>(
         // SAFETY: the range ends with the loaded segment that holds its start.
         Some(unsafe { table(address, start(segment) + segment.p_memsz - address) })
     });
-    let build_id = headers
-        .iter()
-        .filter(|header| header.p_type == libc::PT_NOTE)
+    let mut id: &[u8] = &[];
+    // A loop, so that its code lies here and not among the program's.
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_NOTE) {
         // SAFETY: the header names a loaded range of the module.
-        .find_map(|header| build_id(unsafe { table(start(header), header.p_memsz) }.bytes));
+        let notes = unsafe { table(start(header), header.p_memsz) };
+        if let Some(found) = build_id(notes.bytes) {
+            id = found;
+            break;
+        }
+    }
     let name = if info.dlpi_name.is_null() {
         c""
     } else {
@@ -130,7 +135,7 @@ unsafe fn describe<'a>(
         code_offset: first.p_offset,
         eh_frame_hdr,
         eh_frame,
-        build_id: build_id.unwrap_or_default(),
+        build_id: id,
     })
 }
 
