@@ -120,7 +120,9 @@ pub(crate) fn prepare() {
 #[cold]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn begin_thread() {
-    quietly(|| PROFILER.walker.unwinders.begin_thread());
+    if interval() != 0 {
+        quietly(|| PROFILER.walker.unwinders.begin_thread());
+    }
 }
 
 /// Looks at what is loaded now, if sampling is on. Allocates and takes the loader's lock.
@@ -157,7 +159,7 @@ pub fn start(interval_bytes: u64) -> Result<(), IntervalError> {
     if interval_bytes == 0 {
         return Err(IntervalError(()));
     }
-    quietly(|| PROFILER.walker.unwinders.load());
+    quietly(|| PROFILER.walker.unwinders.load_all());
     init(interval_bytes);
     Ok(())
 }

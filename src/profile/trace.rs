@@ -18,7 +18,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// Without sites. Gets the unwinder ready, which allocates.
     pub(crate) fn new() -> Self {
-        super::quietly(|| super::PROFILER.walker.unwinders.load());
+        super::quietly(|| super::PROFILER.walker.unwinders.load_all());
         Self { sites: Sites::new() }
     }
 

@@ -4,9 +4,9 @@
 //! `framehop` does the work from rules it caches. Its memory is allocated in
 //! [`Unwinders::load`], before any sample is taken; unwinding allocates nothing,
 //! takes no lock of the loader and makes no system call. A *slot* is one
-//! unwinder with its cache, which takes 20 KiB; a thread takes whichever is free. There are
-//! as many as threads have begun, up to [`SLOTS`]: each adds its own, before its first
-//! sample.
+//! unwinder with its cache, which takes 20 KiB; a thread takes whichever is free. In a
+//! program that samples from its start there are as many as threads have begun, up to
+//! [`SLOTS`]: each adds its own, before its first sample. Otherwise all are there.
 //!
 //! Modules the program was linked with are never unloaded, so their tables are
 //! read in place. Others may go at any moment: their tables are copied, within
@@ -48,7 +48,7 @@ pub(super) struct Unwinders {
     slots: [Lock<Option<Box<Slot>>>; SLOTS],
     /// Set once the first slot is filled.
     ready: AtomicBool,
-    /// How many threads have begun; stops at [`SLOTS`].
+    /// How many threads have begun while sampling was on; stops at [`SLOTS`].
     threads: AtomicUsize,
     /// Sums over the modules found at the last load, to tell whether they changed.
     fingerprint: AtomicU64,
@@ -152,6 +152,12 @@ impl Unwinders {
         self.modules_without_cfi.store(without, Ordering::Relaxed);
         self.fingerprint.store(fingerprint, Ordering::Relaxed);
         self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// As [`load`](Self::load), with all slots: how many threads there are is not known.
+    pub(super) fn load_all(&self) {
+        self.load();
+        (0..SLOTS).for_each(|_| self.begin_thread());
     }
 
     /// A thread begins: has a slot more filled, if there is one more and slots are filled
