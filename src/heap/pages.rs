@@ -84,10 +84,11 @@ pub(crate) struct PageCounts {
     pub(crate) scavenged_total: u64,
 }
 
-/// The page heap. Lives under a lock of the heap's.
+/// The page heap. Lives under a lock of the heap's. In this order, so that all words which a
+/// small process touches lie in one page.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct PageHeap {
-    chunks: [*mut Chunk; CHUNKS_MAX],
     len: usize,
     /// No chunk below has a free slot.
     first_free: usize,
@@ -96,6 +97,7 @@ pub(crate) struct PageHeap {
     scavenged_total: u64,
     /// Slots that threads may have in use for a block or two: one per class and thread.
     pub(crate) sparse: usize,
+    chunks: [*mut Chunk; CHUNKS_MAX],
 }
 
 // SAFETY: chunks are reached only through the page heap, which one thread at a
@@ -105,13 +107,13 @@ unsafe impl Send for PageHeap {}
 impl PageHeap {
     pub(crate) const fn new() -> Self {
         Self {
-            chunks: [ptr::null_mut(); CHUNKS_MAX],
             len: 0,
             first_free: 0,
             in_use: 0,
             free_dirty: 0,
             scavenged_total: 0,
             sparse: 0,
+            chunks: [ptr::null_mut(); CHUNKS_MAX],
         }
     }
 

@@ -21,7 +21,8 @@ const ROWS: usize = 1024;
 /// Block sizes up to this have a row of their own.
 const EXACT_BYTES_MAX: u64 = 32 << 10;
 
-/// The rows.
+/// The rows, in this order since most are never touched.
+#[repr(C)]
 pub(super) struct Classes {
     claimed: AtomicU16,
     places: [AtomicU16; ROWS],

@@ -12,16 +12,18 @@ use super::stack::{Ending, Walker};
 use super::sums::{Sums, Weight};
 use crate::sys::lock::Lock;
 
-/// A profiler.
+/// A profiler. In this order, what every sample touches is in two pages; of what follows,
+/// only the first part is in use in most programs.
+#[repr(C)]
 pub(super) struct Recorder {
     pub(super) walker: Walker,
     pub(super) sites: Sites,
     live: Live,
-    pub(super) classes: Classes,
     pub(super) peak: Peak,
+    pub(super) lost: Lost,
+    pub(super) classes: Classes,
     pub(super) threads: Labels,
     pub(super) spans: Labels,
-    pub(super) lost: Lost,
 }
 
 /// A block that was sampled, and what is known of its allocation.
@@ -83,11 +85,11 @@ impl Recorder {
             walker: Walker::new(),
             sites: Sites::new(),
             live: Live::new(),
-            classes: Classes::new(),
             peak: Peak::new(),
+            lost: Lost::new(),
+            classes: Classes::new(),
             threads: Labels::new(),
             spans: Labels::new(),
-            lost: Lost::new(),
         }
     }
 
