@@ -76,6 +76,7 @@ impl Marks {
     }
 
     #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn draw(&mut self) {
         if self.interval == 0 {
             return;

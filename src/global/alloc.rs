@@ -92,8 +92,28 @@ unsafe impl GlobalAlloc for SpanAlloc {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        unsafe { self.allocate_zeroed(layout) }
+    }
+
+    #[inline(always)]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
+        // SAFETY: the caller's contract.
+        unsafe { self.resize(block, layout, new_bytes) }
+    }
+}
+
+/// Out of line, and with the rest of what an allocation runs: what the compiler makes of
+/// the trait's functions lies somewhere in the program.
+impl SpanAlloc {
+    /// # Safety
+    ///
+    /// As for `GlobalAlloc::alloc_zeroed`.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    unsafe fn allocate_zeroed(&self, layout: Layout) -> *mut u8 {
         if ClassId::of(layout).is_none() {
             return slow::allocate_large(self, layout, true);
         }
@@ -106,8 +126,12 @@ unsafe impl GlobalAlloc for SpanAlloc {
         block
     }
 
-    #[inline]
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
+    /// # Safety
+    ///
+    /// As for `GlobalAlloc::realloc`.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    unsafe fn resize(&self, block: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
         // SAFETY: `realloc`'s contract: the new size is valid for the alignment.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_bytes, layout.align()) };
         match (ClassId::of(layout), ClassId::of(new_layout)) {

@@ -32,7 +32,7 @@ pub(crate) fn pop(bytes: usize) -> *mut u8 {
 }
 
 /// Allocates when [`pop`] has nothing; null when there is no memory.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn allocate(bytes: usize) -> *mut u8 {
     match ClassId::of_sixteens(bytes) {
         Some(class) => slow::allocate(&OPTIONS, class, bytes),
@@ -54,7 +54,7 @@ pub(crate) fn allocate_zeroed(bytes: usize) -> *mut u8 {
 }
 
 /// Allocates at a multiple of `align`, a power of two; null when there is no memory.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn allocate_aligned(bytes: usize, align: usize) -> *mut u8 {
     let Ok(layout) = Layout::from_size_align(bytes.max(1), align.max(ALIGN_MIN)) else {
         return core::ptr::null_mut();
@@ -69,7 +69,7 @@ pub(crate) fn allocate_aligned(bytes: usize, align: usize) -> *mut u8 {
 }
 
 #[cold]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 fn allocate_large(bytes: usize, align: usize, zeroed: bool) -> *mut u8 {
     match Layout::from_size_align(bytes, align) {
         Ok(layout) => slow::allocate_large(&OPTIONS, layout, zeroed),
@@ -102,7 +102,7 @@ pub(crate) unsafe fn push(block: *mut u8) -> bool {
 ///
 /// As for [`push`], and `block` is not null. Nothing is done to a foreign one.
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) unsafe fn free(block: NonNull<u8>) -> Result<(), Foreign> {
     // SAFETY: the caller's contract.
     let owned = unsafe { HEAP.owned(block) }.ok_or(Foreign)?;
@@ -126,7 +126,7 @@ pub(crate) unsafe fn free(block: NonNull<u8>) -> Result<(), Foreign> {
 /// # Safety
 ///
 /// As for [`free`]; only the result is used after success.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) unsafe fn resize(block: NonNull<u8>, bytes: usize) -> Result<*mut u8, Foreign> {
     // SAFETY: the caller's contract.
     let owned = unsafe { HEAP.owned(block) }.ok_or(Foreign)?;

@@ -149,7 +149,7 @@ pub(super) fn after_fork_in_child() {
 }
 
 /// Runs before `main`: what the environment asks for.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 extern "C" fn start() {
     #[cfg(feature = "preload")]
     if !crate::preload::serves_malloc() {

@@ -22,14 +22,15 @@ mod hooks {
     }
 
     pub(in crate::global) use profile::{
-        after_fork_child, after_fork_parent, before_fork, is_live, on_alloc, on_free, on_resize,
-        quietly,
+        after_fork_child, after_fork_parent, before_fork, begin_thread, is_live, on_alloc, on_free,
+        on_resize, quietly,
     };
 }
 
 #[cfg(not(feature = "profile"))]
 mod hooks {
     pub(in crate::global) fn init(_: u64) {}
+    pub(in crate::global) fn begin_thread() {}
 
     #[inline]
     pub(in crate::global) fn interval() -> u64 {

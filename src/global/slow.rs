@@ -41,7 +41,7 @@ per_thread! {
 /// Allocates when the cache has no block to give; null when there is no memory.
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mut u8 {
     CACHE.with(|cache| {
         open_thread(options.interval, cache);
@@ -59,7 +59,7 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
 }
 
 /// Where there is no memory for a sampled block, any block will do.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 fn allocate_sampled(cache: &Cache, class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
     if let Some(block) = HEAP.allocate_sampled(class) {
         sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
@@ -73,7 +73,7 @@ fn allocate_sampled(cache: &Cache, class: ClassId, bytes: usize, interval: u64) 
 
 /// Allocates above the narrow classes; null when there is no memory.
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate_wide(options: &SpanAlloc, layout: Layout) -> *mut u8 {
     let Some(class) = ClassId::of(layout) else { return allocate_large(options, layout, false) };
     let block = CACHE.with(|cache| cache.pop(class));
@@ -86,7 +86,7 @@ pub(super) fn allocate_wide(options: &SpanAlloc, layout: Layout) -> *mut u8 {
 ///
 /// `GlobalAlloc::dealloc`'s contract.
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe fn free_wide(block: *mut u8, layout: Layout) {
     let Some(class) = ClassId::of(layout) else {
         // SAFETY: passed on.
@@ -107,7 +107,7 @@ pub(super) unsafe fn free_wide(block: *mut u8, layout: Layout) {
 /// Allocates a block that no class serves; null when there is no memory.
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate_large(options: &SpanAlloc, layout: Layout, zeroed: bool) -> *mut u8 {
     let (sampled, interval) = draw_large(options, layout);
     let Some(large) = HEAP.allocate_large(layout, sampled) else { return ptr::null_mut() };
@@ -130,7 +130,7 @@ pub(super) fn allocate_large(options: &SpanAlloc, layout: Layout, zeroed: bool) 
 /// `GlobalAlloc::realloc`'s contract.
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe fn resize_large(
     options: &SpanAlloc,
     block: *mut u8,
@@ -185,7 +185,7 @@ fn record_large(start: NonNull<u8>, layout: Layout, interval: u64) {
 /// `block` is an allocated block of `class`, whose spans have `SLOTS` slots; it is
 /// not sampled, and nobody uses it any more.
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block) {
     // SAFETY: passed on.
     let done = CACHE.with(|cache| unsafe { cache.drain::<SLOTS>(class, block) });
@@ -197,7 +197,7 @@ pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block)
 
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe fn free_slower(class: ClassId, block: *mut Block) {
     measure::on_free(class.block_bytes());
     CACHE.with(|cache| {
@@ -215,7 +215,7 @@ unsafe fn free_slower(class: ClassId, block: *mut Block) {
 /// As for [`free`], but the block is sampled.
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe fn free_sampled(class: ClassId, block: *mut Block) {
     sampling::on_free(block.addr());
     measure::on_free(class.block_bytes());
@@ -231,7 +231,7 @@ pub(super) unsafe fn free_sampled(class: ClassId, block: *mut Block) {
 /// `GlobalAlloc::dealloc`'s contract.
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe fn free_large(block: *mut u8, layout: Layout) {
     let Some(start) = NonNull::new(block) else { return };
     if HEAP.take_sampled(start, layout) {
@@ -279,7 +279,7 @@ fn open_thread(interval: u64, cache: &Cache) {
 }
 
 #[cold]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 fn open_new_thread(interval: u64, cache: &Cache) {
     // Who sets the flag registers the handlers; another first thread that comes
     // meanwhile goes on without, and hands its heap over one exit later.
@@ -291,6 +291,7 @@ fn open_new_thread(interval: u64, cache: &Cache) {
     }
     if HEAP.open_thread(cache) {
         EXIT.arm(ptr::from_ref(cache).cast_mut().cast());
+        sampling::begin_thread();
     }
 }
 
@@ -302,7 +303,7 @@ pub(super) fn leave_own_heap() {
     CACHE.with(Cache::detach);
 }
 
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn thread_exit(_: *mut c_void) {
     enter();
     CACHE.with(|cache| HEAP.close_thread(cache));

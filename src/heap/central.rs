@@ -86,7 +86,7 @@ impl Central {
 
 impl<O: Os> Heap<O> {
     /// Gives `cache`, which has none, a heap. `false` when the OS has no more.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn open_thread(&self, cache: &Cache) -> bool {
         let mut central = self.central.lock();
         let thread_heap = match central.idle.get() {

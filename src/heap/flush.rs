@@ -22,7 +22,7 @@ impl ThreadHeap {
     /// # Safety
     ///
     /// As for [`Cache::push`].
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) unsafe fn free<O: Os>(
         &self,
         heap: &Heap<O>,
@@ -116,7 +116,7 @@ impl ThreadHeap {
 
     /// Gives free blocks of `class` back to their spans, a run of blocks of the
     /// same span at a time.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
         let give = |run: Run| {
             if !ptr::eq(run.span.hot().owner.get(), self) {

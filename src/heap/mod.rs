@@ -118,7 +118,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Allocates when the cache's list is empty. `cache` belongs to this thread.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn allocate_slow(&self, cache: &Cache, class: ClassId, interval: u64) -> Refill {
         match cache.owner() {
             Some(thread_heap) => thread_heap.allocate(self, cache, class, interval),
@@ -135,7 +135,7 @@ impl<O: Os> Heap<O> {
     ///
     /// As for [`Cache::push`].
     #[inline(always)]
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) unsafe fn free_slow(&self, cache: &Cache, class: ClassId, block: *mut Block) {
         match cache.owner() {
             // SAFETY: passed on.
@@ -179,7 +179,7 @@ impl<O: Os> Heap<O> {
         cache.owner().is_some_and(|thread_heap| thread_heap.charge(bytes, interval))
     }
 
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn take_slots(&self, kind: Kind, count: usize, align: usize) -> Option<Slots> {
         self.space.lock().take(&self.os, kind, count, align)
     }

@@ -84,10 +84,11 @@ pub(crate) struct PageCounts {
     pub(crate) scavenged_total: u64,
 }
 
-/// The page heap. Lives under a lock of the heap's.
+/// The page heap. Lives under a lock of the heap's. In this order, so that all words which a
+/// small process touches lie in one page.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct PageHeap {
-    chunks: [*mut Chunk; CHUNKS_MAX],
     len: usize,
     /// No chunk below has a free slot.
     first_free: usize,
@@ -96,6 +97,7 @@ pub(crate) struct PageHeap {
     scavenged_total: u64,
     /// Slots that threads may have in use for a block or two: one per class and thread.
     pub(crate) sparse: usize,
+    chunks: [*mut Chunk; CHUNKS_MAX],
 }
 
 // SAFETY: chunks are reached only through the page heap, which one thread at a
@@ -105,13 +107,13 @@ unsafe impl Send for PageHeap {}
 impl PageHeap {
     pub(crate) const fn new() -> Self {
         Self {
-            chunks: [ptr::null_mut(); CHUNKS_MAX],
             len: 0,
             first_free: 0,
             in_use: 0,
             free_dirty: 0,
             scavenged_total: 0,
             sparse: 0,
+            chunks: [ptr::null_mut(); CHUNKS_MAX],
         }
     }
 
@@ -132,7 +134,7 @@ impl PageHeap {
     /// Takes `count` slots in a row whose first is a multiple of `align` slots in
     /// its chunk. `None` when the kernel has no more. All chunks of a page heap lie
     /// in the same window of their pairs.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn take(
         &mut self,
         os: &impl Os,
@@ -321,7 +323,7 @@ impl PageHeap {
         }
     }
 
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn claim(&mut self, index: usize, start: usize, count: usize) -> Slots {
         // Both callers have just found the chunk at `index`.
         let Some(chunk) = self.chunk(index) else {
@@ -339,7 +341,7 @@ impl PageHeap {
     }
 
     /// Extends the last chunk or adds one, so that `count` slots fit; its index.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn grow(
         &mut self,
         os: &impl Os,

@@ -9,17 +9,18 @@ use super::pages::{PageCounts, PageHeap, Slots};
 use super::span::{Kind, Span};
 use crate::sys::os::Os;
 
-/// Address space and records.
+/// Address space and records; in this order for the same reason as [`PageHeap`]'s.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Space {
+    meta: Meta,
     lower: PageHeap,
     upper: PageHeap,
-    meta: Meta,
 }
 
 impl Space {
     pub(crate) const fn new() -> Self {
-        Self { lower: PageHeap::new(), upper: PageHeap::new(), meta: Meta::new() }
+        Self { meta: Meta::new(), lower: PageHeap::new(), upper: PageHeap::new() }
     }
 
     /// Takes slots for spans of `kind`; see [`PageHeap::take`].

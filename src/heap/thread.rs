@@ -170,7 +170,7 @@ impl ThreadHeap {
     }
 
     /// Allocates a block of `class`, the cache's allowance for which is used up.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn allocate<O: Os>(
         &self,
         heap: &Heap<O>,
@@ -270,7 +270,7 @@ impl ThreadHeap {
 
     /// Makes a span current that has blocks to hand out: one of this heap's, one
     /// that nobody owns, a fresh one. `false` when the OS has no more.
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn next_span<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> bool {
         let bin = self.bin(class);
         let span = if let Some(span) = bin.partial.pop() {
@@ -316,7 +316,7 @@ impl ThreadHeap {
     /// it is empty, and sets when to look again (invariant 3). `mail` says that
     /// this handles the span's message. The depot's lock is held.
     #[inline(never)]
-    #[unsafe(link_section = ".text.spanalloc")]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn review<O: Os>(&self, heap: &Heap<O>, span: Span, mail: bool) {
         let remote = &span.cold().remote;
         if span.place() == Place::Current {

@@ -13,7 +13,7 @@ use crate::heap::geometry::SLOT_BYTES;
 use crate::sys::os::page_bytes;
 
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) extern "C" fn malloc(bytes: usize) -> *mut c_void {
     let block = by_pointer::pop(bytes);
     if block.is_null() { rules::allocate(bytes) } else { block.cast() }
@@ -23,7 +23,7 @@ pub(super) extern "C" fn malloc(bytes: usize) -> *mut c_void {
 ///
 /// C's contract, here and below.
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: the caller's contract.
     if !unsafe { by_pointer::push(block.cast()) } {
@@ -33,7 +33,7 @@ pub(super) unsafe extern "C" fn free(block: *mut c_void) {
 }
 
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
     let Some(bytes) = rules::array(count, bytes) else { return rules::no_memory() };
     let block = by_pointer::pop(bytes);
@@ -46,7 +46,7 @@ extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
 }
 
 #[unsafe(no_mangle)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
     // SAFETY: the caller's contract.
     if unsafe { by_pointer::stays(block.cast(), bytes) } {

@@ -24,7 +24,7 @@ fn of_library(name: &CStr) -> *mut c_void {
 macro_rules! new {
     ($($symbol:literal $name:ident($($tag:ident)?);)*) => {$(
         #[unsafe(export_name = $symbol)]
-        #[unsafe(link_section = ".text.spanalloc")]
+        #[unsafe(link_section = ".spanalloc.text")]
         extern "C-unwind" fn $name(bytes: usize $(, $tag: *const c_void)?) -> *mut c_void {
             let block = c::malloc(bytes);
             if !block.is_null() {
@@ -72,7 +72,7 @@ macro_rules! new_aligned {
 macro_rules! delete {
     ($($symbol:literal $name:ident($($more:ident)*);)*) => {$(
         #[unsafe(export_name = $symbol)]
-        #[unsafe(link_section = ".text.spanalloc")]
+        #[unsafe(link_section = ".spanalloc.text")]
         unsafe extern "C" fn $name(block: *mut c_void $(, $more: usize)*) {
             $(let _ = $more;)*
             // SAFETY: the caller's contract.

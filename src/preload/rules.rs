@@ -22,7 +22,7 @@ pub(super) fn array(count: usize, bytes: usize) -> Option<usize> {
 /// A block where this thread's list has none to give; null with `errno` set.
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) extern "C" fn allocate(bytes: usize) -> *mut c_void {
     if bytes > BYTES_MAX {
         return no_memory();
@@ -33,7 +33,7 @@ pub(super) extern "C" fn allocate(bytes: usize) -> *mut c_void {
 /// A block of zeroes where this thread's list has none to give; null with `errno` set.
 #[cold]
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) extern "C" fn allocate_zeroed(bytes: usize) -> *mut c_void {
     if bytes > BYTES_MAX {
         return no_memory();
@@ -42,7 +42,7 @@ pub(super) extern "C" fn allocate_zeroed(bytes: usize) -> *mut c_void {
 }
 
 /// A block at a multiple of the next power of two; null with `errno` set.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate_aligned(bytes: usize, align: usize) -> *mut c_void {
     let Some(align) = align.max(1).checked_next_power_of_two() else {
         set_errno(libc::EINVAL);
@@ -66,7 +66,7 @@ pub(super) fn allocate_posix(bytes: usize, align: usize) -> Result<*mut c_void, 
 ///
 /// `free`'s contract.
 #[inline(never)]
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe extern "C" fn free(block: *mut c_void) {
     let Some(start) = NonNull::new(block.cast::<u8>()) else { return };
     // SAFETY: passed on.
@@ -81,7 +81,7 @@ pub(super) unsafe extern "C" fn free(block: *mut c_void) {
 /// # Safety
 ///
 /// `realloc`'s contract.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe extern "C" fn resize(block: *mut c_void, bytes: usize) -> *mut c_void {
     let Some(start) = NonNull::new(block.cast::<u8>()) else { return super::c::malloc(bytes) };
     if bytes == 0 {

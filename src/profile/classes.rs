@@ -2,11 +2,16 @@
 //! estimated.
 //!
 //! One row per block size; sizes above [`EXACT_BYTES_MAX`] share eight rows per
-//! doubling. Rows are claimed and never given back.
+//! doubling. Rows are claimed in their order and never given back, so that those in use
+//! lie side by side: scattered by their hash each would take a page of its own.
 //!
 //! Invariants
-//! 1. A row's `block_bytes` goes from 0 to a value once. It is found by linear
-//!    probing from its hash.
+//! 1. A row's `block_bytes` goes from 0 to a value once. The row's number, plus one, is
+//!    found in `places` by linear probing from the hash of that value.
+//! 2. Rows from `claimed` on are free. One below may be in no place: two threads claimed a
+//!    row for the same place at once.
+
+use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use super::lifetimes::Lifetimes;
 use super::sums::Sums;
@@ -16,8 +21,11 @@ const ROWS: usize = 1024;
 /// Block sizes up to this have a row of their own.
 const EXACT_BYTES_MAX: u64 = 32 << 10;
 
-/// The rows.
+/// The rows, in this order since most are never touched.
+#[repr(C)]
 pub(super) struct Classes {
+    claimed: AtomicU16,
+    places: [AtomicU16; ROWS],
     rows: [Lock<Row>; ROWS],
 }
 
@@ -38,24 +46,40 @@ impl Row {
 
 impl Classes {
     pub(super) const fn new() -> Self {
-        Self { rows: [const { Lock::new(Row::FREE) }; ROWS] }
+        Self {
+            claimed: AtomicU16::new(0),
+            places: [const { AtomicU16::new(0) }; ROWS],
+            rows: [const { Lock::new(Row::FREE) }; ROWS],
+        }
     }
 
     /// Changes the row of `block_bytes`. Block sizes without end would at last
     /// find every row taken; the change then goes to the row of their hash.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn update(&self, block_bytes: u64, change: impl FnOnce(&mut Row)) {
         let key = row_bytes(block_bytes);
         let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
         for probe in 0..ROWS {
-            let mut row = self.rows[(home + probe) % ROWS].lock();
-            if row.block_bytes == 0 {
-                row.block_bytes = key;
-            }
+            let place = &self.places[(home + probe) % ROWS];
+            let Some(at) = row_at(place).or_else(|| self.claim(place, key)) else { break };
+            let mut row = self.rows[at].lock();
             if row.block_bytes == key {
                 return change(&mut row);
             }
         }
         change(&mut self.rows[home].lock());
+    }
+
+    /// Gives `place` a row for the size `key`, unless another thread gives it one first;
+    /// what it has then. `None` if no row is left.
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn claim(&self, place: &AtomicU16, key: u64) -> Option<usize> {
+        let next = |claimed| (usize::from(claimed) < ROWS).then(|| claimed + 1);
+        let at = self.claimed.fetch_update(Relaxed, Relaxed, next).ok()?;
+        self.rows[usize::from(at)].lock().block_bytes = key;
+        // Relaxed: the row's lock publishes what is in it.
+        let _theirs = place.compare_exchange(0, at + 1, Relaxed, Relaxed);
+        row_at(place)
     }
 
     /// Calls `visit` with each row that has samples, in no order.
@@ -79,6 +103,11 @@ impl Classes {
     pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {
         self.rows.iter()
     }
+}
+
+/// The row whose number is at `place`.
+fn row_at(place: &AtomicU16) -> Option<usize> {
+    usize::from(place.load(Relaxed)).checked_sub(1)
 }
 
 /// The largest block size that shares a row with `block_bytes`.

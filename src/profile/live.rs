@@ -16,7 +16,7 @@ use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
 const SHARDS: usize = 32;
-const SLOTS_MIN: usize = 128;
+const SLOTS_MIN: usize = 4;
 
 /// A sampled block that is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,7 @@ impl Live {
     }
 
     /// Remembers the sampled block at `address`.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn insert(&self, address: usize, sample: Sample) -> Inserted {
         let (shard, hash) = self.shard(address);
         let mut shard = shard.lock();
@@ -93,6 +94,7 @@ impl Live {
     }
 
     /// Forgets the block at `address`; `None` if it was not there.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn remove(&self, address: usize) -> Option<Sample> {
         let (shard, hash) = self.shard(address);
         shard.lock().remove(hash, address)
@@ -138,6 +140,7 @@ impl Shard {
         slot
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn find(&self, hash: usize, address: usize) -> Option<usize> {
         if self.used == 0 {
             return None;
@@ -146,6 +149,7 @@ impl Shard {
         (self.slots[slot].address == address).then_some(slot)
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn remove(&mut self, hash: usize, address: usize) -> Option<Sample> {
         let mut hole = self.find(hash, address)?;
         let sample = self.slots[hole].sample;
@@ -165,6 +169,7 @@ impl Shard {
         Some(sample)
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn grow(&mut self) -> Option<()> {
         let slots = Table::zeroed((self.slots.len() * 2).max(SLOTS_MIN))?;
         let old = core::mem::replace(&mut self.slots, slots);

@@ -1,12 +1,20 @@
 //! Growable tables in pages of their own: the profiler never allocates from the
 //! heap it watches.
 //!
+//! There are many tables, since each shard of a bigger one has its own, and in a small
+//! process most hold an entry or two. So a table begins small, and small ones share pages:
+//! they are cut from a *sheet* by [`Scraps`], in powers of two, and what one has outgrown
+//! the next one takes. From [`SCRAP_BYTES_MAX`] on a table is a mapping of its own.
+//!
 //! Invariants
-//! 1. `start..start + capacity * size_of::<T>()` is one mapping that only this
-//!    table owns; with capacity 0 there is none. An empty table is all zero, so that
-//!    the profiler's is, and takes no room in a program's file.
+//! 1. `start..start + capacity * size_of::<T>()` is memory that only this table owns: a
+//!    scrap, or a whole mapping; with capacity 0 there is none. An empty table is all zero,
+//!    so that the profiler's is, and takes no room in a program's file.
 //! 2. `len <= capacity`, and the first `len` entries hold values.
-//! 3. The bytes of all mappings together are [`bytes`], at most [`BYTES_MAX`].
+//! 3. The bytes of all tables' memory together are [`bytes`], at most [`BYTES_MAX`].
+//! 4. A scrap on a free list is nobody's; its first word links it to the next one.
+//!
+//! The lock of the scraps is taken while a table's owner holds its own, and is the last.
 
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -15,14 +23,21 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::zeroed::Zeroed;
 use crate::sys;
+use crate::sys::lock::Lock;
 
 /// Bound on the memory of all tables together. At the default interval a heap of
 /// 500 GB stays below it.
 pub(super) const BYTES_MAX: usize = 256 << 20;
-const FIRST_MAPPING_BYTES: usize = 16 << 10;
+/// The smallest table that has entries, and the smallest scrap.
+const FIRST_BYTES: usize = 64;
+/// Larger tables are mappings of their own.
+const SCRAP_BYTES_MAX: usize = 4 << 10;
+const SCRAP_SIZES: usize = (SCRAP_BYTES_MAX / FIRST_BYTES).ilog2() as usize + 1;
+const SHEET_BYTES: usize = 64 << 10;
 
-/// Bytes mapped by all tables (invariant 3).
+/// Bytes of all tables (invariant 3).
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+static SCRAPS: Lock<Scraps> = Lock::new(Scraps::new());
 
 pub(super) fn bytes() -> usize {
     BYTES.load(Ordering::Relaxed)
@@ -44,14 +59,10 @@ impl<T: Zeroed + Copy> Table<T> {
     }
 
     /// A table of `len` zeroed entries; `None` if there is no memory for it.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn zeroed(len: usize) -> Option<Self> {
-        let bytes = len.checked_mul(size_of::<T>())?;
-        let before = BYTES.fetch_add(bytes, Ordering::Relaxed);
-        let granted = before.saturating_add(bytes) <= BYTES_MAX;
-        let Some(start) = granted.then(|| sys::map(bytes)).flatten() else {
-            BYTES.fetch_sub(bytes, Ordering::Relaxed);
-            return None;
-        };
+        const { assert!(align_of::<T>() <= FIRST_BYTES) };
+        let start = take(len.checked_mul(size_of::<T>())?)?;
         Some(Self { start: Some(start.cast()), len, capacity: len })
     }
 
@@ -80,13 +91,16 @@ impl<T: Zeroed + Copy> Table<T> {
         self.start.unwrap_or(NonNull::dangling())
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn reserve(&mut self, more: usize) -> bool {
         let needed = self.len + more;
         if needed <= self.capacity {
             return true;
         }
-        let first = FIRST_MAPPING_BYTES / size_of::<T>();
-        let Some(mut larger) = Self::zeroed(needed.next_power_of_two().max(first)) else {
+        // As many as the memory has room for that it will get.
+        let doubled = needed.max(2 * self.capacity).saturating_mul(size_of::<T>());
+        let capacity = room(doubled) / size_of::<T>();
+        let Some(mut larger) = Self::zeroed(capacity) else {
             return false;
         };
         larger[..self.len].copy_from_slice(self);
@@ -115,12 +129,112 @@ impl<T: Zeroed + Copy> core::ops::DerefMut for Table<T> {
 impl<T: Zeroed + Copy> Drop for Table<T> {
     fn drop(&mut self) {
         if self.capacity != 0 {
-            let bytes = self.capacity * size_of::<T>();
-            // SAFETY: by invariant 1 the mapping is ours and ends with us.
-            unsafe { sys::unmap(self.first().cast(), bytes) };
-            BYTES.fetch_sub(bytes, Ordering::Relaxed);
+            // SAFETY: by invariant 1 the memory is ours and ends with us.
+            unsafe { give(self.first().cast(), self.capacity * size_of::<T>()) };
         }
     }
+}
+
+/// What lies beneath small tables (invariant 4).
+struct Scraps {
+    /// What is left of the current sheet.
+    next: Option<NonNull<u8>>,
+    left: usize,
+    /// By size, the free ones.
+    free: [Option<NonNull<Scrap>>; SCRAP_SIZES],
+}
+
+/// A free scrap.
+struct Scrap(Option<NonNull<Scrap>>);
+
+// SAFETY: scraps are reached only through `self`, or by the table that has taken one.
+unsafe impl Send for Scraps {}
+
+impl Scraps {
+    const fn new() -> Self {
+        Self { next: None, left: 0, free: [None; SCRAP_SIZES] }
+    }
+
+    /// `bytes` of zeroed memory, a power of two.
+    fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let free = &mut self.free[scrap_size(bytes)];
+        if let Some(scrap) = *free {
+            // SAFETY: by invariant 4 nobody's, and linked.
+            *free = unsafe { scrap.read() }.0;
+            // SAFETY: as above, and of so many bytes.
+            unsafe { scrap.cast::<u8>().write_bytes(0, bytes) };
+            return Some(scrap.cast());
+        }
+        if bytes > self.left {
+            // The rest of the sheet, which is less than a scrap, stays unused and untouched.
+            self.next = Some(sys::map(SHEET_BYTES)?);
+            self.left = SHEET_BYTES;
+        }
+        let scrap = self.next?;
+        // SAFETY: `bytes ≤ left`, so the sum stays in the sheet or at its end.
+        self.next = Some(unsafe { scrap.add(bytes) });
+        self.left -= bytes;
+        Some(scrap)
+    }
+
+    /// # Safety
+    ///
+    /// The memory is what `take` returned for as many bytes, and nobody's any more.
+    unsafe fn give(&mut self, start: NonNull<u8>, bytes: usize) {
+        let (scrap, free) = (start.cast::<Scrap>(), &mut self.free[scrap_size(bytes)]);
+        // SAFETY: the caller's contract; aligned like all scraps.
+        unsafe { scrap.write(Scrap(*free)) };
+        *free = Some(scrap);
+    }
+}
+
+/// The number of a scrap's size.
+fn scrap_size(bytes: usize) -> usize {
+    (bytes / FIRST_BYTES).ilog2() as usize
+}
+
+/// Bytes of the memory that a table of `bytes` gets.
+fn room(bytes: usize) -> usize {
+    bytes.checked_next_power_of_two().map_or(bytes, |room| room.max(FIRST_BYTES))
+}
+
+/// Zeroed memory for a table of `bytes`; `None` if there is none, or it may have no more.
+#[unsafe(link_section = ".spanalloc.text")]
+fn take(bytes: usize) -> Option<NonNull<u8>> {
+    let room = room(bytes);
+    let before = BYTES.fetch_add(room, Ordering::Relaxed);
+    let granted = before.saturating_add(room) <= BYTES_MAX;
+    let start = granted.then(|| match room {
+        ..=SCRAP_BYTES_MAX => SCRAPS.lock().take(room),
+        _ => sys::map(room),
+    });
+    let start = start.flatten();
+    if start.is_none() {
+        BYTES.fetch_sub(room, Ordering::Relaxed);
+    }
+    start
+}
+
+/// # Safety
+///
+/// The memory is what [`take`] returned for `bytes`, and nobody's any more.
+#[unsafe(link_section = ".spanalloc.text")]
+unsafe fn give(start: NonNull<u8>, bytes: usize) {
+    let room = room(bytes);
+    if room <= SCRAP_BYTES_MAX {
+        let mut scraps = SCRAPS.lock();
+        // SAFETY: passed on.
+        unsafe { scraps.give(start, room) };
+    } else {
+        // SAFETY: passed on; it was a mapping of so many bytes.
+        unsafe { sys::unmap(start, room) };
+    }
+    BYTES.fetch_sub(room, Ordering::Relaxed);
+}
+
+/// The lock of what small tables share.
+pub(super) fn locks() -> impl Iterator<Item = &'static Lock<impl Sized>> {
+    core::iter::once(&SCRAPS)
 }
 
 #[cfg(test)]
@@ -137,6 +251,23 @@ mod tests {
         assert_eq!(table.len(), 100_003);
         assert!(table.iter().take(100_000).enumerate().all(|(at, value)| at as u64 == *value));
         assert_eq!(table[100_000..], [7, 8, 9]);
+    }
+
+    #[test]
+    fn small_tables_are_zeroed_and_share_pages() {
+        let full = |value: u64, len| {
+            let mut table = Table::<u64>::zeroed(len).unwrap();
+            assert!(table.iter().all(|entry| *entry == 0), "{len}");
+            table.fill(value);
+            table
+        };
+        for round in 1..4_u64 {
+            let tables: Vec<_> =
+                (0..200).map(|at| full(round << 32 | at, 1 << (at % 10))).collect();
+            for (table, at) in tables.iter().zip(0..) {
+                assert!(table.iter().all(|entry| *entry == round << 32 | at));
+            }
+        }
     }
 
     #[test]

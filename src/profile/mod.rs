@@ -17,9 +17,9 @@
 //!
 //! An allocation walks the stack, adds to `sites` and `classes`, and enters
 //! `live`; a free takes its entry from `live` and subtracts. One lock is held at
-//! a time, none while walking. Nothing here allocates from the heap but
-//! `prepare`, `start` and `capture`, which run in ordinary code with sampling
-//! suppressed on their thread.
+//! a time, and under it that of `memory`; none while walking. Nothing here allocates from
+//! the heap but `prepare`, `begin_thread`, `start` and `capture`, which run in ordinary
+//! code with sampling suppressed on their thread.
 //!
 //! Invariants
 //! 1. While `Thread::busy` is set this thread may hold a lock of the profiler,
@@ -108,11 +108,20 @@ pub(crate) fn init(interval_bytes: u64) {
 
 /// Gets the unwinder ready if sampling is on. Allocates; called once, before
 /// `main`.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn prepare() {
     PROFILER.walker.unwinders.note_linked();
     if interval() != 0 {
         quietly(|| PROFILER.walker.unwinders.load());
+    }
+}
+
+/// A thread begins: has an unwinder more, if sampling is on. Allocates.
+#[cold]
+#[unsafe(link_section = ".spanalloc.text")]
+pub(crate) fn begin_thread() {
+    if interval() != 0 {
+        quietly(|| PROFILER.walker.unwinders.begin_thread());
     }
 }
 
@@ -150,7 +159,7 @@ pub fn start(interval_bytes: u64) -> Result<(), IntervalError> {
     if interval_bytes == 0 {
         return Err(IntervalError(()));
     }
-    quietly(|| PROFILER.walker.unwinders.load());
+    quietly(|| PROFILER.walker.unwinders.load_all());
     init(interval_bytes);
     Ok(())
 }
@@ -223,6 +232,7 @@ pub(crate) fn memory_bytes() -> usize {
 
 /// Records a sampled allocation. No lock of the allocator may be held.
 #[cold]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usize, interval: u64) {
     let Some(_busy) = Busy::enter() else {
         return PROFILER.lost.reentrant.raise();
@@ -264,6 +274,7 @@ fn thread_label() -> Label {
 
 /// Records the free of a sampled block, before the block can be reused.
 #[cold]
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn on_free(address: usize) {
     match Busy::enter() {
         Some(_busy) => PROFILER.freed(address, os::monotonic_ns()),

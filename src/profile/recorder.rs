@@ -5,22 +5,25 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::classes::Classes;
 use super::labels::Labels;
 use super::live::{Inserted, Live, Sample};
+use super::memory;
 use super::peak::Peak;
 use super::sites::{Origin, Sites};
 use super::stack::{Ending, Walker};
 use super::sums::{Sums, Weight};
 use crate::sys::lock::Lock;
 
-/// A profiler.
+/// A profiler. In this order, what every sample touches is in two pages; of what follows,
+/// only the first part is in use in most programs.
+#[repr(C)]
 pub(super) struct Recorder {
     pub(super) walker: Walker,
     pub(super) sites: Sites,
     live: Live,
-    pub(super) classes: Classes,
     pub(super) peak: Peak,
+    pub(super) lost: Lost,
+    pub(super) classes: Classes,
     pub(super) threads: Labels,
     pub(super) spans: Labels,
-    pub(super) lost: Lost,
 }
 
 /// A block that was sampled, and what is known of its allocation.
@@ -82,11 +85,11 @@ impl Recorder {
             walker: Walker::new(),
             sites: Sites::new(),
             live: Live::new(),
-            classes: Classes::new(),
             peak: Peak::new(),
+            lost: Lost::new(),
+            classes: Classes::new(),
             threads: Labels::new(),
             spans: Labels::new(),
-            lost: Lost::new(),
         }
     }
 
@@ -101,6 +104,7 @@ impl Recorder {
     }
 
     /// Records the sampled block at `address`, allocated at the stack `frames`.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn allocated(&self, address: usize, birth: &Birth, frames: &[u64]) {
         let Birth { weight, requested_bytes, block_bytes, origin, now_ns } = *birth;
         let sums = Sums::of(weight, requested_bytes, block_bytes);
@@ -128,18 +132,19 @@ impl Recorder {
 
     /// Records that the block at `address` is free; one that was never recorded
     /// changes nothing.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn freed(&self, address: usize, now_ns: u64) {
         if let Some(sample) = self.live.remove(address) {
             self.forget(&sample, now_ns, true);
         }
     }
 
-    /// Records that the block at `address` now holds `requested_bytes`.
     /// Whether the block at `address` was allocated and not freed.
     pub(super) fn remembers(&self, address: usize) -> bool {
         self.live.contains(address)
     }
 
+    /// Records that the block at `address` now holds `requested_bytes`.
     pub(super) fn resized(&self, address: usize, requested_bytes: u64, now_ns: u64) {
         let Some(before) = self.live.resize(address, requested_bytes) else { return };
         let after = Sample { requested_bytes, ..before };
@@ -153,6 +158,7 @@ impl Recorder {
     }
 
     /// Takes a sample off what is live; `seen` says that this is when it was freed.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn forget(&self, sample: &Sample, now_ns: u64, seen: bool) {
         let sums = sample.sums();
         let moment = self.peak.change(&sums, &Sums::ZERO, now_ns);
@@ -184,10 +190,12 @@ impl Recorder {
         hold(self.peak.locks());
         hold(self.threads.locks());
         hold(self.spans.locks());
+        hold(memory::locks());
     }
 
     /// Ends what [`hold_all`](Self::hold_all) began.
     pub(super) fn release_all(&self) {
+        release(memory::locks());
         release(self.walker.unwinders.locks());
         release(self.sites.locks());
         release(self.live.locks());

@@ -21,7 +21,7 @@ use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
 const SHARDS: usize = 16;
-const SLOTS_MIN: usize = 256;
+const SLOTS_MIN: usize = 16;
 
 /// Names a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,7 @@ impl Sites {
 
     /// Counts one allocation of `origin` at the stack `frames`; `None` if the table cannot
     /// take a new site.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn allocated(
         &self,
         frames: &[u64],
@@ -139,6 +140,7 @@ impl Sites {
         });
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn with(&self, id: SiteId, moment: Moment, change: impl FnOnce(&mut Figures)) {
         let at = id.at as usize;
         let mut shard = self.shards[at % SHARDS].lock();
@@ -194,6 +196,7 @@ impl Shard {
         Self { index: Table::new(), sites: Table::new(), frames: Table::new(), generation: 0 }
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn find_or_insert(&mut self, hash: u64, frames: &[u64], origin: Origin) -> Option<usize> {
         if (self.sites.len() + 1) * 4 > self.index.len() * 3 {
             self.grow_index()?;
@@ -220,6 +223,7 @@ impl Shard {
         })
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn grow_index(&mut self) -> Option<()> {
         let mut index = Table::<u32>::zeroed((self.index.len() * 2).max(SLOTS_MIN))?;
         let mask = index.len() - 1;

@@ -18,7 +18,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// Without sites. Gets the unwinder ready, which allocates.
     pub(crate) fn new() -> Self {
-        super::quietly(|| super::PROFILER.walker.unwinders.load());
+        super::quietly(|| super::PROFILER.walker.unwinders.load_all());
         Self { sites: Sites::new() }
     }
 
@@ -42,6 +42,14 @@ impl Trace {
     /// as in use.
     pub(crate) fn profile(&self) -> Profile {
         capture::of_trace(&self.sites)
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // Tables are given back under a lock of the profiler's: none of its handlers may wait.
+        let _busy = Busy::enter();
+        self.sites.reset();
     }
 }
 

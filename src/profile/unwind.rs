@@ -4,7 +4,9 @@
 //! `framehop` does the work from rules it caches. Its memory is allocated in
 //! [`Unwinders::load`], before any sample is taken; unwinding allocates nothing,
 //! takes no lock of the loader and makes no system call. A *slot* is one
-//! unwinder with its cache; a thread takes whichever is free.
+//! unwinder with its cache, which takes 20 KiB; a thread takes whichever is free. In a
+//! program that samples from its start there are as many as threads have begun, up to
+//! [`SLOTS`]: each adds its own, before its first sample. Otherwise all are there.
 //!
 //! Modules the program was linked with are never unloaded, so their tables are
 //! read in place. Others may go at any moment: their tables are copied, within
@@ -44,8 +46,10 @@ type Rules = CacheNative<MustNotAllocateDuringUnwind>;
 /// The unwinders of the process.
 pub(super) struct Unwinders {
     slots: [Lock<Option<Box<Slot>>>; SLOTS],
-    /// Set once slots are filled.
+    /// Set once the first slot is filled.
     ready: AtomicBool,
+    /// How many threads have begun while sampling was on; stops at [`SLOTS`].
+    threads: AtomicUsize,
     /// Sums over the modules found at the last load, to tell whether they changed.
     fingerprint: AtomicU64,
     modules_without_cfi: AtomicUsize,
@@ -55,7 +59,7 @@ pub(super) struct Unwinders {
 }
 
 struct Slot {
-    cfi: Cfi,
+    cfi: Arc<Cfi>,
     rules: Rules,
 }
 
@@ -75,6 +79,7 @@ impl Unwinders {
         Self {
             slots: [const { Lock::new(None) }; SLOTS],
             ready: AtomicBool::new(false),
+            threads: AtomicUsize::new(0),
             fingerprint: AtomicU64::new(0),
             modules_without_cfi: AtomicUsize::new(0),
             linked: [const { AtomicU64::new(0) }; LINKED_MAX],
@@ -92,6 +97,7 @@ impl Unwinders {
         });
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
         // The executable has no name and stays even if it was never noted.
         module.name.is_empty()
@@ -111,6 +117,7 @@ impl Unwinders {
 
     /// Reads the list of loaded modules, if it changed since the last time.
     /// Allocates and takes the loader's lock: never called while sampling.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn load(&self) {
         let fingerprint = fingerprint();
         let first = !self.ready();
@@ -136,8 +143,9 @@ impl Unwinders {
                 None => without += 1,
             }
         });
-        for slot in &self.slots {
-            let fresh = Box::new(Slot { cfi: cfi.clone(), rules: Rules::new_in() });
+        let cfi = Arc::new(cfi);
+        for slot in &self.slots[..self.threads.load(Ordering::Relaxed).max(1)] {
+            let fresh = Slot::new(&cfi);
             // What was there is dropped, and so freed, after the lock is left.
             let _old = slot.lock().replace(fresh);
         }
@@ -146,8 +154,28 @@ impl Unwinders {
         self.ready.store(true, Ordering::Relaxed);
     }
 
+    /// As [`load`](Self::load), with all slots: how many threads there are is not known.
+    pub(super) fn load_all(&self) {
+        self.load();
+        (0..SLOTS).for_each(|_| self.begin_thread());
+    }
+
+    /// A thread begins: has a slot more filled, if there is one more and slots are filled
+    /// at all. Allocates: never called while sampling.
+    pub(super) fn begin_thread(&self) {
+        let next = |threads| (threads < SLOTS).then(|| threads + 1);
+        let counted = self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let (Ok(at @ 1..), true) = (counted, self.ready()) else { return };
+        let cfi = self.slots[0].lock().as_ref().map(|slot| Arc::clone(&slot.cfi));
+        if let Some(cfi) = cfi {
+            let fresh = Slot::new(&cfi);
+            let _old = self.slots[at].lock().replace(fresh);
+        }
+    }
+
     /// The return addresses from `from` outwards, leaf first, without the
     /// function that took the registers.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn unwind(&self, from: Registers, hint: usize, frames: &mut Frames) -> Unwound {
         if !self.ready() {
             return Unwound::Unavailable;
@@ -169,6 +197,12 @@ impl Unwinders {
 }
 
 impl Slot {
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn new(cfi: &Arc<Cfi>) -> Box<Self> {
+        Box::new(Self { cfi: Arc::clone(cfi), rules: Rules::new_in() })
+    }
+
+    #[unsafe(link_section = ".spanalloc.text")]
     fn unwind(&mut self, from: Registers, frames: &mut Frames) -> Unwound {
         let top = stack::top(from.sp);
         let readable = from.sp..top.saturating_sub(7);
@@ -255,6 +289,7 @@ impl Deref for Bytes {
 }
 
 /// The module as framehop wants it: addresses of the file, that is without bias.
+#[unsafe(link_section = ".spanalloc.text")]
 fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Module<Bytes> {
     let bias = module.bias;
     let in_file = |range: &Range<u64>| range.start - bias..range.end - bias;
@@ -278,6 +313,7 @@ fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Modu
 }
 
 /// A number that changes when modules come or go.
+#[unsafe(link_section = ".spanalloc.text")]
 fn fingerprint() -> u64 {
     let mut sum = 1_u64;
     modules::for_each(|module| {

@@ -76,7 +76,7 @@ fn each_record<F: FnMut(&libc::dl_phdr_info)>(mut visit: F) {
 
 /// # Safety
 /// Called by `dl_iterate_phdr`, with `data` from [`each_record`] of the same `F`.
-#[unsafe(link_section = ".text.spanalloc")]
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn one<F: FnMut(&libc::dl_phdr_info)>(
     info: *mut libc::dl_phdr_info,
     _bytes: usize,
@@ -91,6 +91,7 @@ unsafe extern "C" fn one<F: FnMut(&libc::dl_phdr_info)>(
 
 /// # Safety
 /// `info` and `headers` describe a module that stays loaded for `'a`.
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe fn describe<'a>(
     info: &libc::dl_phdr_info,
     headers: &'a [libc::Elf64_Phdr],
@@ -111,11 +112,16 @@ unsafe fn describe<'a>(
         // SAFETY: the range ends with the loaded segment that holds its start.
         Some(unsafe { table(address, start(segment) + segment.p_memsz - address) })
     });
-    let build_id = headers
-        .iter()
-        .filter(|header| header.p_type == libc::PT_NOTE)
+    let mut id: &[u8] = &[];
+    // A loop, so that its code lies here and not among the program's.
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_NOTE) {
         // SAFETY: the header names a loaded range of the module.
-        .find_map(|header| build_id(unsafe { table(start(header), header.p_memsz) }.bytes));
+        let notes = unsafe { table(start(header), header.p_memsz) };
+        if let Some(found) = build_id(notes.bytes) {
+            id = found;
+            break;
+        }
+    }
     let name = if info.dlpi_name.is_null() {
         c""
     } else {
@@ -129,7 +135,7 @@ unsafe fn describe<'a>(
         code_offset: first.p_offset,
         eh_frame_hdr,
         eh_frame,
-        build_id: build_id.unwrap_or_default(),
+        build_id: id,
     })
 }
 
@@ -143,6 +149,7 @@ unsafe fn table<'a>(address: u64, bytes: u64) -> Table<'a> {
 
 /// Where the table that the index belongs to begins. Every linker in use writes
 /// the pointer relative to itself in four bytes; another form yields `None`.
+#[unsafe(link_section = ".spanalloc.text")]
 fn eh_frame_address(index: Table<'_>) -> Option<u64> {
     const PC_RELATIVE_I32: u8 = 0x1b;
     let &[1, PC_RELATIVE_I32, _, _, a, b, c, d, ..] = index.bytes else { return None };
@@ -152,6 +159,7 @@ fn eh_frame_address(index: Table<'_>) -> Option<u64> {
 
 /// The build-id among ELF notes: header of name size, value size and type, then
 /// name and value, each padded to four bytes.
+#[unsafe(link_section = ".spanalloc.text")]
 fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
     const BUILD_ID: u32 = 3;
     loop {
