@@ -76,7 +76,7 @@ impl Marks {
     }
 
     #[cold]
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn draw(&mut self) {
         if self.interval == 0 {
             return;

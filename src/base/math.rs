@@ -32,7 +32,7 @@ pub(crate) fn ln(x: f64) -> f64 {
 /// `e^(−x) = 2^(−k)·e^(−r)` with `r` below `ln 2`; `1 − e^(−r)` is summed as a series
 /// of its own, so that nothing cancels.
 #[cfg(any(feature = "profile", test))]
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn one_minus_exp_neg(x: f64) -> f64 {
     if x > 700.0 {
         return 1.0;

@@ -55,7 +55,7 @@ impl Classes {
 
     /// Changes the row of `block_bytes`. Block sizes without end would at last
     /// find every row taken; the change then goes to the row of their hash.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn update(&self, block_bytes: u64, change: impl FnOnce(&mut Row)) {
         let key = row_bytes(block_bytes);
         let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
@@ -72,7 +72,7 @@ impl Classes {
 
     /// Gives `place` a row for the size `key`, unless another thread gives it one first;
     /// what it has then. `None` if no row is left.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn claim(&self, place: &AtomicU16, key: u64) -> Option<usize> {
         let next = |claimed| (usize::from(claimed) < ROWS).then(|| claimed + 1);
         let at = self.claimed.fetch_update(Relaxed, Relaxed, next).ok()?;

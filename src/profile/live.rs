@@ -75,7 +75,7 @@ impl Live {
     }
 
     /// Remembers the sampled block at `address`.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn insert(&self, address: usize, sample: Sample) -> Inserted {
         let (shard, hash) = self.shard(address);
         let mut shard = shard.lock();
@@ -94,7 +94,7 @@ impl Live {
     }
 
     /// Forgets the block at `address`; `None` if it was not there.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn remove(&self, address: usize) -> Option<Sample> {
         let (shard, hash) = self.shard(address);
         shard.lock().remove(hash, address)
@@ -140,7 +140,7 @@ impl Shard {
         slot
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn find(&self, hash: usize, address: usize) -> Option<usize> {
         if self.used == 0 {
             return None;
@@ -149,7 +149,7 @@ impl Shard {
         (self.slots[slot].address == address).then_some(slot)
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn remove(&mut self, hash: usize, address: usize) -> Option<Sample> {
         let mut hole = self.find(hash, address)?;
         let sample = self.slots[hole].sample;
@@ -169,7 +169,7 @@ impl Shard {
         Some(sample)
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn grow(&mut self) -> Option<()> {
         let slots = Table::zeroed((self.slots.len() * 2).max(SLOTS_MIN))?;
         let old = core::mem::replace(&mut self.slots, slots);

@@ -59,7 +59,7 @@ impl<T: Zeroed + Copy> Table<T> {
     }
 
     /// A table of `len` zeroed entries; `None` if there is no memory for it.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn zeroed(len: usize) -> Option<Self> {
         const { assert!(align_of::<T>() <= FIRST_BYTES) };
         let start = take(len.checked_mul(size_of::<T>())?)?;
@@ -91,7 +91,7 @@ impl<T: Zeroed + Copy> Table<T> {
         self.start.unwrap_or(NonNull::dangling())
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn reserve(&mut self, more: usize) -> bool {
         let needed = self.len + more;
         if needed <= self.capacity {
@@ -199,7 +199,7 @@ fn room(bytes: usize) -> usize {
 }
 
 /// Zeroed memory for a table of `bytes`; `None` if there is none, or it may have no more.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 fn take(bytes: usize) -> Option<NonNull<u8>> {
     let room = room(bytes);
     let before = BYTES.fetch_add(room, Ordering::Relaxed);
@@ -218,7 +218,7 @@ fn take(bytes: usize) -> Option<NonNull<u8>> {
 /// # Safety
 ///
 /// The memory is what [`take`] returned for `bytes`, and nobody's any more.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 unsafe fn give(start: NonNull<u8>, bytes: usize) {
     let room = room(bytes);
     if room <= SCRAP_BYTES_MAX {

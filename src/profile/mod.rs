@@ -232,7 +232,7 @@ pub(crate) fn memory_bytes() -> usize {
 
 /// Records a sampled allocation. No lock of the allocator may be held.
 #[cold]
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usize, interval: u64) {
     let Some(_busy) = Busy::enter() else {
         return PROFILER.lost.reentrant.raise();
@@ -274,7 +274,7 @@ fn thread_label() -> Label {
 
 /// Records the free of a sampled block, before the block can be reused.
 #[cold]
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn on_free(address: usize) {
     match Busy::enter() {
         Some(_busy) => PROFILER.freed(address, os::monotonic_ns()),

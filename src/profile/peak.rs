@@ -53,7 +53,7 @@ impl Peak {
     }
 
     /// What is in use is about to change by so much less and so much more.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn change(&self, less: &Sums, more: &Sums, now_ns: u64) -> Moment {
         let (less, more) = (less.weighted_bytes(), more.weighted_bytes());
         let mut state = self.0.lock();

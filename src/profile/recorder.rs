@@ -104,7 +104,7 @@ impl Recorder {
     }
 
     /// Records the sampled block at `address`, allocated at the stack `frames`.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn allocated(&self, address: usize, birth: &Birth, frames: &[u64]) {
         let Birth { weight, requested_bytes, block_bytes, origin, now_ns } = *birth;
         let sums = Sums::of(weight, requested_bytes, block_bytes);
@@ -132,7 +132,7 @@ impl Recorder {
 
     /// Records that the block at `address` is free; one that was never recorded
     /// changes nothing.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn freed(&self, address: usize, now_ns: u64) {
         if let Some(sample) = self.live.remove(address) {
             self.forget(&sample, now_ns, true);
@@ -158,7 +158,7 @@ impl Recorder {
     }
 
     /// Takes a sample off what is live; `seen` says that this is when it was freed.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn forget(&self, sample: &Sample, now_ns: u64, seen: bool) {
         let sums = sample.sums();
         let moment = self.peak.change(&sums, &Sums::ZERO, now_ns);

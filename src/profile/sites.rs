@@ -94,7 +94,7 @@ impl Sites {
 
     /// Counts one allocation of `origin` at the stack `frames`; `None` if the table cannot
     /// take a new site.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn allocated(
         &self,
         frames: &[u64],
@@ -140,7 +140,7 @@ impl Sites {
         });
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn with(&self, id: SiteId, moment: Moment, change: impl FnOnce(&mut Figures)) {
         let at = id.at as usize;
         let mut shard = self.shards[at % SHARDS].lock();
@@ -196,7 +196,7 @@ impl Shard {
         Self { index: Table::new(), sites: Table::new(), frames: Table::new(), generation: 0 }
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn find_or_insert(&mut self, hash: u64, frames: &[u64], origin: Origin) -> Option<usize> {
         if (self.sites.len() + 1) * 4 > self.index.len() * 3 {
             self.grow_index()?;
@@ -223,7 +223,7 @@ impl Shard {
         })
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn grow_index(&mut self) -> Option<()> {
         let mut index = Table::<u32>::zeroed((self.index.len() * 2).max(SLOTS_MIN))?;
         let mask = index.len() - 1;

@@ -67,7 +67,7 @@ impl Walker {
     /// Puts the callers of the calling function into `frames`, which are empty. `hint`
     /// spreads threads over unwinders.
     #[inline(never)]
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn walk(&self, hint: usize, frames: &mut Frames) -> Ending {
         let from = Registers::here();
         let mode = self.mode();
@@ -123,7 +123,7 @@ fn agree(by_tables: &[u64], along_pointers: &[u64]) -> bool {
 /// Follows the chain of saved frame pointers: at the address the frame pointer
 /// holds lie the caller's frame pointer and the return address, on both
 /// architectures. Every step goes up the stack and stays on it.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 fn along_frame_pointers(from: Registers, frames: &mut Frames) {
     let top = stack::top(from.sp);
     let (mut low, mut pointer) = (from.sp, from.fp);

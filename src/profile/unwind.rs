@@ -97,7 +97,7 @@ impl Unwinders {
         });
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
         // The executable has no name and stays even if it was never noted.
         module.name.is_empty()
@@ -117,7 +117,7 @@ impl Unwinders {
 
     /// Reads the list of loaded modules, if it changed since the last time.
     /// Allocates and takes the loader's lock: never called while sampling.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn load(&self) {
         let fingerprint = fingerprint();
         let first = !self.ready();
@@ -175,7 +175,7 @@ impl Unwinders {
 
     /// The return addresses from `from` outwards, leaf first, without the
     /// function that took the registers.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn unwind(&self, from: Registers, hint: usize, frames: &mut Frames) -> Unwound {
         if !self.ready() {
             return Unwound::Unavailable;
@@ -197,12 +197,12 @@ impl Unwinders {
 }
 
 impl Slot {
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn new(cfi: &Arc<Cfi>) -> Box<Self> {
         Box::new(Self { cfi: Arc::clone(cfi), rules: Rules::new_in() })
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn unwind(&mut self, from: Registers, frames: &mut Frames) -> Unwound {
         let top = stack::top(from.sp);
         let readable = from.sp..top.saturating_sub(7);
@@ -289,7 +289,7 @@ impl Deref for Bytes {
 }
 
 /// The module as framehop wants it: addresses of the file, that is without bias.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Module<Bytes> {
     let bias = module.bias;
     let in_file = |range: &Range<u64>| range.start - bias..range.end - bias;
@@ -313,7 +313,7 @@ fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Modu
 }
 
 /// A number that changes when modules come or go.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 fn fingerprint() -> u64 {
     let mut sum = 1_u64;
     modules::for_each(|module| {

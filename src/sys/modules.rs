@@ -91,7 +91,7 @@ unsafe extern "C" fn one<F: FnMut(&libc::dl_phdr_info)>(
 
 /// # Safety
 /// `info` and `headers` describe a module that stays loaded for `'a`.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 unsafe fn describe<'a>(
     info: &libc::dl_phdr_info,
     headers: &'a [libc::Elf64_Phdr],
@@ -149,7 +149,7 @@ unsafe fn table<'a>(address: u64, bytes: u64) -> Table<'a> {
 
 /// Where the table that the index belongs to begins. Every linker in use writes
 /// the pointer relative to itself in four bytes; another form yields `None`.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 fn eh_frame_address(index: Table<'_>) -> Option<u64> {
     const PC_RELATIVE_I32: u8 = 0x1b;
     let &[1, PC_RELATIVE_I32, _, _, a, b, c, d, ..] = index.bytes else { return None };
@@ -159,7 +159,7 @@ fn eh_frame_address(index: Table<'_>) -> Option<u64> {
 
 /// The build-id among ELF notes: header of name size, value size and type, then
 /// name and value, each padded to four bytes.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 fn build_id(mut notes: &[u8]) -> Option<&[u8]> {
     const BUILD_ID: u32 = 3;
     loop {

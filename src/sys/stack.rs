@@ -113,7 +113,7 @@ pub(crate) fn asking<R>(work: impl FnOnce() -> R) -> R {
 /// alternate signal stack).
 ///
 /// Costs a system call or two on the first call of a thread, a load later.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn top(sp: u64) -> u64 {
     let (mut low, mut top) = BOUNDS.with(Cell::get);
     if top == 0 && !ASKING.with(Cell::get) {
