@@ -180,11 +180,13 @@ impl Unwinders {
         if !self.ready() {
             return Unwound::Unavailable;
         }
+        // At least slot 0 is filled, and each of these but one that is being filled.
+        let filled = self.threads.load(Ordering::Relaxed).clamp(1, SLOTS);
         for attempt in 0..ATTEMPTS {
-            if let Some(mut slot) = self.slots[(hint + attempt) % SLOTS].try_lock() {
-                return slot
-                    .as_mut()
-                    .map_or(Unwound::Unavailable, |slot| slot.unwind(from, frames));
+            if let Some(mut slot) = self.slots[(hint + attempt) % filled].try_lock()
+                && let Some(slot) = slot.as_mut()
+            {
+                return slot.unwind(from, frames);
             }
             core::hint::spin_loop();
         }
