@@ -133,7 +133,7 @@ impl<O: Os> Heap<O> {
         let Some(thread_heap) = cache.owner() else { return };
         thread_heap.empty_lists(self, cache);
         self.flush_outbox(thread_heap);
-        let _held = thread_heap.depot.lock();
+        let held = thread_heap.depot.lock();
         thread_heap.read_mail(self);
         let central = self.central.lock();
         cache.detach();
@@ -161,6 +161,8 @@ impl<O: Os> Heap<O> {
             }
         });
         thread_heap.cache.set(ptr::null_mut());
+        // Before others may fork: a heap that waits for its next thread is not locked.
+        drop(held);
         thread_heap.next_idle.set(central.idle.get());
         central.idle.set(ptr::from_ref(thread_heap).cast_mut());
     }

@@ -58,7 +58,11 @@ impl<O: Os> Heap<O> {
         let mut next = self.central.lock().all.get();
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
-            visit(thread_heap);
+            // Without a thread there is nothing in it; and in a forked child, where all other
+            // threads are gone, its lock may be held for ever.
+            if !thread_heap.cache.get().is_null() {
+                visit(thread_heap);
+            }
             next = thread_heap.next_all.get();
         }
     }
@@ -66,7 +70,7 @@ impl<O: Os> Heap<O> {
     fn reap_one(&self, thread_heap: &ThreadHeap, all: bool) -> usize {
         loop {
             let mut depot = thread_heap.depot.lock();
-            // Without a thread there is nothing here, or in a forked child nothing whole.
+            // The thread may have ended meanwhile.
             if thread_heap.cache.get().is_null() {
                 return 0;
             }

@@ -33,6 +33,8 @@ use crate::sys::stack::{self, Registers};
 
 /// Most threads that unwind at once.
 const SLOTS: usize = 8;
+/// Stack that making a slot may take: several copies of it, if nothing is optimized.
+const SLOT_ROOM_BYTES: usize = 256 << 10;
 /// Bound on the copies of tables of modules that may be unloaded.
 const COPIED_BYTES_MAX: usize = 16 << 20;
 /// Most modules known to stay; further ones are copied as if they could go.
@@ -163,6 +165,12 @@ impl Unwinders {
     /// A thread begins: has a slot more filled, if there is one more and slots are filled
     /// at all. Allocates: never called while sampling.
     pub(super) fn begin_thread(&self) {
+        // A slot is made on the stack, of which a thread may have little. The first thread
+        // has the slot that `load` makes.
+        let threads = self.threads.load(Ordering::Relaxed);
+        if threads == SLOTS || threads > 0 && !stack::has_room(SLOT_ROOM_BYTES) {
+            return;
+        }
         let next = |threads| (threads < SLOTS).then(|| threads + 1);
         let counted = self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let (Ok(at @ 1..), true) = (counted, self.ready()) else { return };
