@@ -9,7 +9,7 @@
 //! | spare: freed by an owner that has ended | `spare` | `spare_blocks` |
 //! | freed by the owner since the last collect | `local` | `freed()` |
 //! | freed by others since the last collect | `remote` | its count |
-//! | on some thread's list or in its outbox, or with the program | theirs; none | the rest |
+//! | on some thread's list, in its depot or outbox, or with the program | theirs; none | the rest |
 //!
 //! # Invariants
 //!
