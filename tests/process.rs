@@ -2,6 +2,7 @@
 //! is this program again with a scenario's name in its environment; a child that
 //! does not end is a failure.
 
+use std::ffi::c_void;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -145,8 +146,8 @@ fn fork_and_go_on() {
             drop(inherited);
             let pool = Mutex::new(Vec::new());
             churn(seed, 1000, &pool);
-            thread::scope(|scope| _ = scope.spawn(|| churn(seed + 1, 300, &pool)));
             drop(pool);
+            churn_on_a_new_thread(seed + 1);
             let stats = spanalloc::stats();
             assert!(stats.total().allocs > 0);
             // SAFETY: ends the child at once.
@@ -157,6 +158,24 @@ fn fork_and_go_on() {
         unsafe { libc::waitpid(process, &raw mut status, 0) };
         assert_eq!(status, 0, "child {seed}");
     }
+}
+
+/// In a forked child: without `std::thread`, whose new threads take a lock (of the
+/// table of their stacks) that a thread of the parent may have held at the fork.
+fn churn_on_a_new_thread(seed: u64) {
+    extern "C" fn run(seed: *mut c_void) -> *mut c_void {
+        churn(seed.addr() as u64, 300, &Mutex::new(Vec::new()));
+        ptr::null_mut()
+    }
+    let mut thread = mem::MaybeUninit::uninit();
+    let argument = ptr::without_provenance_mut(seed as usize);
+    // SAFETY: an out-parameter, the usual attributes, and what `run` expects.
+    let failure = unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), run, argument) };
+    assert_eq!(failure, 0);
+    // SAFETY: written by the call above.
+    let thread = unsafe { thread.assume_init() };
+    // SAFETY: joinable, and joined once.
+    assert_eq!(unsafe { libc::pthread_join(thread, ptr::null_mut()) }, 0);
 }
 
 fn exec_again() {
