@@ -20,7 +20,7 @@
 //! 5. `trigger` is the `len` at which the next new key starts a growth:
 //!    `usize::MAX` while growing, 0 when the chains are due to be tidied.
 //! 6. `quick_below` is `trigger`, or 0 while the table grows or records: below it, an
-//!    insert has nothing to do but to find its cell.
+//!    insert has nothing to do but to find its cell, and unless it is 0, an update.
 //!
 //! Callers' code (`Hash`, `Eq`, `Clone`, `Drop`, closures) may panic wherever it is
 //! called. It is only called while all of the above hold, or under a guard that
@@ -133,22 +133,23 @@ impl<K, V> Table<K, V> {
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_key: impl FnMut(&K) -> bool) -> Option<Slot<K, V>> {
         let home = self.home(hash);
-        home.prefetch_start();
         self.search(home, hash, &mut is_key).ok()
     }
 
-    /// As `seek`, if all can be told from the home bucket. The link, which lies
-    /// elsewhere, is asked for at once: if the bucket is full, it is needed next.
+    /// As `seek`, if all can be told from the home bucket. Entries and link, which lie
+    /// elsewhere, are asked for at once: a key that is present is read next, one that is
+    /// absent is written, and if the bucket is full, the link is needed.
     #[inline(always)]
     pub(super) fn seek_at_home(
         &self,
         hash: u64,
         mut is_key: impl FnMut(&K) -> bool,
     ) -> AtHome<K, V> {
-        if self.len >= self.quick_below {
+        if self.quick_below == 0 {
             return AtHome::Unknown;
         }
         let home = self.current.home(hash);
+        home.prefetch_start();
         home.prefetch_link();
         let tops = home.tops();
         for cell in tops.matching(top_of(hash)) {
@@ -159,7 +160,9 @@ impl<K, V> Table<K, V> {
             }
         }
         match tops.first_empty() {
-            Some(cell) if tops.ends() => AtHome::Absent(Slot::new(home, cell)),
+            Some(cell) if tops.ends() && self.len < self.quick_below => {
+                AtHome::Absent(Slot::new(home, cell))
+            }
             _ => AtHome::Unknown,
         }
     }
@@ -174,6 +177,7 @@ impl<K, V> Table<K, V> {
     ) -> Result<Slot<K, V>, Vacancy<K, V>> {
         debug_assert!(self.old.as_ref().is_none_or(|old| old.array.home(hash).tops().evacuated()));
         let home = self.current.home(hash);
+        home.prefetch_start();
         self.search(home, hash, &mut is_key)
     }
 
