@@ -307,6 +307,7 @@ pub(super) fn leave_own_heap() {
 unsafe extern "C" fn thread_exit(_: *mut c_void) {
     enter();
     CACHE.with(|cache| HEAP.close_thread(cache));
+    HEAP.thread_ended();
     tend();
     leave();
 }

@@ -32,7 +32,9 @@ pub(crate) struct Central {
     pub(crate) all: OwnPtr<ThreadHeap>,
     /// The chain of thread heaps without a thread.
     idle: OwnPtr<ThreadHeap>,
+    /// Threads that have had a heap so far, and those that have one now.
     threads: u64,
+    open: u64,
     /// Per class, blocks freed by strangers in spans that were retired here.
     pub(crate) remote: [OwnU64; CLASSES],
 }
@@ -60,6 +62,7 @@ impl Central {
             all: OwnPtr::new(ptr::null_mut()),
             idle: OwnPtr::new(ptr::null_mut()),
             threads: 0,
+            open: 0,
             remote: [const { OwnU64::new(0) }; CLASSES],
         }
     }
@@ -106,6 +109,7 @@ impl<O: Os> Heap<O> {
             }
         };
         central.threads += 1;
+        central.open += 1;
         // SAFETY: as above.
         let opened = unsafe { &*thread_heap };
         opened.seed(self.os.entropy() ^ central.threads);
@@ -135,7 +139,8 @@ impl<O: Os> Heap<O> {
         self.flush_outbox(thread_heap);
         let held = thread_heap.depot.lock();
         thread_heap.read_mail(self);
-        let central = self.central.lock();
+        let mut central = self.central.lock();
+        central.open -= 1;
         cache.detach();
         thread_heap.hand_over(|span| {
             span.hot().owner.set(NOBODY);
@@ -167,6 +172,12 @@ impl<O: Os> Heap<O> {
         central.idle.set(ptr::from_ref(thread_heap).cast_mut());
     }
 
+    /// Threads that have a heap.
+    #[cfg(feature = "preload")]
+    pub(crate) fn threads_open(&self) -> u64 {
+        self.central.lock().open
+    }
+
     /// Counts blocks that strangers freed in a span that its owner did not end.
     pub(crate) fn count_remote(&self, class: ClassId, blocks: u32) {
         self.central.lock().count_remote(class, blocks);
@@ -177,7 +188,8 @@ impl<O: Os> Heap<O> {
     /// at again, and what was on their lists is lost.
     pub(crate) fn forget_other_caches(&self, cache: &Cache) {
         let late = self.late.lock();
-        let central = self.central.lock();
+        let mut central = self.central.lock();
+        central.open = cache.owner().is_some().into();
         let mut next = central.all.get();
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {

@@ -122,6 +122,11 @@ fn ten_thousand_short_threads_and_a_thousand_at_once() {
 }
 
 #[test]
+fn memory_goes_back_when_the_threads_have_ended_and_when_asked_to() {
+    passes_in_every_way("given_back.c", &[]);
+}
+
+#[test]
 fn a_storm_of_children_while_threads_allocate() {
     let forks = std::env::var("PRELOAD_TEST_FORKS").unwrap_or("1000".to_owned());
     passes_in_every_way("forks.c", &[&forks]);

@@ -3,7 +3,9 @@
 //! No thread is started there. The C library frees memory while it holds the lock that
 //! starting a thread takes; and a program that counts its threads, as one does before it
 //! enters a namespace of its own, would find one too many. Memory of an idle program
-//! stays until its next free, or `malloc_trim`.
+//! stays until its next free, or `malloc_trim`; but a program whose threads all end but
+//! one has most likely done what it needed memory for, so the last of them gives back
+//! what is free.
 
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -15,11 +17,13 @@ use crate::sys::os::{Os, monotonic_ns};
 #[derive(Debug)]
 pub(super) struct Pace {
     ticked_ns: AtomicU64,
+    /// When the last thread but one gave memory back for the last time.
+    released_ns: AtomicU64,
 }
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self { ticked_ns: AtomicU64::new(0) }
+        Self { ticked_ns: AtomicU64::new(0), released_ns: AtomicU64::new(0) }
     }
 }
 
@@ -37,6 +41,20 @@ impl<O: Os> Heap<O> {
             let left = self.scavenge_tick();
             scavenger.wanted.store(left >= WORTHWHILE_SLOTS, Relaxed);
             scavenger.running.store(false, Release);
+        }
+    }
+
+    /// A thread has ended: gives all that is free back if one other is left, once a tick
+    /// at most.
+    pub(crate) fn thread_ended(&self) {
+        if self.threads_open() > 1 || self.space.lock().counts().free_dirty < WORTHWHILE_SLOTS {
+            return;
+        }
+        let scavenger = &self.scavenger;
+        let (now, before) = (monotonic_ns(), scavenger.pace.released_ns.load(Relaxed));
+        if now.saturating_sub(before) >= u64::from(scavenger.tick_ms()) * 1_000_000 {
+            scavenger.pace.released_ns.store(now, Relaxed);
+            self.release_free();
         }
     }
 }
