@@ -18,8 +18,8 @@ use super::chain::Block;
 use super::span::{Hot, Span};
 use crate::base::own::{OwnPtr, OwnU32};
 
-const BATCHES: usize = 16;
-const BATCH_BYTES_MAX: usize = 8 * 1024;
+const BATCHES: usize = 64;
+const BATCH_BYTES_MAX: usize = 4 * 1024;
 const BATCH_BLOCKS_MAX: usize = 64;
 
 /// A chain of one span's blocks.
