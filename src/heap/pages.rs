@@ -11,8 +11,8 @@
 //! is extended when more is needed, and cut down to what is in use when the kernel
 //! refuses a mapping to somebody else.
 //!
-//! From the second chunk on, a chunk asks for huge pages: a heap of that size
-//! spends its time on address translation otherwise (a million live blocks: a third
+//! From its 16th MiB on, the heap asks for huge pages: one of that size
+//! spends its time on address translation and page faults otherwise (a million live blocks: a third
 //! less per replacement); but not while so many threads share so few slots that most
 //! may be nearly empty, for then 256 threads that wait would hold 340 MiB instead of
 //! a tenth. A chunk that the scavenger takes pages from gives them up,
@@ -44,6 +44,8 @@ use crate::sys::os::Os;
 const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
+/// Slots of the first chunk that never ask for huge pages.
+const SMALL_SLOTS: usize = 256;
 /// Slots in use for each that may be nearly empty, from which on huge pages pay.
 const DENSE_FACTOR: usize = 4;
 
@@ -53,8 +55,9 @@ pub(crate) struct Chunk {
     pub(crate) base: NonNull<u8>,
     pub(crate) mapped: usize,
     run_max: usize,
-    /// The kernel was asked for huge pages.
+    /// The kernel was asked for huge pages, from `huge_from` on.
     huge: bool,
+    huge_from: usize,
     pub(crate) free: Bits,
     pub(crate) dirty: Bits,
     aged: Bits,
@@ -95,6 +98,8 @@ pub(crate) struct PageHeap {
     in_use: usize,
     free_dirty: usize,
     scavenged_total: u64,
+    /// The first chunk has asked for huge pages.
+    grown: bool,
     /// Slots that threads may have in use for a block or two: one per class and thread.
     pub(crate) sparse: usize,
     chunks: [*mut Chunk; CHUNKS_MAX],
@@ -112,6 +117,7 @@ impl PageHeap {
             in_use: 0,
             free_dirty: 0,
             scavenged_total: 0,
+            grown: false,
             sparse: 0,
             chunks: [ptr::null_mut(); CHUNKS_MAX],
         }
@@ -148,6 +154,9 @@ impl PageHeap {
         {
             return Some(slots);
         }
+        if !self.grown && self.in_use >= SMALL_SLOTS {
+            self.outgrow_small_pages(os);
+        }
         for index in self.first_free..self.len {
             if let Some(slots) = self.take_from(index, count, align) {
                 return Some(slots);
@@ -155,6 +164,17 @@ impl PageHeap {
         }
         let index = self.grow(os, meta, window, count, align)?;
         self.take_from(index, count, align)
+    }
+
+    /// Has the first chunk ask for huge pages, once: it may give them up again.
+    #[cold]
+    fn outgrow_small_pages(&mut self, os: &impl Os) {
+        if self.is_dense()
+            && let Some(chunk) = self.chunk(0)
+        {
+            chunk.set_huge(os, true);
+            self.grown = true;
+        }
     }
 
     /// Gives slots back. The caller has ended their span.
@@ -211,13 +231,13 @@ impl PageHeap {
     }
 
     /// What is free and dirty now is given back by the next tick, unless used
-    /// before. A chunk that is nearly full, but the first, has huge pages again.
+    /// before. A chunk that is nearly full has huge pages again.
     pub(crate) fn age(&mut self, os: &impl Os) {
         let dense = self.is_dense();
         for index in 0..self.len {
             if let Some(chunk) = self.chunk(index) {
                 chunk.aged = chunk.free.and(&chunk.dirty);
-                if index > 0 && dense && chunk.free.len() < CHUNK_SLOTS / 8 {
+                if dense && chunk.free.len() < CHUNK_SLOTS / 8 {
                     chunk.set_huge(os, true);
                 }
             }
@@ -373,6 +393,7 @@ impl PageHeap {
             mapped,
             run_max: CHUNK_SLOTS,
             huge: false,
+            huge_from: if self.len == 0 { SMALL_SLOTS } else { 0 },
             free,
             dirty: Bits::EMPTY,
             aged: Bits::EMPTY,
@@ -451,8 +472,10 @@ impl PageHeap {
 impl Chunk {
     /// Asks the kernel for huge pages, or for none to come.
     fn set_huge(&mut self, os: &impl Os, huge: bool) {
-        if self.huge != huge {
-            os.prefer_huge(self.base, self.mapped * SLOT_BYTES, huge);
+        if self.huge != huge && self.mapped > self.huge_from {
+            // SAFETY: the slot lies in the chunk's mapped part.
+            let from = unsafe { self.base.add(self.huge_from * SLOT_BYTES) };
+            os.prefer_huge(from, (self.mapped - self.huge_from) * SLOT_BYTES, huge);
             self.huge = huge;
         }
     }
