@@ -12,7 +12,8 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, mpsc};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use spanalloc::{SpanAlloc, Stats};
 
@@ -165,14 +166,19 @@ fn row(stats: &Stats, block_bytes: u64) -> &spanalloc::report::ClassStats {
     stats.classes.iter().find(|row| row.block_bytes == block_bytes).unwrap()
 }
 
+/// Waits for the threads themselves: a scope only waits for what they run, and a
+/// thread frees its handle and thread-locals after that.
+fn join(threads: Vec<ScopedJoinHandle<'_, ()>>) {
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
 fn many_threads_that_die() {
     let pool = Mutex::new(Vec::new());
     for round in 0..3 {
         thread::scope(|scope| {
-            for seed in 0..8 {
-                let pool = &pool;
-                scope.spawn(move || churn(round * 8 + seed, 3000, pool));
-            }
+            let pool = &pool;
+            let start = |seed| scope.spawn(move || churn(seed, 3000, pool));
+            join((0..8).map(|thread| start(round * 8 + thread)).collect());
         });
         compare("after threads that left blocks behind");
     }
@@ -352,6 +358,7 @@ fn snapshots_meanwhile() {
             }
             before = after;
         }
+        join(workers);
     });
     drop(pool);
     compare("after snapshots that were taken meanwhile");
@@ -370,6 +377,8 @@ fn sampled() {
 
 #[test]
 fn stats_equal_the_ledger() {
+    // The harness's own thread is still noting down that this test has begun.
+    thread::sleep(Duration::from_millis(100));
     compare("at the start");
     churn(1, 20_000, &Mutex::new(Vec::new()));
     compare("after one thread");
