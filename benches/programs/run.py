@@ -112,12 +112,14 @@ def samples_dumped(directory):
 
 
 def measured_rounds(rows, columns, given, rounds, quick):
-    """Runs every row in every column, the columns in turn; returns the usages and
-    what went wrong."""
+    """Runs every row in every column, the columns in turn and each round from another
+    one on, so that none always follows the same; returns the usages and what went
+    wrong."""
     runs, digests, wrong = {}, {}, []
     for turn in range(rounds):
+        first = turn % len(columns)
         for row in rows:
-            for column in columns:
+            for column in columns[first:] + columns[:first]:
                 if column.once and turn > 0:
                     continue
                 cwd = fresh()
@@ -198,7 +200,11 @@ def main():
         print(table.table("wall clock, s", measured, timed, 0, 1, 2) + "\n")
         print(table.table("processor, s", measured, timed, 1, 1, 2) + "\n")
         print(table.table("peak memory, MiB", measured, timed, 2, 2**20, 1) + "\n")
-        print(table.bars(measured, timed) + "\n")
+        print(table.bars(measured, timed, "bar, of medians") + "\n")
+        if asked.rounds > 1:
+            least = table.leasts(runs)
+            print(table.table("least processor, s", least, timed, 1, 1, 2) + "\n")
+            print(table.bars(least, timed, "bar, of the least of each cell") + "\n")
     reference = results["glibc"][0] if "glibc" in results else None
     for column, (failed, wall_s) in results.items():
         print(f"* {SUITE}, {column}: {len(failed)} failed, {wall_s:.0f} s")

@@ -1,4 +1,4 @@
-"""Medians, ratios and the bars, as Markdown."""
+"""Medians, leasts, ratios and the bars, as Markdown."""
 
 import math
 import statistics
@@ -13,17 +13,28 @@ def geomean(values):
     return math.exp(statistics.fmean(map(math.log, values))) if values else math.nan
 
 
-def medians(runs):
-    """`(row, column) -> [Usage]` to `(row, column) -> (wall s, processor s, peak bytes)`."""
+def figures(runs, of):
+    """`(row, column) -> [Usage]` to `(row, column) -> (wall s, processor s, peak bytes)`,
+    each figure by `of` from those of the rounds: their median, or their least."""
     return {
         key: (
-            statistics.median(usage.wall_s for usage in usages),
-            statistics.median(usage.cpu_s for usage in usages),
-            statistics.median(usage.peak_bytes for usage in usages),
+            of(usage.wall_s for usage in usages),
+            of(usage.cpu_s for usage in usages),
+            of(usage.peak_bytes for usage in usages),
         )
         for key, usages in runs.items()
         if usages
     }
+
+
+def medians(runs):
+    """Medians of the rounds: what a run of each takes."""
+    return figures(runs, statistics.median)
+
+
+def leasts(runs):
+    """The least of the rounds: what a run takes that nothing else disturbed."""
+    return figures(runs, min)
 
 
 def rows_of(measured):
@@ -39,8 +50,8 @@ def table(title, measured, columns, part, scale, digits):
     for row in rows_of(measured):
         cells = []
         for column in columns:
-            figures = measured.get((row, column))
-            cells.append(f"{figures[part] / scale:.{digits}f}" if figures else "failed")
+            cell = measured.get((row, column))
+            cells.append(f"{cell[part] / scale:.{digits}f}" if cell else "failed")
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     if "glibc" in columns:
         cells = []
@@ -60,13 +71,13 @@ def mean_ratio(measured, column, rivals, part):
     )
 
 
-def bars(measured, columns):
+def bars(measured, columns, title="bar"):
     """How our columns stand against the bars, as Markdown."""
     rivals = [name for name in RIVALS if name in columns]
     ours = [name for name in columns if name.startswith(OURS)]
     if not ours or not rivals:
         return ""
-    lines = ["| bar | " + " | ".join(ours) + " |", "| --- |" + " ---: |" * len(ours)]
+    lines = [f"| {title} | " + " | ".join(ours) + " |", "| --- |" + " ---: |" * len(ours)]
     for part, what in ((0, "time"), (1, "processor time")):
         for rival in rivals:
             cells = (f"{mean_ratio(measured, name, [rival], part):.3f}" for name in ours)
