@@ -64,7 +64,7 @@ pub(crate) fn allocate_aligned(bytes: usize, align: usize) -> *mut u8 {
             let block = CACHE.with(|cache| cache.pop(class));
             if block.is_null() { slow::allocate(&OPTIONS, class, bytes) } else { block.cast() }
         }
-        None => allocate_large(bytes, align.max(ALIGN_MIN), false),
+        None => allocate_large(layout.size(), layout.align(), false),
     }
 }
 
@@ -121,7 +121,8 @@ pub(crate) unsafe fn free(block: NonNull<u8>) -> Result<(), Foreign> {
 }
 
 /// Resizes a block, moving it if need be; null, with the block as it was, when there is
-/// no memory. A block stays where it is where it [`fits`].
+/// no memory to grow. A block stays where it is where it [`fits`], or shrinks and there is
+/// no memory for a smaller one.
 ///
 /// # Safety
 ///
@@ -153,6 +154,10 @@ pub(crate) unsafe fn resize(block: NonNull<u8>, bytes: usize) -> Result<*mut u8,
     let mut moved = pop(bytes);
     if moved.is_null() {
         moved = allocate(bytes);
+    }
+    if moved.is_null() && bytes <= owned.bytes() {
+        // Wasteful, but large enough.
+        return Ok(block.as_ptr());
     }
     if !moved.is_null() {
         // SAFETY: two live blocks of at least that size.

@@ -26,23 +26,26 @@ impl Next {
         Self { name, place: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
+    /// One of the C library's, which has it.
     pub(super) fn get(&self) -> *mut c_void {
+        match self.find() {
+            Some(found) => found,
+            None => die("the C library lacks a function that this library stands before"),
+        }
+    }
+
+    /// None if no object behind this one has it.
+    pub(super) fn find(&self) -> Option<*mut c_void> {
         let known = self.place.load(Relaxed);
-        if !known.is_null() {
-            return known;
-        }
-        let found = find(self.name);
-        if found.is_null() {
-            die("the C library lacks a function that this library stands before");
-        }
+        let found = if known.is_null() { find(self.name) } else { known };
         self.place.store(found, Relaxed);
-        found
+        (!found.is_null()).then_some(found)
     }
 }
 
 /// Looks behind this object, then, for what a program has opened for itself, in the C++
 /// library.
-pub(super) fn find(name: &CStr) -> *mut c_void {
+fn find(name: &CStr) -> *mut c_void {
     // SAFETY: a terminated name.
     let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
     if !found.is_null() {
