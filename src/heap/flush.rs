@@ -104,11 +104,13 @@ impl ThreadHeap {
             self.send_home(heap, class, bin.take_previous());
             bin.make_room(list, 0);
             loop {
-                let chain = self.depot.lock().take(class);
+                let mut depot = self.depot.lock();
+                let chain = depot.take(class);
                 if chain.blocks == 0 {
                     break;
                 }
                 bin.kept.sub(chain.blocks);
+                drop(depot);
                 self.send_home(heap, class, chain);
             }
         }

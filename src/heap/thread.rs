@@ -222,11 +222,13 @@ impl ThreadHeap {
         }
         bin.stop_draining();
         if bin.kept.get() > 0 {
-            let chain = self.depot.lock().take(class);
+            let mut depot = self.depot.lock();
+            let chain = depot.take(class);
             if chain.blocks > 0 {
                 bin.kept.sub(chain.blocks);
                 return chain;
             }
+            drop(depot);
         }
         self.refill(heap, bin, class)
     }
