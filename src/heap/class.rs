@@ -20,11 +20,10 @@
 use core::alloc::Layout;
 
 use super::geometry::SLOT_BYTES;
+pub(crate) use crate::base::limits::SMALL_BYTES_MAX;
 
 /// How many size classes there are.
 pub(crate) const CLASSES: usize = 52;
-/// The largest size that a class serves; above it blocks are large.
-pub(crate) const SMALL_BYTES_MAX: usize = 32 * 1024;
 /// Up to this size a span is one slot; above it, [`WIDE_SLOTS`].
 pub(crate) const NARROW_BYTES_MAX: usize = 8 * 1024;
 /// How many classes have spans of one slot.

@@ -16,11 +16,10 @@ use super::Heap;
 use super::class::rounded;
 use super::geometry::{CHUNK_BYTES, SLOT_BYTES};
 use super::span::{Kind, Span};
+pub(crate) use crate::base::limits::SPAN_BYTES_MAX;
 use crate::base::own::{OwnPtr, OwnU64};
 use crate::sys::os::{Os, page_bytes};
 
-/// Above this, and above an alignment of the same, a block has its own mapping.
-pub(crate) const SPAN_BYTES_MAX: usize = 16 << 20;
 /// From this size on a mapping is aligned for huge pages and asks for them.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 const BUCKETS: usize = 256;

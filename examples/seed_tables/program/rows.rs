@@ -32,7 +32,7 @@ const ROWS: [Row; 59] = [
     ("A3", "Spans of 8/16/24 bytes hold 8192/4096/2730 objects", Experiment("A3"), "Stats::classes"),
     ("A4", "Classes in steps of 8 to 128, then of 12.5 %, waste at most 12.5 %", Experiment("E14"), "examples/seed_tables_trace"),
     ("A5", "Thread cache, central lists, page heap; a refill swaps a span", Experiment("A5"), "ClassStats::refills"),
-    ("A6", "Map growth is served by the thread cache", Test(Refuted, "cost:m20_growth_holds_both_arrays"), "map::Tier, Stats::arrays_by_tier"),
+    ("A6", "Map growth is served by the thread cache", Test(Refuted, "tiers:a6_each_tier_serves_some_growth"), "map::Tier, Stats::arrays_by_tier"),
     ("A7", "Slots are reused less in larger classes: 92.3/76.1/41.7 %", Experiment("A7"), "Stats::reuse_svg; map::Heat::to_svg for maps"),
     ("A8", "Objects of a leaking class rise from 1200 to 45,000 in an hour", Experiment("E19"), "observe::TrendDetector"),
     ("A9", "A race of map and append corrupts span lists", Design("such a race does not compile"), "loom models and stress tests of heap and pool"),
@@ -141,6 +141,7 @@ fn path(file: &str) -> &str {
     match file {
         "structure" => "tests/map_claims_structure.rs",
         "cost" => "tests/map_claims_cost.rs",
+        "tiers" => "tests/map_tiers.rs",
         "pool" => "tests/collections/pool.rs",
         "observe" => "tests/collections/observe.rs",
         "memory" => "tests/memory.rs",

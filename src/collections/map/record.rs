@@ -10,15 +10,15 @@ use std::collections::VecDeque;
 use super::array::Origin;
 use super::heat::Heat;
 use super::tops::{EMPTY_ONE, EMPTY_REST};
+use crate::base::limits;
 
-/// Which part of an allocator a block of a given size comes from.
-///
-/// This is a classification by size alone; [`Tier::of`] states the limits.
+/// Which part of this project's allocator a block of a given size comes from, where
+/// that is the program's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// Small enough for a size class served by the thread's own cache.
+    /// Small enough for a size class, which the thread's own cache serves.
     ThreadCache,
-    /// Whole pages or slots out of the page heap.
+    /// A span of its own, of slots out of the page heap.
     PageHeap,
     /// A mapping of its own.
     Large,
@@ -26,18 +26,18 @@ pub enum Tier {
 
 impl Tier {
     /// The largest block of the thread cache, in bytes.
-    pub const THREAD_CACHE_MAX_BYTES: usize = 8 << 10;
+    pub const THREAD_CACHE_MAX_BYTES: usize = limits::SMALL_BYTES_MAX;
     /// The largest block of the page heap, in bytes.
-    pub const PAGE_HEAP_MAX_BYTES: usize = 1 << 20;
+    pub const PAGE_HEAP_MAX_BYTES: usize = limits::SPAN_BYTES_MAX;
 
     /// The tier that serves a block of `bytes`.
     ///
     /// ```
     /// use spanalloc::map::Tier;
     ///
-    /// assert_eq!(Tier::of(8192), Tier::ThreadCache);
-    /// assert_eq!(Tier::of(8193), Tier::PageHeap);
-    /// assert_eq!(Tier::of(2 << 20), Tier::Large);
+    /// assert_eq!(Tier::of(32 << 10), Tier::ThreadCache);
+    /// assert_eq!(Tier::of((32 << 10) + 1), Tier::PageHeap);
+    /// assert_eq!(Tier::of(17 << 20), Tier::Large);
     /// ```
     #[must_use]
     pub const fn of(bytes: usize) -> Self {
