@@ -5,32 +5,21 @@
 //! only the handles move. A value stays in its slot, of a chunk that is never
 //! reallocated, until it is removed; its handle finds it without hashing.
 //!
-//! A handle is an index and a *generation*: the slot's count of tenants. A handle to
-//! a removed value finds nothing, even when the slot has a new tenant.
-//!
 //! # Invariants
 //!
 //! 1. `index` maps each key to the handle of an occupied slot, and each occupied
-//!    slot has one key. `slots.len() == index.len()`.
-//! 2. Vacant slots form a list from `vacant` on. A slot's generation grows when it
-//!    becomes vacant; one whose generation cannot grow any more is never used again.
+//!    slot has one key. As many slots are occupied as `index` has entries.
+//! 2. No two keys have the same handle, not even when a call has panicked: a handle is
+//!    filled as soon as its key is in.
 
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::ops::Index;
 
 use super::api::Map;
-
-/// Slots in a chunk.
-const CHUNK_SLOTS: usize = 256;
-
-/// Where a value of a [`HandleMap`] lies. Stays good until the value is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Handle {
-    index: u32,
-    generation: u32,
-}
+use super::slab::{Handle, Slab};
 
 /// A map whose values keep their place, found by key or by handle.
 ///
@@ -76,6 +65,24 @@ impl<K, V> HandleMap<K, V> {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// An empty map with room for `capacity` entries: chunks for their values, and
+    /// buckets for their handles.
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::HandleMap::with_capacity(1000);
+    /// let chunks = map.stats().chunks;
+    /// map.extend((0..1000).map(|n| (n, n)));
+    /// assert_eq!((map.stats().chunks, map.stats().handles_moved), (chunks, 0));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `capacity` is above 2³² slots.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { index: Map::with_capacity(capacity), slab: Slab::with_capacity(capacity) }
+    }
 }
 
 impl<K, V, S: Default> Default for HandleMap<K, V, S> {
@@ -87,7 +94,17 @@ impl<K, V, S: Default> Default for HandleMap<K, V, S> {
 impl<K, V, S> HandleMap<K, V, S> {
     /// An empty map that uses `hasher`.
     pub fn with_hasher(hasher: S) -> Self {
-        Self { index: Map::with_hasher(hasher), slab: Slab::default() }
+        Self::with_capacity_and_hasher(0, hasher)
+    }
+
+    /// As [`with_hasher`](Self::with_hasher), with room for `capacity` entries.
+    ///
+    /// # Panics
+    ///
+    /// As [`with_capacity`](HandleMap::with_capacity).
+    pub fn with_capacity_and_hasher(capacity: usize, hasher: S) -> Self {
+        let index = Map::with_capacity_and_hasher(capacity, hasher);
+        Self { index, slab: Slab::with_capacity(capacity) }
     }
 
     /// Number of entries.
@@ -115,16 +132,72 @@ impl<K, V, S> HandleMap<K, V, S> {
         self.index.iter().filter_map(|(key, handle)| Some((key, self.slab.get(*handle)?)))
     }
 
+    /// All keys and values, the values to change where they lie. Allocates a pointer
+    /// per chunk.
+    ///
+    /// ```
+    /// let mut map: spanalloc::map::HandleMap<_, _> = [("a", 1), ("b", 2)].into_iter().collect();
+    /// let place = std::ptr::from_ref(&map["a"]);
+    /// map.iter_mut().for_each(|(_, value)| *value *= 10);
+    /// assert_eq!((map["a"], map["b"]), (10, 20));
+    /// assert_eq!(std::ptr::from_ref(&map["a"]), place);
+    /// ```
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        let places = self.slab.places();
+        self.index.iter().filter_map(move |(key, handle)| {
+            // SAFETY: by invariant 2 no other key has this handle.
+            Some((key, unsafe { places.get(*handle) }?))
+        })
+    }
+
+    /// Removes all entries. Their handles are good no more; chunks and buckets stay,
+    /// for the next entries. If a drop panics, entries not yet looked at stay.
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::HandleMap::new();
+    /// let handle = map.insert("a", 1).0;
+    /// map.clear();
+    /// assert_eq!((map.len(), map.get_handle(handle)), (0, None));
+    /// map.insert("b", 2);
+    /// assert_eq!(map.get_handle(handle), None, "a new tenant has a new handle");
+    /// ```
+    pub fn clear(&mut self) {
+        self.retain(|_, _| false);
+    }
+
+    /// Keeps the entries for which `keep` returns true, with their handles, and removes
+    /// the others.
+    ///
+    /// ```
+    /// let mut map: spanalloc::map::HandleMap<u32, u32> = (0..10).map(|n| (n, n * n)).collect();
+    /// let (two, three) = (map.handle(&2).unwrap(), map.handle(&3).unwrap());
+    /// map.retain(|key, _| key % 2 == 0);
+    /// assert_eq!((map.get_handle(two), map.get_handle(three)), (Some(&4), None));
+    /// ```
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        let Self { index, slab } = self;
+        // A value is dropped when its key is gone: if that panics, both are.
+        let mut doomed = None;
+        index.retain(|key, handle| {
+            drop(doomed.take());
+            let kept = slab.get_mut(*handle).is_some_and(|value| keep(key, value));
+            if !kept {
+                doomed = slab.vacate(*handle);
+            }
+            kept
+        });
+    }
+
     /// What the map counted. Costs a pass over the index.
     pub fn stats(&self) -> HandleStats {
         let index = self.index.stats();
         HandleStats {
             len: self.len(),
-            chunks: self.slab.chunks.len(),
-            chunk_bytes: CHUNK_SLOTS * size_of::<Slot<V>>(),
+            chunks: self.slab.chunks(),
+            chunk_bytes: Slab::<V>::CHUNK_BYTES,
             index_bytes: index.bytes,
             handles_moved: index.growth.entries_moved,
-            slots_reused: self.slab.reused,
+            slots_reused: self.slab.reused(),
         }
     }
 }
@@ -196,8 +269,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
     /// A sentence that names the first violation.
     pub fn check(&self) -> Result<(), String> {
         self.index.check()?;
-        let occupied = self.slab.chunks.iter().flat_map(|chunk| chunk.iter());
-        let occupied = occupied.filter(|slot| matches!(slot.tenant, Tenant::Value(_))).count();
+        let occupied = self.slab.occupied();
         if occupied != self.len() || self.iter().count() != self.len() {
             return Err(format!("{occupied} slots are occupied, but len is {}", self.len()));
         }
@@ -205,103 +277,43 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
     }
 }
 
+impl<K: Eq + Hash + Borrow<Q>, Q: ?Sized + Eq + Hash, V, S: BuildHasher> Index<&Q>
+    for HandleMap<K, V, S>
+{
+    type Output = V;
+
+    /// # Panics
+    ///
+    /// When the key is absent.
+    fn index(&self, key: &Q) -> &V {
+        self.get(key).expect("no entry found for key")
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Extend<(K, V)> for HandleMap<K, V, S> {
+    /// Keys that are present keep their handles. Reserves buckets as
+    /// [`Map`](super::Map) does; chunks come as they are needed.
+    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
+        let entries = entries.into_iter();
+        let promised = entries.size_hint().0;
+        self.index.reserve(if self.is_empty() { promised } else { promised.div_ceil(2) });
+        for (key, value) in entries {
+            self.insert(key, value);
+        }
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher + Default> FromIterator<(K, V)> for HandleMap<K, V, S> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
+        let mut map = Self::default();
+        map.extend(entries);
+        map
+    }
+}
+
 impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for HandleMap<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
-    }
-}
-
-/// Values in chunks that stay where they are.
-struct Slab<V> {
-    chunks: Vec<Box<[Slot<V>]>>,
-    vacant: Option<u32>,
-    reused: u64,
-}
-
-struct Slot<V> {
-    generation: u32,
-    tenant: Tenant<V>,
-}
-
-enum Tenant<V> {
-    Value(V),
-    Vacant { next: Option<u32> },
-}
-
-impl<V> Default for Slab<V> {
-    fn default() -> Self {
-        Self { chunks: Vec::new(), vacant: None, reused: 0 }
-    }
-}
-
-impl<V> Slab<V> {
-    fn slot(&self, index: u32) -> Option<&Slot<V>> {
-        self.chunks.get(index as usize / CHUNK_SLOTS)?.get(index as usize % CHUNK_SLOTS)
-    }
-
-    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<V>> {
-        self.chunks.get_mut(index as usize / CHUNK_SLOTS)?.get_mut(index as usize % CHUNK_SLOTS)
-    }
-
-    fn get(&self, handle: Handle) -> Option<&V> {
-        let slot = self.slot(handle.index)?;
-        match &slot.tenant {
-            Tenant::Value(value) if slot.generation == handle.generation => Some(value),
-            _ => None,
-        }
-    }
-
-    fn get_mut(&mut self, handle: Handle) -> Option<&mut V> {
-        let slot = self.slot_mut(handle.index)?;
-        match &mut slot.tenant {
-            Tenant::Value(value) if slot.generation == handle.generation => Some(value),
-            _ => None,
-        }
-    }
-
-    /// The handle that the next value will have.
-    fn next_handle(&mut self) -> Handle {
-        if self.vacant.is_none() {
-            self.add_chunk();
-        }
-        let index = self.vacant.expect("a chunk was added");
-        let generation = self.slot(index).expect("a vacant slot exists").generation;
-        Handle { index, generation }
-    }
-
-    fn add_chunk(&mut self) {
-        let first = self.chunks.len() * CHUNK_SLOTS;
-        let last = u32::try_from(first + CHUNK_SLOTS - 1).expect("HandleMap: no slots left");
-        let slot = |index| Slot {
-            generation: 0,
-            tenant: Tenant::Vacant { next: (index < last).then(|| index + 1) },
-        };
-        self.chunks.push((first as u32..=last).map(slot).collect());
-        self.vacant = Some(first as u32);
-    }
-
-    fn fill(&mut self, handle: Handle, value: V) {
-        let slot = self.slot_mut(handle.index).expect("a vacant slot exists");
-        let Tenant::Vacant { next } = std::mem::replace(&mut slot.tenant, Tenant::Value(value))
-        else {
-            unreachable!("the list holds vacant slots only")
-        };
-        self.reused += u64::from(handle.generation > 0);
-        self.vacant = next;
-    }
-
-    fn vacate(&mut self, handle: Handle) -> Option<V> {
-        let next = self.vacant;
-        let slot = self.slot_mut(handle.index)?;
-        let Tenant::Value(value) = std::mem::replace(&mut slot.tenant, Tenant::Vacant { next })
-        else {
-            return None;
-        };
-        if let Some(generation) = slot.generation.checked_add(1) {
-            slot.generation = generation;
-            self.vacant = Some(handle.index);
-        }
-        Some(value)
     }
 }
 
@@ -349,14 +361,50 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_with_the_last_generation_is_retired() {
-        let mut slab = Slab::default();
-        let first = slab.next_handle();
-        slab.fill(first, 'a');
-        slab.slot_mut(first.index).unwrap().generation = u32::MAX;
-        let last = Handle { generation: u32::MAX, ..first };
-        assert_eq!(slab.vacate(last), Some('a'));
-        assert_ne!(slab.next_handle().index, first.index);
-        assert_eq!(slab.get(last), None);
+    fn capacity_is_there_at_once_and_used_in_order() {
+        for (capacity, chunks) in [(0, 0), (1, 1), (256, 1), (257, 2), (1000, 4)] {
+            let mut map = HandleMap::with_capacity(capacity);
+            assert_eq!(map.stats().chunks, chunks);
+            let handles: Vec<Handle> = (0..capacity).map(|n| map.insert(n, n).0).collect();
+            assert_eq!(map.stats().chunks, chunks);
+            assert!(handles.is_sorted(), "{handles:?}");
+            map.insert(capacity, capacity);
+            assert_eq!(map.stats().chunks, capacity / 256 + 1);
+            assert_eq!(map.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_a_clear_leaves_is_reused_under_new_handles() {
+        let mut map: HandleMap<u32, String> = (0..600).map(|n| (n, n.to_string())).collect();
+        let handles: Vec<Handle> = (0..600).map(|n| map.handle(&n).unwrap()).collect();
+        map.clear();
+        assert_eq!((map.check(), map.iter_mut().count()), (Ok(()), 0));
+        map.extend((0..600).map(|n| (n, String::from("new"))));
+        assert_eq!((map.stats().chunks, map.stats().slots_reused), (3, 600));
+        assert!(handles.iter().all(|&handle| map.get_handle(handle).is_none()));
+        assert_eq!(map.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_panic_while_retaining_leaves_the_map_sound() {
+        struct Bomb(bool);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                assert!(!self.0 || std::thread::panicking(), "went off");
+            }
+        }
+        for armed in 0..20 {
+            let mut map: HandleMap<u32, Bomb> = (0..20).map(|n| (n, Bomb(n == armed))).collect();
+            let clear = std::panic::AssertUnwindSafe(|| map.clear());
+            assert!(std::panic::catch_unwind(clear).is_err());
+            assert_eq!((map.check(), map.get(&armed).is_none()), (Ok(()), true));
+            map.clear();
+            assert!(map.is_empty());
+            map.insert(armed, Bomb(false));
+            let retain = std::panic::AssertUnwindSafe(|| map.retain(|_, _| panic!("no answer")));
+            assert!(std::panic::catch_unwind(retain).is_err());
+            assert_eq!((map.check(), map.len()), (Ok(()), 1));
+        }
     }
 }

@@ -41,7 +41,7 @@
 //! | `walk`, `remains` | visiting all entries; taking all out |
 //! | `api`, `entry`, `iter`, `traits` | the map as users see it |
 //! | `policy`, `record`, `stats`, `check`, `heat`, `cursor` | knobs, counters, reports |
-//! | `sharded`, `handle`, `lazy`, `lab` | built on the map, or beside it |
+//! | `sharded`, `handle` with its `slab`, `lazy`, `lab` | built on the map, or beside it |
 
 mod api;
 mod array;
@@ -61,6 +61,7 @@ mod random;
 mod record;
 mod remains;
 mod sharded;
+mod slab;
 mod stats;
 mod table;
 mod tops;
@@ -72,7 +73,7 @@ pub use bucket::INLINE_MAX_BYTES;
 pub use check::Tophashes;
 pub use cursor::Cursor;
 pub use entry::{Entry, OccupiedEntry, VacantEntry};
-pub use handle::{Handle, HandleMap, HandleStats};
+pub use handle::{HandleMap, HandleStats};
 pub use heat::{Heat, Reuse};
 pub use iter::{Drain, IntoIter, IntoKeys, IntoValues, Iter, IterMut, Keys, Values, ValuesMut};
 pub use lab::{CasTable, Claim, SlotId};
@@ -80,4 +81,5 @@ pub use lazy::{Lazy, LazyStats, Sweep};
 pub use policy::{Growth, LoadFactor, LoadFactorError, Policy};
 pub use record::{Event, GrowthKind, Tier};
 pub use sharded::{ShardStats, Sharded};
+pub use slab::Handle;
 pub use stats::{BucketLayout, GrowthStats, Inserts, OldStats, Slots, Stats};

@@ -1,0 +1,208 @@
+//! A slab: values in slots of chunks that are never reallocated, found by handles.
+//!
+//! A handle is an index and a *generation*: the slot's count of tenants. A handle to
+//! a removed value finds nothing, even when the slot has a new tenant.
+//!
+//! # Invariants
+//!
+//! 1. Vacant slots form a list from `vacant` on. A slot's generation grows when it
+//!    becomes vacant; one whose generation cannot grow any more is never used again.
+//! 2. Each chunk has `CHUNK_SLOTS` slots, and stays where it is.
+
+use std::marker::PhantomData;
+
+/// Slots in a chunk.
+const CHUNK_SLOTS: usize = 256;
+
+/// Where a value of a [`HandleMap`](super::HandleMap) lies. Stays good until the value
+/// is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle {
+    index: u32,
+    generation: u32,
+}
+
+/// Values in chunks that stay where they are.
+pub(super) struct Slab<V> {
+    chunks: Vec<Box<[Slot<V>]>>,
+    vacant: Option<u32>,
+    reused: u64,
+}
+
+struct Slot<V> {
+    generation: u32,
+    tenant: Tenant<V>,
+}
+
+enum Tenant<V> {
+    Value(V),
+    Vacant { next: Option<u32> },
+}
+
+impl<V> Default for Slab<V> {
+    fn default() -> Self {
+        Self { chunks: Vec::new(), vacant: None, reused: 0 }
+    }
+}
+
+/// The chunk that a slot lies in, and its place there.
+fn split(index: u32) -> (usize, usize) {
+    (index as usize / CHUNK_SLOTS, index as usize % CHUNK_SLOTS)
+}
+
+impl<V> Slab<V> {
+    /// Bytes of a chunk.
+    pub(super) const CHUNK_BYTES: usize = CHUNK_SLOTS * size_of::<Slot<V>>();
+
+    /// Chunks allocated.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Values that took a slot of a removed one.
+    pub(super) fn reused(&self) -> u64 {
+        self.reused
+    }
+
+    /// Slots that hold a value, counted.
+    pub(super) fn occupied(&self) -> usize {
+        let slots = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        slots.filter(|slot| matches!(slot.tenant, Tenant::Value(_))).count()
+    }
+
+    /// Empty, with slots for `capacity` values.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        let mut slab = Self::default();
+        if capacity > 0 {
+            slab.add_chunks(capacity.div_ceil(CHUNK_SLOTS));
+        }
+        slab
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot<V>> {
+        let (chunk, place) = split(index);
+        self.chunks.get(chunk)?.get(place)
+    }
+
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<V>> {
+        let (chunk, place) = split(index);
+        self.chunks.get_mut(chunk)?.get_mut(place)
+    }
+
+    pub(super) fn get(&self, handle: Handle) -> Option<&V> {
+        let slot = self.slot(handle.index)?;
+        match &slot.tenant {
+            Tenant::Value(value) if slot.generation == handle.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, handle: Handle) -> Option<&mut V> {
+        let slot = self.slot_mut(handle.index)?;
+        match &mut slot.tenant {
+            Tenant::Value(value) if slot.generation == handle.generation => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The handle that the next value will have.
+    pub(super) fn next_handle(&mut self) -> Handle {
+        if self.vacant.is_none() {
+            self.add_chunks(1);
+        }
+        let index = self.vacant.expect("a chunk was added");
+        let generation = self.slot(index).expect("a vacant slot exists").generation;
+        Handle { index, generation }
+    }
+
+    /// The values' places, to refer to several at a time.
+    pub(super) fn places(&mut self) -> Places<'_, V> {
+        let chunks = self.chunks.iter_mut().map(|chunk| chunk.as_mut_ptr()).collect();
+        Places { chunks, slab: PhantomData }
+    }
+
+    /// Adds `count` chunks, one at least, where no slot is vacant.
+    fn add_chunks(&mut self, count: usize) {
+        let first = self.chunks.len() * CHUNK_SLOTS;
+        let end = count.checked_mul(CHUNK_SLOTS).and_then(|slots| slots.checked_add(first));
+        let last = end.and_then(|end| u32::try_from(end - 1).ok());
+        let last = last.expect("HandleMap: no slots left");
+        let slot = |index| Slot {
+            generation: 0,
+            tenant: Tenant::Vacant { next: (index < last).then(|| index + 1) },
+        };
+        let chunk = |start| (start..=start + (CHUNK_SLOTS - 1) as u32).map(slot).collect();
+        self.chunks.extend((first as u32..=last).step_by(CHUNK_SLOTS).map(chunk));
+        self.vacant = Some(first as u32);
+    }
+
+    /// Puts a value at the handle that [`next_handle`](Self::next_handle) returned last.
+    pub(super) fn fill(&mut self, handle: Handle, value: V) {
+        let slot = self.slot_mut(handle.index).expect("a vacant slot exists");
+        let Tenant::Vacant { next } = std::mem::replace(&mut slot.tenant, Tenant::Value(value))
+        else {
+            unreachable!("the list holds vacant slots only")
+        };
+        self.reused += u64::from(handle.generation > 0);
+        self.vacant = next;
+    }
+
+    /// Takes the value out of its slot. No handle finds it any more.
+    pub(super) fn vacate(&mut self, handle: Handle) -> Option<V> {
+        let next = self.vacant;
+        let slot = self.slot_mut(handle.index)?;
+        let Tenant::Value(value) = std::mem::replace(&mut slot.tenant, Tenant::Vacant { next })
+        else {
+            return None;
+        };
+        if let Some(generation) = slot.generation.checked_add(1) {
+            slot.generation = generation;
+            self.vacant = Some(handle.index);
+        }
+        Some(value)
+    }
+}
+
+/// The places of a slab's values, borrowed mutably and one by one.
+pub(super) struct Places<'s, V> {
+    /// The first slot of each chunk.
+    chunks: Vec<*mut Slot<V>>,
+    slab: PhantomData<&'s mut Slab<V>>,
+}
+
+impl<'s, V> Places<'s, V> {
+    /// The value at `handle`.
+    ///
+    /// # Safety
+    ///
+    /// The handle is the slab's, and none of its slot has been asked for before.
+    pub(super) unsafe fn get(&self, handle: Handle) -> Option<&'s mut V> {
+        let (chunk, place) = split(handle.index);
+        // SAFETY: chunks have `CHUNK_SLOTS` slots, of which this is one.
+        let slot = unsafe { self.chunks[chunk].add(place) };
+        // SAFETY: the slab is mutably borrowed, and nobody has another reference to this
+        // slot, by the caller's contract.
+        let slot = unsafe { &mut *slot };
+        match &mut slot.tenant {
+            Tenant::Value(value) if slot.generation == handle.generation => Some(value),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_with_the_last_generation_is_retired() {
+        let mut slab = Slab::default();
+        let first = slab.next_handle();
+        slab.fill(first, 'a');
+        slab.slot_mut(first.index).unwrap().generation = u32::MAX;
+        let last = Handle { generation: u32::MAX, ..first };
+        assert_eq!(slab.vacate(last), Some('a'));
+        assert_ne!(slab.next_handle().index, first.index);
+        assert_eq!(slab.get(last), None);
+    }
+}
