@@ -97,7 +97,7 @@ pub use global::{__assertion_failed, __meter};
 pub use global::{
     BlockState, Inspection, Meter, Place, Pressure, PressureListener, SpanAlloc, Usage, dump,
     dump_at_exit, inspect, measure, on_pressure, release_free_memory, set_decay, set_soft_limit,
-    stats,
+    stats, trace_scavenging,
 };
 #[cfg(not(loom))]
 pub use report::Stats;

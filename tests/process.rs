@@ -3,7 +3,7 @@
 //! does not end is a failure.
 
 use std::ffi::c_void;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ fn child() {
         "exec" => with_busy_threads(exec_again),
         "signals" => be_interrupted(),
         "end" => with_busy_threads(|| std::process::exit(0)),
+        "idle" => burst_and_idle(),
         "done" => churn(1, 1000, &Mutex::new(Vec::new())),
         _ => panic!("unknown scenario {scenario}"),
     }
@@ -240,4 +241,35 @@ fn be_interrupted() {
             pool.lock().unwrap().truncate(100);
         }
     });
+}
+
+/// 40 MiB of small blocks, freed, then nothing for several ticks.
+fn burst_and_idle() {
+    drop((0..40_000).map(|_| Block::new(1000, 8, false)).collect::<Vec<_>>());
+    thread::sleep(Duration::from_millis(400));
+}
+
+#[test]
+fn a_trace_says_what_the_scavenger_gave_back() {
+    let run = |variable| {
+        let child = command("idle").env("SPANALLOC", variable).stderr(Stdio::piped()).spawn();
+        let said = child.unwrap().wait_with_output().unwrap();
+        assert!(said.status.success(), "with SPANALLOC={variable}: {}", said.status);
+        String::from_utf8(said.stderr).unwrap()
+    };
+    let said = run("trace=scavenge,decay=20ms");
+    let kib = |line: &str| -> Vec<u64> {
+        let words = line.split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    let lines = said.lines().filter(|line| line.starts_with("spanalloc: scavenged: held "));
+    let ticks: Vec<_> = lines.map(kib).collect();
+    assert!(!ticks.is_empty(), "{said}");
+    for tick in &ticks {
+        let [held, left, live] = tick[..] else { panic!("{said}") };
+        assert!(live <= left && left < held, "{said}");
+    }
+    let (first, last) = (&ticks[0], &ticks[ticks.len() - 1]);
+    assert!(first[0] > 40_000 && last[1] < 10_000, "{said}");
+    assert_eq!(run("decay=20ms").lines().filter(|line| line.contains("scavenged")).count(), 0);
 }

@@ -5,6 +5,7 @@
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
 //! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
+//! | `trace` | `scavenge` | a line on standard error for each time that free pages went back |
 //! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
 //!
 //! It wins over what the program was built with. Parsing allocates nothing and
@@ -29,6 +30,8 @@ pub(super) struct Config<'a> {
     pub(super) dump: Option<&'a [u8]>,
     /// Milliseconds that free pages stay; none if it does not say.
     pub(super) decay_ms: Option<u32>,
+    /// Whether the scavenger says what it does.
+    pub(super) trace: bool,
     /// What a dump writes; none if it does not say.
     #[cfg(feature = "profile")]
     pub(super) formats: Option<Formats>,
@@ -45,9 +48,9 @@ pub(super) struct Problem<'a> {
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, formats=NAME+NAME, decay=TIME"
+    "sample=SIZE, dump=PREFIX, formats=NAME+NAME, decay=TIME, trace=scavenge"
 } else {
-    "dump=PREFIX, decay=TIME"
+    "dump=PREFIX, decay=TIME, trace=scavenge"
 };
 #[cfg(feature = "profile")]
 const SIZES: &str =
@@ -55,6 +58,8 @@ const SIZES: &str =
 const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
 
 const TIMES: &str = "a whole number with or without ms or s, of 1 ms at least (decay=500ms)";
+
+const TRACES: &str = "trace=scavenge";
 
 /// The value of the variable, if it is set. The environment must not be changed
 /// while the result is in use, which holds before `main`.
@@ -112,6 +117,8 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
                 None => wrong(problem("is not a time", TIMES)),
             },
             (b"decay", None) => wrong(problem("has no value", TIMES)),
+            (b"trace", Some(b"scavenge")) => config.trace = true,
+            (b"trace", _) => wrong(problem("names nothing to trace", TRACES)),
             _ => wrong(problem("is no known key", KEYS)),
         }
     }
@@ -212,6 +219,17 @@ mod tests {
             let (config, problems) = parsed(wrong);
             assert_eq!((config.decay_ms, problems.len()), (None, 1), "{wrong}");
             assert!(problems[0].accepted.contains("500ms"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_the_scavenger_is_traced() {
+        let (config, problems) = parsed("trace=scavenge");
+        assert!(config.trace && problems.is_empty());
+        for wrong in ["trace", "trace=", "trace=all"] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!((config.trace, problems.len()), (false, 1), "{wrong}");
+            assert_eq!(problems[0].accepted, "trace=scavenge");
         }
     }
 

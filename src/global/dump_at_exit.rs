@@ -179,6 +179,9 @@ extern "C" fn start() {
     if let Some(decay_ms) = asked.decay_ms {
         super::limit::decay_by_environment(decay_ms);
     }
+    if asked.trace {
+        super::trace_scavenging(true);
+    }
     if let Some(prefix) = asked.dump {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
     }

@@ -47,3 +47,23 @@ pub use stats::stats;
 pub fn release_free_memory() -> usize {
     slow::HEAP.release_free()
 }
+
+/// Turns on or off a line on standard error for each time that free pages went back to the
+/// OS: `spanalloc: scavenged: held 630784 KiB, then 52224 KiB; live 1030 KiB`. *Held* is
+/// what the allocator has of the OS, in use, free or for its records; *live* what is in use.
+/// Cost: a snapshot of the counts for each line, on the scavenger's thread.
+///
+/// So does the environment variable with `SPANALLOC=trace=scavenge`. The idea is Go's
+/// `GODEBUG=scavtrace=1`.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::trace_scavenging(true);
+/// drop(vec![1u8; 8 << 20]);
+/// spanalloc::release_free_memory();
+/// spanalloc::trace_scavenging(false);
+/// ```
+pub fn trace_scavenging(on: bool) {
+    slow::HEAP.trace_scavenging(on);
+}

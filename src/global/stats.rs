@@ -56,6 +56,7 @@ fn classes(counts: &HeapCounts) -> Vec<ClassStats> {
         first_uses: count.first_uses,
         spans: count.spans,
         remote_frees: count.remote_frees,
+        lock_waits: count.waits,
         requested: None,
     };
     ClassId::all().zip(&counts.classes).map(row).collect()
@@ -76,6 +77,7 @@ fn large(counts: &HeapCounts) -> Vec<ClassStats> {
             first_uses: count.allocs,
             spans: count.live_blocks,
             remote_frees: 0,
+            lock_waits: 0,
             requested: None,
         }
     };

@@ -206,7 +206,7 @@ impl<O: Os> Heap<O> {
         if kind != Kind::Blocks || self.hints.of(class).load(Relaxed) == 0 {
             return None;
         }
-        let central = self.central.lock();
+        let central = self.waits.lock(&self.central, class);
         let span = central.list(class).pop()?;
         self.hints.of(class).fetch_sub(1, Relaxed);
         span.cold().home.set(home);

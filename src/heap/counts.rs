@@ -23,6 +23,8 @@ pub(crate) struct ClassCount {
     /// Blocks ever carved.
     pub(crate) first_uses: u64,
     pub(crate) remote_frees: u64,
+    /// Waits for a lock.
+    pub(crate) waits: u64,
     pub(crate) spans: u64,
     /// Blocks carved, so resident: live ones and free ones.
     pub(crate) carved: u64,
@@ -36,6 +38,8 @@ pub(crate) struct HeapCounts {
     pub(crate) classes: [ClassCount; CLASSES],
     pub(crate) large: [LargeCount; LARGE_ROWS],
     pub(crate) mapped_large_bytes: u64,
+    /// Large blocks with a mapping of their own.
+    pub(crate) mappings: u64,
     pub(crate) pages: PageCounts,
     pub(crate) records_bytes: usize,
     pub(crate) thread_heaps: u64,
@@ -48,6 +52,7 @@ impl<O: Os> Heap<O> {
             classes: [ClassCount::default(); CLASSES],
             large: [LargeCount::default(); LARGE_ROWS],
             mapped_large_bytes: 0,
+            mappings: 0,
             pages: PageCounts::default(),
             records_bytes: 0,
             thread_heaps: 0,
@@ -95,12 +100,14 @@ impl<O: Os> Heap<O> {
         drop(space);
         drop(central);
 
-        for count in &mut counts.classes {
+        for (class, count) in ClassId::all().zip(&mut counts.classes) {
+            count.waits = self.waits.of(class);
             count.live = count.allocs.saturating_sub(count.frees);
         }
         let table = self.large.lock();
         counts.large = table.rows;
         counts.mapped_large_bytes = table.mapped_bytes;
+        counts.mappings = table.mappings;
         counts
     }
 }

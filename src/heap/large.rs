@@ -61,6 +61,7 @@ pub(crate) struct LargeTable {
     buckets: [*mut Mapping; BUCKETS],
     spare: *mut Mapping,
     pub(crate) mapped_bytes: u64,
+    pub(crate) mappings: u64,
     pub(crate) rows: [LargeCount; LARGE_ROWS],
 }
 
@@ -96,6 +97,7 @@ impl LargeTable {
             buckets: [ptr::null_mut(); BUCKETS],
             spare: ptr::null_mut(),
             mapped_bytes: 0,
+            mappings: 0,
             rows: [LargeCount { allocs: 0, frees: 0, live_blocks: 0, live_bytes: 0 }; LARGE_ROWS],
         }
     }
@@ -131,6 +133,7 @@ impl LargeTable {
         let mapping = unsafe { &mut *record.as_ptr() };
         let Some(start) = NonNull::new(mapping.start.get()) else { return };
         self.mapped_bytes += mapping.bytes.get();
+        self.mappings += 1;
         let bucket = self.bucket(start);
         mapping.next = *bucket;
         *bucket = record.as_ptr();
@@ -189,6 +192,7 @@ impl LargeTable {
                 // SAFETY: as for the read above.
                 unsafe { *place = mapping.next };
                 self.mapped_bytes -= mapping.bytes.get();
+                self.mappings -= 1;
                 return record;
             }
             place = &raw mut mapping.next;
@@ -308,7 +312,7 @@ impl<O: Os> Heap<O> {
 
     fn map_large(&self, layout: Layout, sampled: bool) -> Option<Large> {
         let page = page_bytes();
-        let bytes = layout.size().checked_next_multiple_of(page)?;
+        let bytes = layout.size().max(1).checked_next_multiple_of(page)?;
         let align = layout.align().max(if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 });
         let start = match self.map_at_multiple(bytes, align) {
             Some(start) => start,

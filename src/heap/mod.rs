@@ -69,6 +69,7 @@ pub(crate) mod shared;
 pub(crate) mod space;
 pub(crate) mod span;
 pub(crate) mod thread;
+pub(crate) mod waits;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
@@ -86,6 +87,7 @@ use shared::Shared;
 use space::Space;
 use span::{Kind, Span};
 use thread::{Refill, ThreadHeap};
+use waits::Waits;
 
 /// A heap: an instance over an operating system, not a singleton.
 #[derive(Debug)]
@@ -96,6 +98,7 @@ pub(crate) struct Heap<O> {
     late: Lock<Shared>,
     central: Lock<Central>,
     hints: Hints,
+    waits: Waits,
     large: Lock<LargeTable>,
     space: Lock<Space>,
     scavenger: Scavenger,
@@ -111,6 +114,7 @@ impl<O: Os> Heap<O> {
             late: Shared::new(),
             central: Lock::new(Central::new()),
             hints: Hints::new(),
+            waits: Waits::new(),
             large: Lock::new(LargeTable::new()),
             space: Lock::new(Space::new()),
             scavenger: Scavenger::new(),
@@ -184,18 +188,28 @@ impl<O: Os> Heap<O> {
         self.space.lock().take(&self.os, kind, count, align)
     }
 
+    /// Takes slots for a span of `class`.
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn take_span(&self, kind: Kind, class: ClassId) -> Option<Slots> {
+        let mut space = self.waits.lock(&self.space, class);
+        space.take(&self.os, kind, class.slots(), class.slots())
+    }
+
     /// Gives the slots of an ended span back.
     fn give_slots(&self, span: Span, count: usize) {
-        let mut space = self.space.lock();
+        self.give(&mut self.space.lock(), span, count);
+    }
+
+    fn give(&self, space: &mut Space, span: Span, count: usize) {
         space.of(span).give(span, count);
         self.note_free(space.counts().free_dirty);
     }
 
     /// Gives an empty span of blocks back.
     fn retire(&self, span: Span) {
-        let count = span.hot().slots.get() as usize;
+        let (count, class) = (span.hot().slots.get() as usize, span.class());
         span.end();
-        self.give_slots(span, count);
+        self.give(&mut self.waits.lock(&self.space, class), span, count);
     }
 
     /// Takes every lock, in order, before `fork`.

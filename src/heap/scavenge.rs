@@ -20,10 +20,12 @@ use super::depot::WORTHWHILE_BYTES;
 use super::geometry::SLOT_BYTES;
 use crate::sys::os::Os;
 use pace::Pace;
+use trace::Trace;
 
 #[cfg_attr(not(feature = "preload"), path = "scavenge/background.rs")]
 #[cfg_attr(feature = "preload", path = "scavenge/in_passing.rs")]
 mod pace;
+mod trace;
 
 /// Milliseconds between ticks unless set.
 const TICK_MS: u32 = 500;
@@ -39,6 +41,7 @@ pub(crate) struct Scavenger {
     /// Somebody freed enough; to be started where no lock is held.
     wanted: AtomicBool,
     pace: Pace,
+    trace: Trace,
     /// 0 until set.
     tick_ms: AtomicU32,
 }
@@ -49,6 +52,7 @@ impl Scavenger {
             running: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             pace: Pace::new(),
+            trace: Trace::new(),
             tick_ms: AtomicU32::new(0),
         }
     }
@@ -99,6 +103,15 @@ impl<O: Os> Heap<O> {
 
     /// One tick. Returns the slots that are still dirty and free, or as good as that.
     pub(crate) fn scavenge_tick(&self) -> usize {
+        let traced = self.traced_bytes();
+        let left = self.scavenge_silently();
+        if let Some(held) = traced {
+            self.trace(held);
+        }
+        left
+    }
+
+    fn scavenge_silently(&self) -> usize {
         let kept_bytes = self.reap(false);
         for which in 0..2 {
             while let Some((taken, start, bytes)) = {

@@ -282,8 +282,7 @@ impl ThreadHeap {
         } else if let Some(span) = heap.adopt(class, self.kind(), self.address()) {
             span
         } else {
-            let taken = heap.take_slots(self.kind(), class.slots(), class.slots());
-            let Some(slots) = taken else { return false };
+            let Some(slots) = heap.take_span(self.kind(), class) else { return false };
             slots.span.begin(class, self.kind(), self.address());
             slots.span
         };

@@ -171,6 +171,7 @@ extern "C" fn mallinfo2() -> MallInfo2 {
     MallInfo2 {
         arena: (carved + large) as usize + free_pages,
         ordblks: free_blocks as usize,
+        hblks: counts.mappings as usize,
         hblkhd: counts.mapped_large_bytes as usize,
         uordblks: (live + large) as usize,
         fordblks: (carved - live) as usize + free_pages,

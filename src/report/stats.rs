@@ -51,6 +51,11 @@ pub struct ClassStats {
     pub spans: u64,
     /// Frees by another thread than the one that owns the span.
     pub remote_frees: u64,
+    /// Times that a thread had to wait for another one's lock while it fetched a span or
+    /// gave one back; what threads wait for in the operating system is not among them. None
+    /// are counted for large blocks.
+    #[cfg_attr(feature = "profile", serde(default))]
+    pub lock_waits: u64,
     /// What the sampler saw of the sizes asked for; none without samples.
     pub requested: Option<Requested>,
 }
@@ -109,6 +114,7 @@ impl Stats {
             total.first_uses += row.first_uses;
             total.spans += row.spans;
             total.remote_frees += row.remote_frees;
+            total.lock_waits += row.lock_waits;
         }
         total
     }

@@ -43,6 +43,7 @@ impl fmt::Display for Stats {
         row(f, "total".to_owned(), &self.total())?;
         sampled(f, self)?;
         percentiles(f, self)?;
+        waits(f, self)?;
         memory(f, &self.memory)
     }
 }
@@ -118,6 +119,13 @@ fn percentiles(_f: &mut fmt::Formatter<'_>, _stats: &Stats) -> fmt::Result {
     Ok(())
 }
 
+fn waits(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
+    let most = stats.classes.iter().max_by_key(|class| class.lock_waits);
+    let Some(most) = most.filter(|class| class.lock_waits > 0) else { return Ok(()) };
+    let (all, size) = (stats.total().lock_waits, Bytes(most.block_bytes));
+    writeln!(f, "waits for locks: {all}, of these {} for blocks of {size}", most.lock_waits)
+}
+
 fn memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
     writeln!(f, "resident {}:", Bytes(memory.resident))?;
     for (name, bytes) in memory.parts() {
@@ -145,6 +153,7 @@ mod tests {
             first_uses: allocs / 10,
             spans: allocs / 1000,
             remote_frees: allocs / 3,
+            lock_waits: u64::from(block_bytes == 32) * scale,
             requested: Some(Requested {
                 samples: 9,
                 mean_bytes: 20.4,
@@ -185,6 +194,13 @@ mod tests {
     fn percentiles_are_by_count_of_allocations() {
         let text = stats(1).to_string();
         assert!(text.contains("p50 32 B, p90 32 B, p99 32 B, max 1.00 MiB"), "{text}");
+    }
+
+    #[test]
+    fn waits_are_told_where_there_were_any() {
+        let text = stats(3).to_string();
+        assert!(text.contains("waits for locks: 3, of these 3 for blocks of 32 B\n"), "{text}");
+        assert!(!stats(0).to_string().contains("waits"));
     }
 
     #[test]

@@ -27,6 +27,12 @@ impl Line {
         self.raw(text.as_bytes())
     }
 
+    /// Appends a number, in decimal digits.
+    pub(crate) const fn number(self, number: u64) -> Self {
+        let line = if number >= 10 { self.number(number / 10) } else { self };
+        line.raw(&[b'0' + (number % 10) as u8])
+    }
+
     /// Appends bytes that need not be UTF-8; control bytes become `?`.
     pub(crate) const fn raw(mut self, bytes: &[u8]) -> Self {
         let mut at = 0;
@@ -71,6 +77,8 @@ mod tests {
     fn composes_and_replaces_control_bytes() {
         let mut line = Line::new().text("key ").raw(b"a\nb\xff");
         assert_eq!(line.finish(), b"spanalloc: key a?b\xff\n");
+        let mut line = Line::new().number(0).text(" ").number(u64::MAX);
+        assert_eq!(line.finish(), b"spanalloc: 0 18446744073709551615\n");
     }
 
     #[test]
