@@ -145,11 +145,11 @@ def measured_rounds(rows, columns, given, rounds, quick):
 
 
 def suites(columns, tests):
-    """Runs files of CPython's tests under every column; returns `column -> (failed, seconds)`."""
+    """Runs files of CPython's tests under every column; returns `column -> result`."""
     results = {}
     for column in columns:
-        failed, wall_s = results[column.name] = cpython.suite(column, fresh(), tests)
-        note = f"{SUITE}, {column.name}: {len(failed)} failed, {wall_s:.0f} s"
+        result = results[column.name] = cpython.suite(column, fresh(), tests)
+        note = f"{SUITE}, {column.name}: {cpython.summary(result)}"
         print(note, file=sys.stderr, flush=True)
     return results
 
@@ -205,14 +205,12 @@ def main():
             least = table.leasts(runs)
             print(table.table("least processor, s", least, timed, 1, 1, 2) + "\n")
             print(table.bars(least, timed, "bar, of the least of each cell") + "\n")
-    reference = results["glibc"][0] if "glibc" in results else None
-    for column, (failed, wall_s) in results.items():
-        print(f"* {SUITE}, {column}: {len(failed)} failed, {wall_s:.0f} s")
-        more = failed - reference if reference is not None else set()
-        for case in sorted(failed):
-            print(f"  * {case}" + (" (not under glibc)" if case in more else ""))
+    reference = results.get("glibc")
+    for column, result in results.items():
+        print(f"* {SUITE}, {column}: " + "\n  * ".join(cpython.lines(result, reference)))
         if column.startswith(table.OURS):
-            wrong += [f"{SUITE}, {column}: {case} fails" for case in sorted(more)]
+            more = result.bad() - (reference.bad() if reference else set())
+            wrong += [f"{SUITE}, {column}: {name}" for name in sorted(more)]
     if asked.record:
         asked.record.write_text(
             json.dumps(
