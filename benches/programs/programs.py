@@ -87,6 +87,24 @@ def make_git(at, quick):
     (at / "stream").unlink()
 
 
+def make_loose_git(at, quick):
+    """A repository with every object in a file of its own, and commits that nothing
+    leads to."""
+    at.mkdir(parents=True)
+    inputs.git_stream(at / "stream", 100 if quick else 500, 40 if quick else 400)
+    quietly(["/usr/bin/git", "init", "-q", "--bare", "-b", "main", "packed.git"], at)
+    git = ["/usr/bin/git", "-C"]
+    quietly([*git, "packed.git", "fast-import", "--quiet", "--done"], at, at / "stream")
+    quietly(["/usr/bin/git", "init", "-q", "--bare", "-b", "main", "r.git"], at)
+    (pack,) = (at / "packed.git").glob("objects/pack/*.pack")
+    quietly([*git, "r.git", "unpack-objects", "-q"], at, pack)
+    ref = "refs/heads/main"
+    shutil.copy(at / "packed.git" / ref, at / "r.git" / ref)
+    quietly([*git, "r.git", "update-ref", ref, f"{ref}~10"], at)
+    shutil.rmtree(at / "packed.git")
+    (at / "stream").unlink()
+
+
 def writer(file, generate, quick_size, size):
     """A `make` that writes one generated file."""
 
@@ -121,6 +139,11 @@ def make_images(at, quick):
 
 
 GIT = ["/usr/bin/git", "-c", "pack.threads=2", "-c", "gc.auto=0", "-c", "protocol.version=2"]
+# How many of them lie in files of their own, or in packs; and all of them.
+GIT_OBJECTS = (
+    "git -C r.git count-objects -v | grep -v ^size"
+    " && git -C r.git cat-file --batch-check --batch-all-objects"
+)
 PYTHON = script("python3", "objects.py", 1, 20)
 PYTHON_PROBE = ["/usr/bin/python3", "-c", "pass"]
 CONVERT = (
@@ -141,11 +164,21 @@ ROWS = [
     ),
     Command(
         name="git repack",
-        what="what gc does, with all deltas anew, on two threads",
+        what="all objects of one pack into another, with all deltas anew, on two threads",
         make=make_git,
         before=lambda given, cwd: shutil.copytree(given / "r.git", cwd / "r.git"),
         argv=lambda given, quick: [*GIT, "-C", "r.git", "repack", "-q", "-adf", "--window=8"],
         after=["/usr/bin/git", "-C", "r.git", "cat-file", "--batch-check", "--batch-all-objects"],
+        probe=["/usr/bin/git", "--version"],
+        callers=["git"],
+    ),
+    Command(
+        name="git gc",
+        what="loose objects into a pack, those that nothing leads to removed",
+        make=make_loose_git,
+        before=lambda given, cwd: shutil.copytree(given / "r.git", cwd / "r.git"),
+        argv=lambda given, quick: [*GIT, "-C", "r.git", "gc", "-q", "--prune=now"],
+        after=["/bin/sh", "-c", GIT_OBJECTS],
         probe=["/usr/bin/git", "--version"],
         callers=["git"],
     ),
