@@ -1,0 +1,305 @@
+//! The allocator's counts over time: kept, compared, judged, written down.
+//!
+//! A program takes snapshots at times of its own, or has a thread take one every so often. What
+//! grew between two of them says which size class leaks; the trend of a figure over all of them
+//! says whether anything does. Written as lines of JSON, one run can be held against another.
+//!
+//! # Invariants
+//!
+//! 1. Snapshots are in the order of their times, which are all different.
+
+use super::{Trend, TrendDetector};
+use crate::Stats;
+use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The fewest snapshots that show a change.
+const KEEP_MIN: usize = 2;
+
+/// Snapshots of the allocator's counts, the latest ones of a series.
+///
+/// Costs what [`stats`](crate::stats) costs for each one taken, and about 10 KiB to keep it.
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: spanalloc::SpanAlloc = spanalloc::SpanAlloc::new();
+/// use spanalloc::observe::Snapshots;
+///
+/// let mut snapshots = Snapshots::new(100);
+/// snapshots.take();
+/// let kept: Vec<Box<[u8; 200]>> = (0..1000).map(|_| Box::new([1; 200])).collect();
+/// snapshots.take();
+/// let grown = snapshots.growth().into_iter().find(|growth| growth.block_bytes == 208).unwrap();
+/// assert_eq!(grown.live_blocks, 1000);
+/// # drop(kept);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Snapshots {
+    kept: VecDeque<Snapshot>,
+    keep: usize,
+    start: Instant,
+}
+
+/// The counts at a time.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "profile", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Since the series began.
+    pub at: Duration,
+    /// What was counted until then.
+    pub stats: Stats,
+}
+
+/// How the blocks of one size changed from the oldest snapshot to the latest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Growth {
+    /// Size of a block, the largest of the row for large ones.
+    pub block_bytes: u64,
+    /// Blocks that came to be live, less those that ceased to be.
+    pub live_blocks: i64,
+    /// The same in bytes.
+    pub live_bytes: i64,
+    /// Allocations meanwhile.
+    pub allocs: u64,
+}
+
+impl Snapshots {
+    /// An empty series that keeps the latest `keep` snapshots.
+    ///
+    /// # Panics
+    ///
+    /// When `keep` is below 2: one snapshot shows no change.
+    #[must_use]
+    pub fn new(keep: usize) -> Self {
+        assert!(keep >= KEEP_MIN, "keep is {keep}: a change needs at least {KEEP_MIN} snapshots");
+        Self { kept: VecDeque::new(), keep, start: Instant::now() }
+    }
+
+    /// Takes a snapshot now. Allocates.
+    pub fn take(&mut self) -> &Snapshot {
+        let stats = crate::stats();
+        // Later than the one before, however coarse the clock is (invariant 1).
+        let least = self.kept.back().map(|last| last.at + Duration::from_nanos(1));
+        let at = self.start.elapsed().max(least.unwrap_or_default());
+        if self.kept.len() == self.keep {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Snapshot { at, stats });
+        &self.kept[self.kept.len() - 1]
+    }
+
+    /// The snapshots, the oldest first.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, Snapshot> {
+        self.kept.iter()
+    }
+
+    /// What changed from the oldest snapshot to the latest one, by block size, the largest growth
+    /// of live bytes first; sizes without any allocation meanwhile and without a change are left
+    /// out. Nothing with fewer than two snapshots.
+    #[must_use]
+    pub fn growth(&self) -> Vec<Growth> {
+        let (Some(oldest), Some(latest)) = (self.kept.front(), self.kept.back()) else {
+            return Vec::new();
+        };
+        let rows = |stats: &Stats| [stats.classes.clone(), stats.large.clone()].concat();
+        let before = rows(&oldest.stats);
+        let changed = rows(&latest.stats).into_iter().map(|after| {
+            let before = before.iter().find(|before| before.block_bytes == after.block_bytes);
+            let (blocks, bytes, allocs) =
+                before.map_or((0, 0, 0), |row| (row.live_blocks, row.live_bytes, row.allocs));
+            Growth {
+                block_bytes: after.block_bytes,
+                live_blocks: after.live_blocks.wrapping_sub(blocks) as i64,
+                live_bytes: after.live_bytes.wrapping_sub(bytes) as i64,
+                allocs: after.allocs.saturating_sub(allocs),
+            }
+        });
+        let mut changed: Vec<_> =
+            changed.filter(|growth| growth.allocs > 0 || growth.live_blocks != 0).collect();
+        changed.sort_by_key(|growth| (-growth.live_bytes, growth.block_bytes));
+        changed
+    }
+
+    /// The trend of a figure over all snapshots that are kept, by a [`TrendDetector`] with this
+    /// confidence; [`Trend::Undecided`] with fewer than 8 of them.
+    ///
+    /// ```
+    /// use spanalloc::observe::{Snapshots, Trend};
+    ///
+    /// let mut snapshots = Snapshots::new(12);
+    /// (0..12).for_each(|_| _ = snapshots.take());
+    /// assert_eq!(snapshots.trend(0.99, |_| 7), Trend::Steady);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `confidence` is not between 0.5 and 1, exclusively.
+    #[must_use]
+    pub fn trend(&self, confidence: f64, figure: impl Fn(&Stats) -> u64) -> Trend {
+        // A detector of the fewest points that one may have stays undecided with fewer.
+        let mut detector = TrendDetector::new(self.kept.len().max(8), confidence);
+        for snapshot in &self.kept {
+            detector.record(snapshot.at, figure(&snapshot.stats));
+        }
+        detector.trend()
+    }
+
+    /// Writes the snapshots, each as a line of JSON.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    #[cfg(feature = "profile")]
+    pub fn write_json<W: std::io::Write>(&self, mut out: W) -> std::io::Result<()> {
+        for snapshot in &self.kept {
+            serde_json::to_writer(&mut out, snapshot)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    }
+
+    /// Reads what [`write_json`](Self::write_json) wrote, all of it.
+    ///
+    /// ```
+    /// use spanalloc::observe::Snapshots;
+    ///
+    /// let mut before = Snapshots::new(10);
+    /// (0..3).for_each(|_| _ = before.take());
+    /// let mut file = Vec::new();
+    /// before.write_json(&mut file)?;
+    /// let after = Snapshots::read_json(&file[..])?;
+    /// assert!(after.iter().eq(before.iter()));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `from`; `InvalidData` with the number of a line that is no snapshot, or whose
+    /// time is not later than that of the line before.
+    #[cfg(feature = "profile")]
+    pub fn read_json<R: std::io::BufRead>(from: R) -> std::io::Result<Self> {
+        let mut kept = VecDeque::<Snapshot>::new();
+        for (line, text) in from.lines().enumerate() {
+            let invalid = |what: String| {
+                let text = format!("line {} of the snapshots: {what}", line + 1);
+                std::io::Error::new(std::io::ErrorKind::InvalidData, text)
+            };
+            let read: Snapshot =
+                serde_json::from_str(&text?).map_err(|error| invalid(error.to_string()))?;
+            if kept.back().is_some_and(|last| last.at >= read.at) {
+                return Err(invalid(format!("{:?} is not later than the line before", read.at)));
+            }
+            kept.push_back(read);
+        }
+        let keep = kept.len().max(KEEP_MIN);
+        Ok(Self { kept, keep, start: Instant::now() })
+    }
+}
+
+/// A thread that takes snapshots. Dropping it ends the thread.
+///
+/// ```
+/// use spanalloc::observe::Snapshotter;
+/// use std::time::Duration;
+///
+/// let snapshotter = Snapshotter::start(Duration::from_millis(1), 1000)?;
+/// std::thread::sleep(Duration::from_millis(20));
+/// let snapshots = snapshotter.stop();
+/// assert!(snapshots.iter().count() >= 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Snapshotter {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    snapshots: Snapshots,
+    end: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshotter {
+    /// Takes a snapshot at once and one after every `interval`, of which it keeps the latest
+    /// `keep`.
+    ///
+    /// # Errors
+    ///
+    /// When the system starts no thread.
+    ///
+    /// # Panics
+    ///
+    /// When `keep` is below 2, or `interval` is zero.
+    pub fn start(interval: Duration, keep: usize) -> std::io::Result<Self> {
+        assert!(!interval.is_zero(), "interval is 0: it must be longer");
+        let mut snapshots = Snapshots::new(keep);
+        snapshots.take();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { snapshots, end: false }),
+            ended: Condvar::new(),
+        });
+        let its = Arc::clone(&shared);
+        let work = move || {
+            let mut state = its.state();
+            loop {
+                let waited = its.ended.wait_timeout_while(state, interval, |state| !state.end);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                if state.end {
+                    return;
+                }
+                state.snapshots.take();
+            }
+        };
+        let thread = thread::Builder::new().name("snapshotter".into()).spawn(work)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// A copy of what is kept now.
+    #[must_use]
+    pub fn snapshots(&self) -> Snapshots {
+        self.shared.state().snapshots.clone()
+    }
+
+    /// Takes a last snapshot, ends the thread and returns what is kept.
+    #[must_use]
+    pub fn stop(mut self) -> Snapshots {
+        self.end();
+        let mut state = self.shared.state();
+        state.snapshots.take();
+        state.snapshots.clone()
+    }
+
+    fn end(&mut self) {
+        self.shared.state().end = true;
+        self.shared.ended.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, what it took stays.
+            _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Snapshotter {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

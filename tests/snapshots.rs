@@ -1,0 +1,93 @@
+//! Snapshots over time: a size class that leaks is found among others that do not, in the
+//! process itself and in what it wrote down.
+#![cfg(all(feature = "collections", feature = "profile"))]
+
+use std::time::Duration;
+
+use spanalloc::SpanAlloc;
+use spanalloc::observe::{Snapshots, Snapshotter, Trend};
+
+#[global_allocator]
+static GLOBAL: SpanAlloc = SpanAlloc::new();
+
+const LEAK_BYTES: u64 = 1536;
+const CACHE_BYTES: u64 = 3072;
+
+fn live(block_bytes: u64) -> impl Fn(&spanalloc::Stats) -> u64 {
+    move |stats| {
+        let row = stats.classes.iter().find(|row| row.block_bytes == block_bytes);
+        row.map_or(0, |row| row.live_blocks)
+    }
+}
+
+/// One test: the counts are the process's.
+#[test]
+fn snapshots() {
+    the_class_that_leaks_is_found();
+    what_is_no_series_is_refused_by_line();
+    a_thread_takes_them_until_it_is_stopped();
+}
+
+/// A8 and O1: a leak of 10 blocks between two snapshots beside a cache that is flushed.
+fn the_class_that_leaks_is_found() {
+    let (mut leak, mut cache) = (Vec::new(), Vec::new());
+    let mut snapshots = Snapshots::new(30);
+    let before = live(LEAK_BYTES)(&spanalloc::stats());
+    for step in 0..40 {
+        leak.extend((0..10).map(|_| vec![0_u8; 1500]));
+        cache.extend((0..50).map(|_| vec![0_u8; 3000]));
+        if step % 6 == 5 {
+            cache.clear();
+        }
+        let taken = snapshots.take();
+        assert_eq!(live(LEAK_BYTES)(&taken.stats), before + 10 * (step + 1));
+    }
+    assert_eq!(snapshots.iter().count(), 30, "the latest ones stay");
+    let mut file = Vec::new();
+    snapshots.write_json(&mut file).unwrap();
+    let read = Snapshots::read_json(&file[..]).unwrap();
+    assert!(read.iter().eq(snapshots.iter()));
+    for series in [&snapshots, &read] {
+        let grown = series.growth();
+        let of = |bytes| *grown.iter().find(|growth| growth.block_bytes == bytes).unwrap();
+        assert_eq!(of(LEAK_BYTES).live_blocks, 290);
+        assert_eq!(of(LEAK_BYTES).live_bytes, 290 * LEAK_BYTES as i64);
+        assert_eq!(of(LEAK_BYTES).allocs, 290);
+        assert_eq!(of(CACHE_BYTES).allocs, 29 * 50);
+        assert!(grown.is_sorted_by_key(|growth| -growth.live_bytes));
+        assert!(matches!(series.trend(0.99, live(LEAK_BYTES)), Trend::Rising(_)));
+        assert!(matches!(series.trend(0.99, live(CACHE_BYTES)), Trend::Sawtooth { .. }));
+        assert_eq!(series.trend(0.99, |_| 1), Trend::Steady);
+    }
+}
+
+fn what_is_no_series_is_refused_by_line() {
+    let mut snapshots = Snapshots::new(5);
+    (0..3).for_each(|_| _ = snapshots.take());
+    let mut file = Vec::new();
+    snapshots.write_json(&mut file).unwrap();
+    let text = String::from_utf8(file).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let refused =
+        |lines: &[&str]| Snapshots::read_json(lines.join("\n").as_bytes()).unwrap_err().to_string();
+    assert!(refused(&[lines[0], "{}"]).starts_with("line 2 of the snapshots: missing field"));
+    let said = refused(&[lines[1], lines[2], lines[0]]);
+    assert!(
+        said.starts_with("line 3") && said.ends_with("not later than the line before"),
+        "{said}"
+    );
+    assert_eq!(Snapshots::read_json(&b""[..]).unwrap().iter().count(), 0);
+}
+
+fn a_thread_takes_them_until_it_is_stopped() {
+    let snapshotter = Snapshotter::start(Duration::from_millis(2), 4).unwrap();
+    while snapshotter.snapshots().iter().count() < 4 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let before = snapshotter.snapshots();
+    let after = snapshotter.stop();
+    assert_eq!(after.iter().count(), 4);
+    let last = |snapshots: &Snapshots| snapshots.iter().last().unwrap().at;
+    assert!(last(&after) > last(&before));
+    drop(Snapshotter::start(Duration::from_secs(3600), 2).unwrap());
+}
