@@ -64,6 +64,16 @@ impl Data {
         self.find(super::OURS, metric, variant, Some(x))
     }
 
+    /// In how many rounds under our allocator the reading was not 0, and of how many: for what must
+    /// not happen even once, which a median would hide.
+    pub(crate) fn rounds_with(&self, metric: &str, variant: &str) -> Option<(usize, usize)> {
+        let fits = |key: &Key| {
+            key.allocator == super::OURS && key.metric == metric && key.variant == variant
+        };
+        let (_, values) = self.series.iter().find(|(key, _)| fits(key))?;
+        Some((values.iter().filter(|value| **value != 0.0).count(), values.len()))
+    }
+
     /// All estimates of a sweep under our allocator, by `x`.
     pub(crate) fn sweep(&self, metric: &str, variant: &str) -> Vec<(f64, Estimate)> {
         let fits = |key: &Key| {
@@ -107,6 +117,8 @@ impl Data {
 }
 
 impl Estimate {
+    /// Of the readings that are finite. What a round may fail to find is counted apart: see
+    /// [`Data::rounds_with`].
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
