@@ -10,11 +10,12 @@
 
 mod program;
 
+use program::Regrowth;
 use spanalloc::SpanAlloc;
 use std::process::ExitCode;
 
 #[global_allocator]
-static GLOBAL: SpanAlloc = SpanAlloc::new();
+static GLOBAL: Regrowth<SpanAlloc> = Regrowth(SpanAlloc::new());
 
 fn main() -> ExitCode {
     program::main(program::OURS)

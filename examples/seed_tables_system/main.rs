@@ -3,11 +3,12 @@
 #[path = "../seed_tables/program/mod.rs"]
 mod program;
 
+use program::Regrowth;
 use std::alloc::System;
 use std::process::ExitCode;
 
 #[global_allocator]
-static GLOBAL: System = System;
+static GLOBAL: Regrowth<System> = Regrowth(System);
 
 fn main() -> ExitCode {
     program::main(program::SYSTEM)

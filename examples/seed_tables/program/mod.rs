@@ -7,6 +7,7 @@ mod page;
 mod perf;
 mod plot;
 mod probe;
+mod regrowth;
 mod rows;
 mod runner;
 
@@ -16,11 +17,14 @@ use std::process::ExitCode;
 use data::Data;
 use experiments::{Experiment, experiments};
 use probe::Probe;
+pub(crate) use regrowth::Regrowth;
 
 /// The name of a program on this project's allocator.
 pub(crate) const OURS: &str = "spanalloc";
 /// The name of a program on the system's allocator.
 pub(crate) const SYSTEM: &str = "system";
+/// The program that records the traces of E14.
+pub(crate) const RECORDER: &str = "seed_tables_trace";
 
 /// What the command line asks for.
 pub(crate) struct Options {

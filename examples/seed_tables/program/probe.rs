@@ -5,6 +5,8 @@ use std::panic::resume_unwind;
 use std::thread;
 use std::time::Instant;
 
+use super::regrowth::reallocations;
+
 /// Collects the readings of one round of an experiment.
 ///
 /// A reading is a line: metric, variant, `x` or `-`, value, separated by tabs.
@@ -101,6 +103,20 @@ fn allocs_between<R>(work: impl FnOnce() -> R) -> (u64, R) {
     (spanalloc::stats().total().allocs - before, result)
 }
 
+/// Reallocations that `work` makes on this thread, and its result.
+pub(crate) fn regrown<R>(work: impl FnOnce() -> R) -> (f64, R) {
+    let before = reallocations();
+    let result = work();
+    ((reallocations() - before) as f64, result)
+}
+
+/// The most bytes of blocks that `work` holds at a time beyond what was there before, and its
+/// result; `None` where our allocator does not serve. Slow.
+pub(crate) fn peak_blocks<R>(work: impl FnOnce() -> R) -> (Option<f64>, R) {
+    let (result, usage) = spanalloc::measure(work);
+    (counts().then_some(usage.peak_block_bytes as f64), result)
+}
+
 /// Bytes that the program holds, by our allocator's count.
 pub(crate) fn live_bytes() -> Option<u64> {
     counts().then(|| spanalloc::stats().memory.live)
@@ -144,15 +160,28 @@ pub(crate) fn faults() -> f64 {
 }
 
 /// The most memory that was resident during `work` above what was before, in bytes; `None` where
-/// the kernel does not let a process reset its mark. What our allocator has free goes back first, or
-/// it would serve `work` without growing.
+/// the kernel does not let a process reset its mark. What the allocator has free goes back first, or
+/// it would serve `work` without growing; `None` also where it cannot be told to.
 pub(crate) fn peak_resident<R>(work: impl FnOnce() -> R) -> (Option<f64>, R) {
-    spanalloc::release_free_memory();
-    let reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+    let released = give_back();
+    let reset = released && std::fs::write("/proc/self/clear_refs", "5").is_ok();
     let before = status_bytes("VmHWM");
     let result = work();
     let grown = status_bytes("VmHWM").zip(before).map(|(after, before)| after - before);
     (grown.filter(|_| reset), result)
+}
+
+/// Gives what the program's allocator has free back to the kernel, if there is a way to.
+fn give_back() -> bool {
+    spanalloc::release_free_memory();
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: no preconditions.
+        unsafe { libc::malloc_trim(0) };
+        true
+    }
+    #[cfg(not(target_env = "gnu"))]
+    counts()
 }
 
 /// Resident memory of this process, in bytes.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Data, Experiment, OURS, Options, SYSTEM, machine, page};
+use super::{Data, Experiment, OURS, Options, RECORDER, SYSTEM, machine, page};
 
 /// Repeats of each measurement; the interval is that of the ranks 6 to 15. A round of all
 /// experiments takes half a minute of processor time.
@@ -78,26 +78,26 @@ fn child(program: &Program, id: &str, round: usize, options: &Options) -> Result
     String::from_utf8(output.stdout).map_err(|_| format!("{id} printed what is no text"))
 }
 
-/// This program and its sibling on the other allocator, which cargo is asked for if it is missing
-/// or older.
+/// This program and its sibling on the other allocator. Cargo is asked for that and for the recorder
+/// if either is missing or older.
 fn programs(allocator: &'static str) -> Result<Vec<Program>, String> {
     let own = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
     let folder = own.parent().map(Path::to_owned).unwrap_or_default();
     let (name, other) =
         if allocator == OURS { ("seed_tables_system", SYSTEM) } else { ("seed_tables", OURS) };
-    let sibling = folder.join(name);
+    let (sibling, recorder) = (folder.join(name), folder.join(RECORDER));
     let time = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
-    if time(&sibling) < time(&own)
+    if time(&sibling).min(time(&recorder)) < time(&own)
         && let Some(cargo) = std::env::var_os("CARGO")
     {
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--example", name]);
+        build.args(["build", "--quiet", "--example", name, "--example", RECORDER]);
         if folder.parent().is_some_and(|profile| profile.ends_with("release")) {
             build.arg("--release");
         }
         let status = build.status().map_err(|error| format!("cannot run cargo: {error}"))?;
         if !status.success() {
-            return Err(format!("cargo could not build {name}"));
+            return Err(format!("cargo could not build {name} and {RECORDER}"));
         }
     }
     let mut programs = vec![Program { path: own, allocator }];
@@ -105,6 +105,9 @@ fn programs(allocator: &'static str) -> Result<Vec<Program>, String> {
         programs.push(Program { path: sibling, allocator: other });
     } else {
         eprintln!("{name} is missing, so there is no baseline: cargo build --release --examples");
+    }
+    if !recorder.exists() {
+        eprintln!("{RECORDER} is missing, so E14 has no traces: cargo build --release --examples");
     }
     Ok(programs)
 }

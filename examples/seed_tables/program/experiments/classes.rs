@@ -1,6 +1,7 @@
 //! E14: tables of size classes on recorded traces of requests.
 
 use super::{Experiment, Finding, Plot, Verdict};
+use crate::program::RECORDER;
 use crate::program::data::figure;
 use crate::program::probe::{Probe, Random, counts, resident, timed, unused};
 use std::collections::BTreeMap;
@@ -39,6 +40,13 @@ pub(super) const E14: Experiment = Experiment {
             .into_iter()
             .filter(|metric| metric.starts_with("waste on"))
             .collect();
+        if traces.is_empty() {
+            return Some(Finding {
+                verdict: Verdict::NotMeasurable,
+                ours: String::from("not measured"),
+                why: format!("the recorder, {RECORDER}, is not beside this program or failed."),
+            });
+        }
         let worst = |table| {
             let all = traces.iter().map(|metric| Some(data.ours(metric, table)?.high));
             all.collect::<Option<Vec<f64>>>().map(|all| all.into_iter().fold(0.0, f64::max))
@@ -46,9 +54,6 @@ pub(super) const E14: Experiment = Experiment {
         let of = |table| data.ours(ALL, table);
         let (geometric, ours, go, powers) = (of(GEOMETRIC)?, of("ours")?, of("go67")?, of("pow2")?);
         let largest = worst(GEOMETRIC)?;
-        if traces.is_empty() {
-            return None;
-        }
         Some(Finding {
             verdict: Verdict::when(largest <= 12.5),
             ours: format!("{} % on the worst trace, {geometric} % over all", figure(largest)),
@@ -223,7 +228,7 @@ impl Drop for Pages {
 
 /// What the recorder, a program beside this one, prints.
 fn traces() -> Option<Traces> {
-    let recorder = std::env::current_exe().ok()?.with_file_name("seed_tables_trace");
+    let recorder = std::env::current_exe().ok()?.with_file_name(RECORDER);
     let output = Command::new(recorder).output().ok().filter(|output| output.status.success())?;
     let mut traces = Traces::new();
     for line in String::from_utf8(output.stdout).ok()?.lines() {
