@@ -6,9 +6,11 @@ use spanalloc::arena::Arena;
 use spanalloc::observe::Timer;
 use spanalloc::pool::{BitmapPool, Keep, PRIVATE_MAX, Pool, Prefault, Reset};
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 
 const NS: &str = "ns per object";
 const FAULTS: &str = "page faults per 1000 objects";
+const FIRST_USES: &str = "page faults per 1000 objects, first use";
 const PEAK: &str = "peak resident growth, KiB";
 
 type Object = [u8; 512];
@@ -17,13 +19,17 @@ const NONE: &str = "none";
 const POOL: &str = "pool";
 const ARENA: &str = "arena + pool";
 const ALL: &str = "arena + pool + object";
+const ONE: &str = "4 KiB slot, one object";
+const EIGHT: &str = "4 KiB slot, eight objects";
 
 pub(super) const E2: Experiment = Experiment {
     id: "E2",
     title: "Three tiers of reuse",
     workload: "A request makes 64 objects of 512 bytes, writes one line of each and lets all go: \
                boxes; a pool of objects; arenas of a pool, freed in bulk; arenas of a pool that \
-               keep their objects. Beside them slots of 4 KiB with one object or eight.",
+               keep their objects; arenas with slots of 4 KiB for one object or eight. Time and \
+               faults are those of requests one after another, resident memory and first uses \
+               those of 128 at a time.",
     article: "89.2 / 22.7 / 9.3 / 6.1 ns; 736 / 92 / 16 / 11 MB",
     rule: "the four ways in the same order, their intervals apart",
     plot: Plot::bars(NS),
@@ -37,15 +43,20 @@ pub(super) const E2: Experiment = Experiment {
         order.sort_by(|a, b| b.0.total_cmp(&a.0));
         let apart = ns.windows(2).all(|pair| pair[1].below(pair[0]));
         let same = ns.windows(2).all(|pair| pair[1].median < pair[0].median);
-        let peak = data.ours(PEAK, "4 KiB slot, one object")?;
-        let peak_eight = data.ours(PEAK, "4 KiB slot, eight objects")?;
+        let peaks = [NONE, POOL, ARENA, ALL].map(|variant| data.ours(PEAK, variant));
+        let [none, pool, arena, all] = peaks;
+        let peaks = [none?, pool?, arena?, all?];
+        let (peak, peak_eight) = (data.ours(PEAK, ONE)?, data.ours(PEAK, EIGHT)?);
         Some(Finding {
             verdict: match (apart, same) {
                 (true, _) => Verdict::Reproduced,
                 (false, true) => Verdict::NotMeasurable,
                 (false, false) => Verdict::Refuted,
             },
-            ours: format!("{} / {} / {} / {} ns", ns[0], ns[1], ns[2], ns[3]),
+            ours: format!(
+                "{} / {} / {} / {} ns; {} / {} / {} / {} KiB",
+                ns[0], ns[1], ns[2], ns[3], peaks[0], peaks[1], peaks[2], peaks[3]
+            ),
             why: format!(
                 "from slow to fast it is {}: with 64 objects out at a time, all gets of a pool but \
                  the {PRIVATE_MAX} that a thread keeps to itself cost a locked instruction, which \
@@ -69,58 +80,105 @@ impl Reset for Bulk {
 
 const PER_REQUEST: usize = 64;
 
-fn tiers(probe: &mut Probe) {
-    slots::<4096>(probe, "4 KiB slot, one object");
-    slots::<512>(probe, "4 KiB slot, eight objects");
-    let requests = probe.size(2000, 200);
-    let objects: Pool<Keep<Object>> = Pool::new(|| Keep([0; 512]));
-    let arenas: Pool<Bulk> = Pool::new(Bulk::default);
-    let kept: Pool<Keep<Box<[Object]>>> = Pool::new(|| Keep(vec![[0; 512]; PER_REQUEST].into()));
-    let none = || {
-        let mut all: [Option<Box<Object>>; PER_REQUEST] = [const { None }; PER_REQUEST];
-        for place in &mut all {
-            touch(place.insert(Box::new([0; 512])));
+/// What requests take their objects from.
+struct Pools {
+    objects: Pool<Keep<Object>>,
+    arenas: Pool<Bulk>,
+    kept: Pool<Keep<Box<[Object]>>>,
+}
+
+impl Pools {
+    fn new() -> Self {
+        Self {
+            objects: Pool::new(|| Keep([0; 512])),
+            arenas: Pool::new(Bulk::default),
+            kept: Pool::new(|| Keep(vec![[0; 512]; PER_REQUEST].into())),
         }
-        black_box(&all);
-    };
-    let pool = || {
-        let all: [_; PER_REQUEST] = std::array::from_fn(|_| {
-            let mut object = objects.get();
-            touch(&mut object.0);
-            object
-        });
-        black_box(&all);
-    };
-    let arena = || {
-        let arena = arenas.get();
-        for _ in 0..PER_REQUEST {
-            touch(arena.0.alloc([0; 512]));
-        }
-    };
-    let all = || kept.get().iter_mut().for_each(touch);
-    let variants: [(&str, &dyn Fn()); 4] =
-        [(NONE, &none), (POOL, &pool), (ARENA, &arena), (ALL, &all)];
-    for (name, request) in probe.turns(&variants) {
-        request();
-        let before = faults();
-        let (ns, ()) = timed(|| (0..requests).for_each(|_| request()));
-        let made = (requests * PER_REQUEST) as f64;
-        probe.record(NS, name, ns / made);
-        probe.record(FAULTS, name, 1000.0 * (faults() - before) / made);
     }
 }
 
-/// All objects at once, each in a slot of `BYTES` bytes.
-fn slots<const BYTES: usize>(probe: &mut Probe, name: &str) {
-    let count = probe.size(8192, 1024);
-    let (peak, ()) = peak_resident(|| {
-        let arena = Arena::new();
-        for _ in 0..count {
-            let slot = arena.alloc_with(|| [0u8; BYTES]);
-            slot[..512].fill(1);
-            black_box(slot);
+/// A slot of 4 KiB with one object in it; the rest of it nobody writes to.
+struct Slot {
+    object: Object,
+    _rest: MaybeUninit<[u8; 4096 - size_of::<Object>()]>,
+}
+
+fn tiers(probe: &mut Probe) {
+    for name in probe.turns(&[NONE, POOL, ARENA, ALL, ONE, EIGHT]) {
+        let pools = [&Pools::new(), &Pools::new()];
+        match name {
+            NONE => way(probe, name, pools, |_| {
+                let mut all: [Option<Box<Object>>; PER_REQUEST] = [const { None }; PER_REQUEST];
+                for place in &mut all {
+                    touch(place.insert(Box::new([0; 512])));
+                }
+                all
+            }),
+            POOL => way(probe, name, pools, |pools| -> [_; PER_REQUEST] {
+                std::array::from_fn(|_| {
+                    let mut object = pools.objects.get();
+                    touch(&mut object.0);
+                    object
+                })
+            }),
+            ARENA => way(probe, name, pools, |pools| {
+                let arena = pools.arenas.get();
+                for _ in 0..PER_REQUEST {
+                    touch(arena.0.alloc([0; 512]));
+                }
+                arena
+            }),
+            ALL => way(probe, name, pools, |pools| {
+                let mut kept = pools.kept.get();
+                kept.iter_mut().for_each(touch);
+                kept
+            }),
+            ONE => way(probe, name, pools, |pools| {
+                let arena = pools.arenas.get();
+                for _ in 0..PER_REQUEST {
+                    let slot = || Slot { object: [0; 512], _rest: MaybeUninit::uninit() };
+                    touch(&mut arena.0.alloc_with(slot).object);
+                }
+                arena
+            }),
+            _ => way(probe, name, pools, |pools| {
+                let arena = pools.arenas.get();
+                for _ in 0..PER_REQUEST / 8 {
+                    arena.0.alloc([[0; 512]; 8]).iter_mut().for_each(touch);
+                }
+                arena
+            }),
         }
+    }
+}
+
+/// One way of keeping objects: the time and faults of a request after another, and what many at a
+/// time grow the process by. What begins a request returns what ends it when it is dropped.
+fn way<'p, R>(
+    probe: &mut Probe,
+    name: &str,
+    [used, fresh]: [&'p Pools; 2],
+    begin: impl Fn(&'p Pools) -> R,
+) {
+    let requests = probe.size(2000, 200);
+    let request = || {
+        black_box(&begin(used));
+    };
+    request();
+    let before = faults();
+    let (ns, ()) = timed(|| (0..requests).for_each(|_| request()));
+    let made = (requests * PER_REQUEST) as f64;
+    probe.record(NS, name, ns / made);
+    probe.record(FAULTS, name, 1000.0 * (faults() - before) / made);
+    let open = probe.size(128, 16);
+    let mut all = Vec::with_capacity(open);
+    let (peak, first_uses) = peak_resident(|| {
+        let before = faults();
+        all.extend((0..open).map(|_| begin(fresh)));
+        faults() - before
     });
+    black_box(&all);
+    probe.record(FIRST_USES, name, 1000.0 * first_uses / (open * PER_REQUEST) as f64);
     probe.record_some(PEAK, name, peak.map(|bytes| bytes / 1024.0));
 }
 
