@@ -6,34 +6,48 @@ use spanalloc::observe::{BudgetLimits, TagBudget};
 
 const LARGEST: &str = "largest tag accepted, bytes";
 const LIMITS: [usize; 3] = [10 << 10, 50 << 10, 1000 << 10];
+const BELOW: &str = "triggers below the limit";
+const ABOVE: &str = "triggers above the limit";
+const BYTES: &str = "bytes accepted";
 const KEY: &str = "tag";
+/// Tags of each size.
+const TAGS: usize = 1000;
 
 pub(super) const E21: Experiment = Experiment {
     id: "E21",
     title: "A budget for tags",
     workload: "Tags of 1, 2, 3 and 4 bytes per character around limits of 10, 50 and 1000 KiB: the \
-               largest that is accepted, by bytes and by characters.",
+               largest that is accepted, by bytes and by characters. Then 1000 tags of that size, \
+               and 1000 with a character more.",
     article: "thresholds of 10, 50 and 1000 KB, counted by `len`",
     rule: "at each limit the largest tag accepted ends less than a character below it, counted in \
-           bytes",
+           bytes; no tag of that size triggers, and every one a character longer",
     plot: Plot::lines(LARGEST, "limit, bytes").log_x().log_y(),
     measure: tags,
     rule_on: |data| {
-        let mut exact = true;
-        let mut seen = Vec::new();
+        let (mut sizes, mut exact, mut triggers) = (0, 0, 0.0);
         for limit in LIMITS.map(|limit| limit as f64) {
             for (name, width) in NAMES {
                 let largest = data.ours_at(LARGEST, name, limit)?;
                 let room = limit - largest.low;
-                exact &= largest.high <= limit && room < width as f64;
-                seen.push(largest.median);
+                let within = largest.high <= limit && room < width as f64;
+                let (below, above) =
+                    (data.ours_at(BELOW, name, limit)?, data.ours_at(ABOVE, name, limit)?);
+                let triggered = below.high == 0.0 && above.low == TAGS as f64;
+                let bytes = data.ours_at(BYTES, name, limit)?;
+                let counted = bytes.low == TAGS as f64 * largest.low && bytes.low == bytes.high;
+                exact += usize::from(within && triggered && counted);
+                (sizes, triggers) = (sizes + 1, triggers + above.median);
             }
         }
         let characters = data.ours_at("largest tag accepted, characters", "4 bytes", 51200.0)?;
         let ns = data.ours_at("ns per tag", "1 byte", 10240.0)?;
         Some(Finding {
-            verdict: Verdict::when(exact),
-            ours: format!("{} of {} largest tags within a character", seen.len(), seen.len()),
+            verdict: Verdict::when(exact == sizes),
+            ours: format!(
+                "{exact} of {sizes} largest tags exact; {triggers} triggers by {} longer ones",
+                sizes * TAGS,
+            ),
             why: format!(
                 "sizes are those of the UTF-8 text: 50 KiB are {characters} characters of four \
                  bytes, where counting characters would let 200 KiB pass; a check costs {ns} ns."
@@ -69,13 +83,19 @@ fn tags(probe: &mut Probe) {
             probe.record_at("largest tag accepted, characters", name, x, characters);
             let budget = TagBudget::new(bounds);
             let (ns, ()) = timed(|| {
-                for _ in 0..1000 {
+                for _ in 0..TAGS {
                     let _ = budget.trace().span().tag(KEY, &text[..low * width]);
                 }
             });
-            probe.record_at("ns per tag", name, x, ns / 1000.0);
-            let breaches = budget.stats().tag_breaches;
-            probe.record_at("breaches below the limit", name, x, breaches as f64);
+            probe.record_at("ns per tag", name, x, ns / TAGS as f64);
+            let stats = budget.stats();
+            probe.record_at(BELOW, name, x, stats.tag_breaches as f64);
+            for _ in 0..TAGS {
+                let _ = budget.trace().span().tag(KEY, &text[..(low + 1) * width]);
+            }
+            let triggers = budget.stats().tag_breaches - stats.tag_breaches;
+            probe.record_at(ABOVE, name, x, triggers as f64);
+            probe.record_at(BYTES, name, x, budget.stats().accepted_bytes as f64);
         }
     }
 }
