@@ -111,30 +111,50 @@ fn every_row_is_settled_and_the_tests_named_exist() {
     assert!(named >= 20, "{named} tests are named");
 }
 
-#[test]
-fn a_browser_opens_the_report() {
-    let (path, _) = report("browser.html");
+/// The page as a browser has it after loading, and what the browser wrote on its console about it.
+/// None where there is no browser.
+fn browse(page: &Path) -> Option<(String, Vec<String>)> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser-profile");
     let open = |name| {
         Command::new(name)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+            // Without it nothing of the console is written anywhere.
+            .arg("--enable-logging=stderr")
             .arg(format!("--user-data-dir={}", profile.display()))
-            .arg(format!("file://{}", path.display()))
+            .arg(format!("file://{}", page.display()))
             .output()
             .ok()
     };
     let Some(output) = names.into_iter().find_map(open) else {
         eprintln!("skipped: none of {} is installed", names.join(", "));
-        return;
+        return None;
     };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    let dom = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(dom.matches("<section id=\"E").count(), EXPERIMENTS.len(), "{errors}");
-    assert!(dom.matches("<svg").count() >= EXPERIMENTS.len());
-    let problem = errors.lines().find(|line| line.contains("CONSOLE"));
-    assert_eq!(problem, None, "the page made the browser complain");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let console = said.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned);
+    Some((String::from_utf8_lossy(&output.stdout).into_owned(), console.collect()))
+}
+
+/// The report of a short run, and the one that is committed.
+#[test]
+fn a_browser_opens_the_reports() {
+    let bad = Path::new(env!("CARGO_TARGET_TMPDIR")).join("complaint.html");
+    fs::write(&bad, "<!DOCTYPE html><script>nowhere()</script>").unwrap();
+    let Some((_, console)) = browse(&bad) else { return };
+    assert_eq!(console.len(), 1, "a page with a mistake makes the browser complain: {console:?}");
+
+    let (short, _) = report("browser.html");
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/seed/report.html");
+    let pages = [(short, EXPERIMENTS.len()), (committed, 30)];
+    // The crate's package has no benchmarks.
+    for (page, experiments) in pages.into_iter().filter(|(page, _)| page.exists()) {
+        let Some((dom, console)) = browse(&page) else { return };
+        let page = page.display();
+        assert_eq!(dom.matches("class=\"experiment\"").count(), experiments, "{page}");
+        assert!(dom.matches("<svg").count() >= experiments, "{page}");
+        assert_eq!(console, [""; 0], "{page} made the browser complain");
+    }
 }
 
 #[test]
