@@ -10,6 +10,7 @@ mod probe;
 mod regrowth;
 mod rows;
 mod runner;
+mod scavenges;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
