@@ -317,27 +317,41 @@ unsafe extern "C" fn thread_exit(_: *mut c_void) {
 fn enter() {}
 #[cfg(not(feature = "preload"))]
 fn leave() {}
+#[cfg(not(feature = "preload"))]
+fn interrupts() -> bool {
+    false
+}
 #[cfg(feature = "preload")]
-use crate::preload::{enter, leave};
+use crate::preload::{enter, interrupts, leave};
+
+// A fork from a signal handler that interrupted the allocator takes no lock: its own thread
+// may hold any. As with glibc, that is safe where there is no other thread; the child then
+// goes on with what was interrupted, too.
 
 unsafe extern "C" fn before_fork() {
     enter();
-    dump_at_exit::before_fork();
-    sampling::before_fork();
-    HEAP.before_fork();
+    if !interrupts() {
+        dump_at_exit::before_fork();
+        sampling::before_fork();
+        HEAP.before_fork();
+    }
 }
 
 unsafe extern "C" fn after_fork_in_parent() {
-    HEAP.after_fork();
-    sampling::after_fork_parent();
-    dump_at_exit::after_fork_in_parent();
+    if !interrupts() {
+        HEAP.after_fork();
+        sampling::after_fork_parent();
+        dump_at_exit::after_fork_in_parent();
+    }
     leave();
 }
 
 unsafe extern "C" fn after_fork_in_child() {
-    HEAP.after_fork();
-    CACHE.with(|cache| HEAP.forked(cache));
-    sampling::after_fork_child();
-    dump_at_exit::after_fork_in_child();
+    if !interrupts() {
+        HEAP.after_fork();
+        CACHE.with(|cache| HEAP.forked(cache));
+        sampling::after_fork_child();
+        dump_at_exit::after_fork_in_child();
+    }
     leave();
 }

@@ -41,6 +41,12 @@ pub(crate) fn leave() {
     INSIDE.with(|inside| inside.set(inside.get() - 1));
 }
 
+/// Whether the slow path that this thread is in began in a signal handler that interrupted
+/// another one.
+pub(crate) fn interrupts() -> bool {
+    INSIDE.with(Cell::get) > 1
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn _exit(status: c_int) -> ! {
     if INSIDE.with(Cell::get) == 0 {

@@ -33,7 +33,7 @@ mod hooks;
 mod next;
 mod rules;
 
-pub(crate) use exit::{enter, leave};
+pub(crate) use exit::{enter, interrupts, leave};
 
 // What the standard library unwinds with, from the compiler's archive: the same code in a
 // library of its own costs every process that has no other use for it a tenth of its start.

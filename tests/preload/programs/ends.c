@@ -17,13 +17,23 @@ static void end(int signal) {
     _exit(3);
 }
 
-static void handle(int signal, int flags) {
+static volatile pid_t forked = -1;
+
+// Parent and child return to what was interrupted, and the parent waits later.
+static void fork_here(int signal) {
+    (void)signal;
+    forked = fork();
+}
+
+static void handle_by(void (*handler)(int), int signal, int flags) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
-    action.sa_handler = end;
+    action.sa_handler = handler;
     action.sa_flags = flags;
     CHECK(sigaction(signal, &action, NULL) == 0);
 }
+
+static void handle(int signal, int flags) { handle_by(end, signal, flags); }
 
 // A signal at any instruction of malloc and free.
 static void interrupted(int number) {
@@ -34,6 +44,21 @@ static void interrupted(int number) {
         free(blocks[at % 100]);
         blocks[at % 100] = malloc(at * 7919 % (at % 8 ? 500 : 70000));
     }
+}
+
+// A fork by a handler, at any instruction of the same; with one thread, that is allowed.
+static void forked_from(int number) {
+    handle_by(fork_here, SIGALRM, 0);
+    ualarm(500 + number * 13, 0);
+    void *volatile blocks[100] = {0};
+    for (unsigned at = 0, after = 0; after < 20000; at++) {
+        free(blocks[at % 100]);
+        blocks[at % 100] = malloc(at * 7919 % (at % 8 ? 500 : 70000));
+        if (forked >= 0) after++;
+    }
+    int status = 3 << 8;
+    if (forked > 0) CHECK(waitpid(forked, &status, 0) == forked);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 9);
 }
 
 static void *exit_now(void *argument) {
@@ -90,6 +115,7 @@ static void run(void (*work)(int), int number) {
 
 int main(void) {
     for (int number = 0; number < 200; number++) run(interrupted, number);
+    for (int number = 0; number < 100; number++) run(forked_from, number);
     run(on_small_stack, 0);
     run(on_signal_stack, 0);
     run(with_foreign_pointers, 0);
