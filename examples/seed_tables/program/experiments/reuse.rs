@@ -124,7 +124,7 @@ fn tiers(probe: &mut Probe) {
             ARENA => way(probe, name, pools, |pools| {
                 let arena = pools.arenas.get();
                 for _ in 0..PER_REQUEST {
-                    touch(arena.0.alloc([0; 512]));
+                    touch(arena.0.alloc_with(|| [0; 512]));
                 }
                 arena
             }),
@@ -144,7 +144,7 @@ fn tiers(probe: &mut Probe) {
             _ => way(probe, name, pools, |pools| {
                 let arena = pools.arenas.get();
                 for _ in 0..PER_REQUEST / 8 {
-                    arena.0.alloc([[0; 512]; 8]).iter_mut().for_each(touch);
+                    arena.0.alloc_with(|| [[0; 512]; 8]).iter_mut().for_each(touch);
                 }
                 arena
             }),
