@@ -99,6 +99,8 @@ pub use global::{
     dump_at_exit, inspect, measure, on_pressure, release_free_memory, set_decay, set_soft_limit,
     stats, trace_scavenging,
 };
+#[cfg(all(feature = "collections", not(loom)))]
+pub use global::{ClassGrowth, Snapshot, Snapshots, Snapshotter};
 #[cfg(not(loom))]
 pub use report::Stats;
 

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use spanalloc::SpanAlloc;
-use spanalloc::observe::{Snapshots, Snapshotter, Trend};
+use spanalloc::observe::Trend;
+use spanalloc::{Snapshots, Snapshotter, SpanAlloc};
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();

@@ -16,6 +16,8 @@ mod measure;
 mod prefix;
 mod sampling;
 mod slow;
+#[cfg(feature = "collections")]
+mod snapshots;
 #[cfg(feature = "tracing")]
 mod span_layer;
 mod stats;
@@ -30,6 +32,8 @@ pub use dump_at_exit::dump_at_exit;
 pub use inspect::{BlockState, Inspection, Place, inspect};
 pub use limit::{Pressure, PressureListener, on_pressure, set_decay, set_soft_limit};
 pub use measure::{Meter, Usage, measure};
+#[cfg(feature = "collections")]
+pub use snapshots::{ClassGrowth, Snapshot, Snapshots, Snapshotter};
 #[cfg(feature = "tracing")]
 pub use span_layer::SpanLayer;
 pub use stats::stats;

@@ -4,7 +4,6 @@
 //! | type | question |
 //! | --- | --- |
 //! | [`TrendDetector`] | do these snapshots rise for good, or do they come down again? |
-//! | [`Snapshots`], [`Snapshotter`] | which sizes grew, and since when? |
 //! | [`SloRule`] | too much, or too fast, for too long? |
 //! | [`TagBudget`] | may this tag, this span, this trace carry so many bytes? |
 //! | [`Listeners`] | who is still registered, and what does that keep alive? |
@@ -14,8 +13,6 @@ mod budget;
 mod listeners;
 mod mann_kendall;
 mod slo;
-#[cfg(not(loom))]
-mod snapshots;
 mod timer;
 mod trend;
 
@@ -24,7 +21,5 @@ pub use budget::{
 };
 pub use listeners::{Listener, ListenerStats, Listeners, Token};
 pub use slo::{SloBreach, SloRule, SloRuleError, Threshold};
-#[cfg(not(loom))]
-pub use snapshots::{Growth, Snapshot, Snapshots, Snapshotter};
 pub use timer::Timer;
 pub use trend::{Slope, Trend, TrendDetector};

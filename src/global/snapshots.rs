@@ -8,8 +8,8 @@
 //!
 //! 1. Snapshots are in the order of their times, which are all different.
 
-use super::{Trend, TrendDetector};
 use crate::Stats;
+use crate::collections::observe::{Trend, TrendDetector};
 use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ const KEEP_MIN: usize = 2;
 /// ```
 /// # #[global_allocator]
 /// # static GLOBAL: spanalloc::SpanAlloc = spanalloc::SpanAlloc::new();
-/// use spanalloc::observe::Snapshots;
+/// use spanalloc::Snapshots;
 ///
 /// let mut snapshots = Snapshots::new(100);
 /// snapshots.take();
@@ -57,7 +57,7 @@ pub struct Snapshot {
 /// How the blocks of one size changed from the oldest snapshot to the latest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Growth {
+pub struct ClassGrowth {
     /// Size of a block, the largest of the row for large ones.
     pub block_bytes: u64,
     /// Blocks that came to be live, less those that ceased to be.
@@ -82,7 +82,7 @@ impl Snapshots {
 
     /// Takes a snapshot now. Allocates.
     pub fn take(&mut self) -> &Snapshot {
-        let stats = crate::stats();
+        let stats = super::stats();
         // Later than the one before, however coarse the clock is (invariant 1).
         let least = self.kept.back().map(|last| last.at + Duration::from_nanos(1));
         let at = self.start.elapsed().max(least.unwrap_or_default());
@@ -103,7 +103,7 @@ impl Snapshots {
     /// of live bytes first; sizes without any allocation meanwhile and without a change are left
     /// out. Nothing with fewer than two snapshots.
     #[must_use]
-    pub fn growth(&self) -> Vec<Growth> {
+    pub fn growth(&self) -> Vec<ClassGrowth> {
         let (Some(oldest), Some(latest)) = (self.kept.front(), self.kept.back()) else {
             return Vec::new();
         };
@@ -113,7 +113,7 @@ impl Snapshots {
             let before = before.iter().find(|before| before.block_bytes == after.block_bytes);
             let (blocks, bytes, allocs) =
                 before.map_or((0, 0, 0), |row| (row.live_blocks, row.live_bytes, row.allocs));
-            Growth {
+            ClassGrowth {
                 block_bytes: after.block_bytes,
                 live_blocks: after.live_blocks.wrapping_sub(blocks) as i64,
                 live_bytes: after.live_bytes.wrapping_sub(bytes) as i64,
@@ -130,7 +130,8 @@ impl Snapshots {
     /// confidence; [`Trend::Undecided`] with fewer than 8 of them.
     ///
     /// ```
-    /// use spanalloc::observe::{Snapshots, Trend};
+    /// use spanalloc::Snapshots;
+    /// use spanalloc::observe::Trend;
     ///
     /// let mut snapshots = Snapshots::new(12);
     /// (0..12).for_each(|_| _ = snapshots.take());
@@ -167,7 +168,7 @@ impl Snapshots {
     /// Reads what [`write_json`](Self::write_json) wrote, all of it.
     ///
     /// ```
-    /// use spanalloc::observe::Snapshots;
+    /// use spanalloc::Snapshots;
     ///
     /// let mut before = Snapshots::new(10);
     /// (0..3).for_each(|_| _ = before.take());
@@ -205,7 +206,7 @@ impl Snapshots {
 /// A thread that takes snapshots. Dropping it ends the thread.
 ///
 /// ```
-/// use spanalloc::observe::Snapshotter;
+/// use spanalloc::Snapshotter;
 /// use std::time::Duration;
 ///
 /// let snapshotter = Snapshotter::start(Duration::from_millis(1), 1000)?;
