@@ -1,7 +1,10 @@
-// The operators new and delete: sizes, alignments, handlers, exceptions.
+// The operators new and delete: sizes, alignments, handlers, exceptions, and destructors
+// of a thread that allocate.
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <new>
 #include <string>
 #include <thread>
@@ -12,6 +15,22 @@
 struct alignas(512) Wide {
     char bytes[700];
 };
+
+// Its destructor runs when the thread ends, and makes another one that is to be destroyed.
+struct Late {
+    std::string text;
+    ~Late();
+};
+static thread_local std::unique_ptr<Late> latest;
+static thread_local Late late;
+static std::atomic<int> destroyed{0};
+
+Late::~Late() {
+    std::vector<std::string> more(100, text + " and what makes it too long to lie inside");
+    CHECK(more[99].size() > 40);
+    if (text == "the thread's") latest.reset(new Late{"the last"});
+    destroyed++;
+}
 
 static volatile std::size_t vast = std::size_t(1) << 46;
 // Keeps the compiler from leaving out a call of which nothing is used.
@@ -69,6 +88,7 @@ int main() {
     std::vector<std::thread> threads;
     for (int thread = 0; thread < 4; thread++) {
         threads.emplace_back([] {
+            late.text = "the thread's";
             std::map<std::string, std::vector<Wide>> wide;
             for (int at = 0; at < 300; at++) {
                 wide["a key that is too long for the string itself " + std::to_string(at)]
@@ -77,5 +97,6 @@ int main() {
         });
     }
     for (auto &thread : threads) thread.join();
+    CHECK(destroyed == 8);
     return 0;
 }

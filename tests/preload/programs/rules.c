@@ -10,7 +10,7 @@
 #include "check.h"
 
 // Volatile, so that the compiler neither knows the sizes nor leaves out a call.
-static volatile size_t none = 0, huge = (size_t)PTRDIFF_MAX + 1, vast = (size_t)1 << 46;
+static volatile size_t none = 0, huge = (size_t)PTRDIFF_MAX + 1, most = PTRDIFF_MAX, vast = (size_t)1 << 46;
 
 static int aligned(const void *block, size_t align) { return (uintptr_t)block % align == 0; }
 
@@ -50,6 +50,10 @@ int main(void) {
 
     errno = 0;
     refuses(malloc(huge));
+    refuses(malloc(most));
+    refuses(calloc(most, 1));
+    refuses(realloc(NULL, most));
+    refuses(aligned_alloc(4096, most));
     refuses(malloc(SIZE_MAX - none));
     refuses(malloc(vast));
     refuses(calloc(huge, 2));
@@ -89,6 +93,27 @@ int main(void) {
             free(block);
         }
     }
+    // Without bytes, too, blocks are apart, and nobody else gets their address.
+    unsigned char *wide[4], *filler[4];
+    for (int at = 0; at < 4; at++) {
+        wide[at] = memalign((size_t)32 << 20, none);
+        CHECK(wide[at] != NULL && aligned(wide[at], (size_t)32 << 20));
+        for (int other = 0; other < at; other++) CHECK(wide[at] != wide[other]);
+    }
+    for (int at = 0; at < 4; at++) {
+        filler[at] = malloc((size_t)24 << 20);
+        CHECK(filler[at] != NULL);
+        memset(filler[at], at, (size_t)24 << 20);
+        for (int other = 0; other < 4; other++) {
+            CHECK(wide[other] < filler[at] || wide[other] >= filler[at] + ((size_t)24 << 20));
+        }
+    }
+    for (int at = 0; at < 4; at++) {
+        free(wide[at]);
+        CHECK(filler[at][0] == at && filler[at][((size_t)24 << 20) - 1] == at);
+    }
+    for (int at = 0; at < 4; at++) free(filler[at]);
+
     void *place = &errno;
     CHECK(posix_memalign(&place, 4, 100) == EINVAL && place == &errno);
     CHECK(posix_memalign(&place, 48, 100) == EINVAL && place == &errno);
@@ -98,6 +123,11 @@ int main(void) {
     void *odd = memalign(48, 100);
     CHECK(odd != NULL && aligned(odd, 64));
     free(odd);
+    // Newer ones than 2.37 refuse to round an alignment up.
+    odd = aligned_alloc(48, 96);
+    CHECK(odd != NULL ? aligned(odd, 64) : errno == EINVAL);
+    free(odd);
+    errno = 0;
     CHECK(memalign(SIZE_MAX - none, 100) == NULL && errno == EINVAL);
     void *page = valloc(10), *pages = pvalloc(4097);
     CHECK(aligned(page, 4096) && aligned(pages, 4096) && malloc_usable_size(pages) >= 8192);
