@@ -2,9 +2,13 @@
 //! C and C++ programs of `programs/`, each of which checks itself and ends with 0.
 //!
 //! The library is built once. Skipped, with a message, where there is no C compiler. How
-//! many children the storm of forks has is `PRELOAD_TEST_FORKS`, 1,000 if unset; a full
-//! run has 10,000.
+//! many children the storms of forks have is `PRELOAD_TEST_FORKS`; if unset, 1,000, and
+//! 200 where each writes its reports. A full run has 10,000.
 #![cfg(feature = "profile")]
+
+#[allow(dead_code, reason = "each test uses a part")]
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -126,10 +130,14 @@ fn memory_goes_back_when_the_threads_have_ended_and_when_asked_to() {
     passes_in_every_way("given_back.c", &[]);
 }
 
+/// How many children a storm has.
+fn forks(unless_set: usize) -> usize {
+    std::env::var("PRELOAD_TEST_FORKS").map_or(unless_set, |forks| forks.parse().unwrap())
+}
+
 #[test]
 fn a_storm_of_children_while_threads_allocate() {
-    let forks = std::env::var("PRELOAD_TEST_FORKS").unwrap_or("1000".to_owned());
-    passes_in_every_way("forks.c", &[&forks]);
+    passes_in_every_way("forks.c", &[&forks(1000).to_string()]);
 }
 
 #[test]
@@ -139,13 +147,17 @@ fn every_child_of_a_storm_writes_its_reports() {
     let reports = fresh_directory(setup, "storm");
     let prefix = reports.join("storm-%p");
     let variable = format!("sample=4KiB,formats=folded,dump={}", prefix.display());
+    let forks = forks(200);
     let mut command = setup.command(&program, &variable);
-    command.arg("64");
+    // To name functions a child lists its libraries, which glibc lets no child do that was
+    // made while another thread opened one.
+    command.args([&forks.to_string(), "closed"]);
     passes(command);
     let prefixes = prefixes(&reports);
     // Of eight children one is vfork's alone, and one has a child of its own. Their numbers
     // come again: threads take of the same 32,768.
-    assert_eq!(prefixes.len(), 64 + 1, "{:?}", prefixes.keys());
+    let of_kind = |kind: usize| (0..forks).filter(|number| number % 8 == kind).count();
+    assert_eq!(prefixes.len(), 1 + forks - of_kind(2) + of_kind(4), "{:?}", prefixes.keys());
     for (name, files) in &prefixes {
         assert_eq!(files.len(), 3, "{name}: {files:?}");
     }
@@ -194,9 +206,16 @@ fn no_way_to_end_is_changed_by_the_reports() {
 fn a_limit_on_the_address_space_is_enomem() {
     let Some(setup) = setup() else { return };
     let program = setup.compile("limit.c", "limit", &[]);
-    for variable in ["", "sample=64KiB"] {
+    let reports = fresh_directory(setup, "limit-reports");
+    let dumping = format!("sample=64KiB,dump={}", reports.join("run").display());
+    for variable in ["", "sample=64KiB", &dumping] {
         passes(setup.command(&program, variable));
     }
+    assert!(!prefixes(&reports).is_empty());
+    // What is known of each block takes more than the smallest blocks themselves.
+    let mut command = setup.command(&program, "sample=1");
+    command.args(["350", "5"]);
+    passes(command);
 }
 
 #[test]
@@ -312,6 +331,71 @@ fn functions_of_cpp_programs_are_named() {
     assert!(through("app::chain") >= 1000 * (40 + 101), "{allocated}");
     assert!(through("app::Table<long>::grow") >= 8 * (16384 + 8192), "{allocated}");
     assert!(!allocated.contains("operator new"), "{allocated}");
+}
+
+/// Numbers of a row of the table of size classes: allocations, and frees.
+fn row(classes: &str, size: &str) -> (u64, u64) {
+    let line = classes.lines().find(|line| line.trim_start().starts_with(size));
+    let line = line.unwrap_or_else(|| panic!("no {size} in:\n{classes}"));
+    let rest = line.trim_start().strip_prefix(size).unwrap();
+    let mut cells = rest.split_whitespace().map(|cell| cell.parse().expect("a number"));
+    (cells.next().unwrap(), cells.next().unwrap())
+}
+
+#[test]
+fn every_kind_of_report_of_a_cpp_program_is_read() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("sites.cc", "sites-kinds", &[]);
+    let reports = fresh_directory(setup, "sites-kinds-reports");
+    let prefix = reports.join("run");
+    passes(setup.command(&program, &format!("sample=1,dump={}", prefix.display())));
+    let prefixes = prefixes(&reports);
+    let path = |report: &str| {
+        reports.join(format!("{}{report}", prefixes.keys().next().expect("a report")))
+    };
+    let read = |report: &str| fs::read_to_string(path(report)).unwrap();
+
+    // A node each, of 40 bytes, and a text of 101; the rows of all sizes add up.
+    let classes = read(".classes.txt");
+    for size in ["48 B", "112 B"] {
+        let (allocated, freed) = row(&classes, size);
+        assert!((1000..1100).contains(&allocated), "{classes}");
+        assert!((1000..=allocated).contains(&freed), "{classes}");
+    }
+    let is_size = |line: &&str| line.contains(" B ") || line.contains("iB ");
+    let sizes = classes.lines().skip(1).take_while(|line| !line.starts_with("---"));
+    let sums = sizes.filter(is_size).fold((0, 0), |sums, line| {
+        let unit = line.find("B ").expect("a unit") + 1;
+        let (allocated, freed) = row(&classes, line[..unit].trim_start());
+        (sums.0 + allocated, sums.1 + freed)
+    });
+    assert_eq!(row(&classes, "total"), sums, "{classes}");
+
+    for report in [".alloc.svg", ".peak.svg"] {
+        let svg = read(report);
+        #[cfg(feature = "flamegraph")]
+        support::check_tags(&svg);
+        for function in ["app::chain", "app::Table&lt;long&gt;::grow"] {
+            assert!(svg.contains(function), "{report} lacks {function}");
+        }
+    }
+    assert!(read(".html").contains("\"app::chain\""));
+    assert!(read(".html").trim_end().ends_with("</html>"));
+
+    #[cfg(feature = "pprof")]
+    {
+        let arguments = ["-top", "-unit=B", "-nodecount=1000", "-sample_index=alloc_space"];
+        let Some(top) = support::pprof(&arguments, &path(".heap.pb.gz")) else { return };
+        // `-top` leaves out a template's parameters.
+        for (function, bytes) in
+            [("app::chain", 1000 * (40 + 101)), ("app::Table::grow", 8 * (16384 + 8192))]
+        {
+            let line = top.lines().find(|line| line.split_whitespace().nth(5) == Some(function));
+            let line = line.unwrap_or_else(|| panic!("no {function} in:\n{top}"));
+            let through = line.split_whitespace().nth(3).unwrap().trim_end_matches('B');
+            assert!(through.parse::<u64>().unwrap() >= bytes, "{top}");
+        }
+    }
 }
 
 /// What the fast paths cost: up to the first return everything lies in one line.

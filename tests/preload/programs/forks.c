@@ -1,6 +1,7 @@
-// Children made while other threads allocate, end, print and open libraries: each must
-// come to its end. Every kind in turn: fork and exit, fork and _exit, vfork, posix_spawn,
-// fork and exec.
+// Children made while other threads allocate, end, print, read lines and open and close a
+// library: each must come to its end. Every kind in turn: fork and exit, fork and _exit,
+// vfork, posix_spawn, fork and exec. Arguments: how many, and `closed` where no library is
+// to be opened meanwhile.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -48,6 +49,44 @@ static void *busy(void *argument) {
     }
     fclose(null);
     return NULL;
+}
+
+// Held while a child is made that calls `exit`: glibc's own lock of what runs then, which
+// `dlclose` takes, stays locked in a child.
+static pthread_mutex_t closing = PTHREAD_MUTEX_INITIALIZER;
+static volatile int exits = 0;
+
+static void *opens(void *argument) {
+    while (!stop) {
+        while (exits) usleep(20);
+        pthread_mutex_lock(&closing);
+        void *handle = dlopen(argument, RTLD_NOW | RTLD_LOCAL);
+        CHECK(handle != NULL);
+        CHECK(dlsym(handle, "cos") != NULL);
+        CHECK(dlclose(handle) == 0);
+        pthread_mutex_unlock(&closing);
+    }
+    return NULL;
+}
+
+static void *reads(void *argument) {
+    char *line = NULL;
+    size_t bytes = 0;
+    while (!stop) {
+        FILE *maps = fopen("/proc/self/maps", "r"), *null = fopen("/dev/null", "w");
+        CHECK(maps != NULL && null != NULL);
+        while (getline(&line, &bytes, maps) > 0) {
+            fputs(line, null);
+            fflush(null);
+        }
+        fclose(null);
+        fclose(maps);
+        // The next one is allocated anew.
+        free(line);
+        line = NULL;
+        bytes = 0;
+    }
+    return argument;
 }
 
 static void in_child(int number) {
@@ -112,12 +151,25 @@ static pid_t start(int number, char *program) {
 int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "child") == 0) return 0;
     int forks = count > 1 ? atoi(arguments[1]) : 1000;
-    pthread_t threads[3];
+    pthread_t threads[5];
     for (size_t at = 0; at < 3; at++) {
         CHECK(pthread_create(&threads[at], NULL, busy, (void *)(at + 1)) == 0);
     }
+    CHECK(pthread_create(&threads[3], NULL, reads, NULL) == 0);
+    int started = 4;
+    if (count <= 2 || strcmp(arguments[2], "closed") != 0) {
+        CHECK(pthread_create(&threads[started++], NULL, opens, "libm.so.6") == 0);
+    }
+    unsigned seed = 4;
     for (int number = 0; number < forks; number++) {
+        // The thread that forks allocates, too, and leaves something to free.
+        churn(&seed, 50);
+        free(__atomic_exchange_n(&shared[number % 64], malloc(48), __ATOMIC_ACQ_REL));
+        exits = number % 8 == 4 || number % 8 == 5 || number % 8 == 7;
+        if (exits) pthread_mutex_lock(&closing);
         pid_t child = start(number, arguments[0]);
+        if (exits) pthread_mutex_unlock(&closing);
+        exits = 0;
         CHECK(child > 0);
         // A child that hangs for a minute is a failure, and is left to a debugger.
         int status, waited = 0;
@@ -129,6 +181,6 @@ int main(int count, char **arguments) {
         CHECK(status == 0);
     }
     stop = 1;
-    for (int at = 0; at < 3; at++) pthread_join(threads[at], NULL);
+    for (int at = 0; at < started; at++) pthread_join(threads[at], NULL);
     return 0;
 }

@@ -1,5 +1,6 @@
 // The limit on the address space, met in the middle: null and ENOMEM, nothing else, on
-// every thread; and what is freed can be allocated again.
+// every thread; and what is freed can be allocated again. Arguments: the limit, and what
+// blocks of each size must get of it, both in MiB.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -40,18 +41,27 @@ static void *use(void *argument) {
     struct Link *chain = NULL;
     size_t first = fill(&chain, bytes);
     CHECK(realloc(chain, bytes + ((size_t)1 << 32)) == NULL && errno == ENOMEM);
+    // A block that shrinks asks for nothing, so there is always enough for it.
+    struct Link *rest = chain->next;
+    for (size_t fewer = bytes / 2; fewer >= sizeof *chain; fewer /= 2) {
+        struct Link *smaller = realloc(chain, fewer);
+        CHECK(smaller != NULL && smaller->next == rest);
+        chain = smaller;
+    }
     drop(chain);
     return (void *)first;
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+    size_t all = (size_t)(count > 1 ? atoi(arguments[1]) : 700) << 20;
+    size_t least = (size_t)(count > 2 ? atoi(arguments[2]) : 150) << 20;
     // What a thread needs is there before there is none left.
-    struct rlimit limit = {(size_t)700 << 20, (size_t)700 << 20};
+    struct rlimit limit = {all, all};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     size_t sizes[] = {16, 100, 5000, 20000, 100000, 3 << 20, 40 << 20};
     for (int at = 0; at < 7; at++) {
         size_t blocks = (size_t)use((void *)sizes[at]);
-        CHECK(blocks * sizes[at] >= (size_t)150 << 20);
+        CHECK(blocks * sizes[at] >= least);
     }
     pthread_t threads[4];
     int started = 0;
