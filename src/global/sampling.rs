@@ -49,7 +49,7 @@ mod hooks {
     pub(in crate::global) fn on_resize(_: usize, _: usize) {}
     pub(in crate::global) fn before_fork() {}
     pub(in crate::global) fn after_fork_parent() {}
-    pub(in crate::global) fn after_fork_child() {}
+    pub(in crate::global) fn after_fork_child(_: bool) {}
 }
 
 pub(super) use hooks::*;

@@ -11,6 +11,7 @@
 use core::alloc::Layout;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use once_cell::race::OnceBool;
 
@@ -328,9 +329,13 @@ use crate::preload::{enter, interrupts, leave};
 // may hold any. As with glibc, that is safe where there is no other thread; the child then
 // goes on with what was interrupted, too.
 
+/// Whether the latest fork was beside other threads.
+static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);
+
 unsafe extern "C" fn before_fork() {
     enter();
     if !interrupts() {
+        BESIDE_OTHERS.store(HEAP.threads_open() > 1, Relaxed);
         dump_at_exit::before_fork();
         sampling::before_fork();
         HEAP.before_fork();
@@ -350,7 +355,7 @@ unsafe extern "C" fn after_fork_in_child() {
     if !interrupts() {
         HEAP.after_fork();
         CACHE.with(|cache| HEAP.forked(cache));
-        sampling::after_fork_child();
+        sampling::after_fork_child(BESIDE_OTHERS.load(Relaxed));
         dump_at_exit::after_fork_in_child();
     }
     leave();

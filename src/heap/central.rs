@@ -172,8 +172,7 @@ impl<O: Os> Heap<O> {
         central.idle.set(ptr::from_ref(thread_heap).cast_mut());
     }
 
-    /// Threads that have a heap.
-    #[cfg(feature = "preload")]
+    /// Threads that have a heap. A child of a fork finds its own alone.
     pub(crate) fn threads_open(&self) -> u64 {
         self.central.lock().open
     }

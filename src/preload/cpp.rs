@@ -38,19 +38,17 @@ fn replaced() -> bool {
 #[cold]
 fn look() -> bool {
     if BASICS.load(Relaxed) == UNKNOWN {
-        let basics: [(&CStr, *const c_void); 8] = [
-            (c"_Znwm", new as *const c_void),
-            (c"_Znam", new_array as *const c_void),
-            (c"_ZnwmSt11align_val_t", new_at as *const c_void),
-            (c"_ZnamSt11align_val_t", new_array_at as *const c_void),
-            (c"_ZdlPv", delete as *const c_void),
-            (c"_ZdaPv", delete_array as *const c_void),
-            (c"_ZdlPvSt11align_val_t", delete_at as *const c_void),
-            (c"_ZdaPvSt11align_val_t", delete_array_at as *const c_void),
+        let basics = [
+            c"_Znwm",
+            c"_Znam",
+            c"_ZnwmSt11align_val_t",
+            c"_ZnamSt11align_val_t",
+            c"_ZdlPv",
+            c"_ZdaPv",
+            c"_ZdlPvSt11align_val_t",
+            c"_ZdaPvSt11align_val_t",
         ];
-        // SAFETY: terminated names.
-        let found = |name: &CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        let ours = basics.iter().all(|&(name, own)| core::ptr::eq(found(name), own));
+        let ours = basics.into_iter().all(super::is_ours);
         BASICS.store(if ours { OURS } else { REPLACED }, Relaxed);
     }
     BASICS.load(Relaxed) == REPLACED

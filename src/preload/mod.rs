@@ -25,6 +25,9 @@
 //! 1. Nothing here needs memory, a lock or a symbol of the loader's before the first
 //!    block is handed out: the loader and the C library allocate before they are ready.
 
+use core::ffi::{CStr, c_void};
+use core::mem::MaybeUninit;
+
 mod c;
 mod cpp;
 mod exit;
@@ -43,7 +46,21 @@ unsafe extern "C" {}
 /// Whether the program's `malloc` is this one. It is not where the library was opened by a
 /// program that runs already.
 pub(crate) fn serves_malloc() -> bool {
+    is_ours(c"malloc")
+}
+
+/// Whether the program's function of this name is this library's. Its address here would not
+/// say so: it is the program's, too, for a name that others can stand before.
+fn is_ours(name: &CStr) -> bool {
+    let base = |address: *const c_void| {
+        let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+        // SAFETY: an out-parameter; any address may be asked for.
+        let known = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
+        // SAFETY: zeros are a value of the type, and the call writes no other kind.
+        known.then_some(unsafe { info.assume_init() }.dli_fbase)
+    };
     // SAFETY: a terminated name.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()) };
-    core::ptr::eq(found, c::malloc as *const core::ffi::c_void)
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    // A function that has no name outside.
+    base(found).is_some_and(|found| base(is_ours as *const c_void) == Some(found))
 }

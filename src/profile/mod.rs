@@ -317,8 +317,11 @@ pub(crate) fn after_fork_parent() {
 }
 
 /// Ends what [`before_fork`] began, in the child, which goes on with the
-/// parent's profile as its own.
-pub(crate) fn after_fork_child() {
+/// parent's profile as its own. `beside_others` says that the parent had other threads.
+pub(crate) fn after_fork_child(beside_others: bool) {
+    if beside_others {
+        modules::forked();
+    }
     after_fork_parent();
 }
 

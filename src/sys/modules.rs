@@ -1,7 +1,9 @@
 //! The modules (executable and shared objects) that are loaded in this process,
 //! as the loader tells.
 //!
-//! Takes the loader's lock, so it is never called while sampling.
+//! Takes the loader's lock, so it is never called while sampling. A child that was forked
+//! while another thread was in the loader would wait for that lock for ever: see
+//! [`forked`].
 //!
 //! Invariants
 //! 1. While the callback of [`for_each`] runs the loader unloads nothing, so
@@ -11,6 +13,7 @@ use core::ffi::{CStr, c_int, c_void};
 use core::ops::Range;
 use core::ptr::with_exposed_provenance;
 use core::slice;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::lock::Lock;
 
@@ -67,8 +70,78 @@ pub(crate) fn each_bias(mut visit: impl FnMut(u64)) {
     each_record(|info| visit(info.dlpi_addr));
 }
 
+/// Whether the loader's lock can be had.
+static LOADER: AtomicU8 = AtomicU8::new(ANSWERS);
+
+const ANSWERS: u8 = 0;
+/// Since a fork beside other threads.
+const UNSURE: u8 = 1;
+/// Somebody held its lock who is not in this process.
+const LOST: u8 = 2;
+
+/// Milliseconds after which the loader counts as lost.
+const PATIENCE_MS: u32 = 2000;
+
+/// In a forked child whose parent had other threads: one of them may have been in the loader.
+pub(crate) fn forked() {
+    LOADER.store(UNSURE, Relaxed);
+}
+
+/// Whether the loader's lock can be had: a child of our own, which no handler and no `wait`
+/// of the program's hears of, goes first.
+#[cold]
+fn answers() -> bool {
+    let state = || LOADER.load(Relaxed);
+    if state() == UNSURE {
+        LOADER.store(if goes_first() { ANSWERS } else { LOST }, Relaxed);
+    }
+    state() == ANSWERS
+}
+
+fn goes_first() -> bool {
+    unsafe extern "C" fn nothing(_: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> c_int {
+        1
+    }
+    // SAFETY: a copy of this process that shares nothing and signals nobody when it ends.
+    let child = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) } as libc::pid_t;
+    match child {
+        0 => {
+            // SAFETY: `nothing` looks at nothing.
+            unsafe { libc::dl_iterate_phdr(Some(nothing), core::ptr::null_mut()) };
+            loop {
+                // SAFETY: ends the copy, without any handler.
+                unsafe { libc::syscall(libc::SYS_exit_group, 0) };
+            }
+        }
+        1.. => {
+            let ended = |options| {
+                let mut status = 0;
+                // SAFETY: `status` is live for the call.
+                let said =
+                    unsafe { libc::waitpid(child, &raw mut status, libc::__WCLONE | options) };
+                (said != 0).then_some(said == child && status == 0)
+            };
+            for _ in 0..PATIENCE_MS {
+                if let Some(well) = ended(libc::WNOHANG) {
+                    return well;
+                }
+                // SAFETY: waits for nothing but the time.
+                unsafe { libc::poll(core::ptr::null_mut(), 0, 1) };
+            }
+            // SAFETY: our own child, which has not been waited for.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            ended(0);
+            false
+        }
+        _ => false,
+    }
+}
+
 fn each_record<F: FnMut(&libc::dl_phdr_info)>(mut visit: F) {
     let _asking = ASKING.lock();
+    if LOADER.load(Relaxed) != ANSWERS && !answers() {
+        return;
+    }
     // SAFETY: `one::<F>` expects the pointer to `visit` that it is given here,
     // and the call returns before `visit` ends.
     unsafe { libc::dl_iterate_phdr(Some(one::<F>), (&raw mut visit).cast()) };
