@@ -294,12 +294,30 @@ struct Turn<'a>(&'a AtomicBool);
 
 impl<'a> Turn<'a> {
     fn begin(advancing: &'a AtomicBool) -> Option<Self> {
-        (!advancing.swap(true, Acquire)).then_some(Self(advancing))
+        // Lazily: a turn made and dropped would end the one that another thread has.
+        (!advancing.swap(true, Acquire)).then(|| Self(advancing))
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.store(false, Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_the_turn_taken_leaves_it_so() {
+        let advancing = AtomicBool::new(false);
+        let turn = Turn::begin(&advancing);
+        assert!(turn.is_some());
+        for _ in 0..2 {
+            assert!(Turn::begin(&advancing).is_none());
+        }
+        drop(turn);
+        assert!(Turn::begin(&advancing).is_some());
     }
 }
