@@ -48,8 +48,8 @@ fn look() -> bool {
             c"_ZdlPvSt11align_val_t",
             c"_ZdaPvSt11align_val_t",
         ];
-        let ours = basics.into_iter().all(super::is_ours);
-        BASICS.store(if ours { OURS } else { REPLACED }, Relaxed);
+        let replaced = basics.into_iter().any(super::is_replaced);
+        BASICS.store(if replaced { REPLACED } else { OURS }, Relaxed);
     }
     BASICS.load(Relaxed) == REPLACED
 }

@@ -25,7 +25,7 @@
 //! 1. Nothing here needs memory, a lock or a symbol of the loader's before the first
 //!    block is handed out: the loader and the C library allocate before they are ready.
 
-use core::ffi::{CStr, c_void};
+use core::ffi::{CStr, c_int, c_void};
 use core::mem::MaybeUninit;
 
 mod c;
@@ -46,21 +46,43 @@ unsafe extern "C" {}
 /// Whether the program's `malloc` is this one. It is not where the library was opened by a
 /// program that runs already.
 pub(crate) fn serves_malloc() -> bool {
-    is_ours(c"malloc")
+    // SAFETY: a terminated name.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()) };
+    core::ptr::eq(found, c::malloc as *const c_void)
 }
 
-/// Whether the program's function of this name is this library's. Its address here would not
-/// say so: it is the program's, too, for a name that others can stand before.
-fn is_ours(name: &CStr) -> bool {
-    let base = |address: *const c_void| {
-        let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
-        // SAFETY: an out-parameter; any address may be asked for.
-        let known = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
-        // SAFETY: zeros are a value of the type, and the call writes no other kind.
-        known.then_some(unsafe { info.assume_init() }.dli_fbase)
-    };
+/// Whether the program brings a function of this name itself. The address that the function
+/// has here would not tell: it is the program's, too, for a name that others can stand before.
+fn is_replaced(name: &CStr) -> bool {
     // SAFETY: a terminated name.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     // A function that has no name outside.
-    base(found).is_some_and(|found| base(is_ours as *const c_void) == Some(found))
+    let here = object_of(is_replaced as *const c_void);
+    // An executable may have an undefined function's address be one in its own code, from
+    // where it jumps to the first object that defines it: this one.
+    object_of(found).is_some_and(|(base, defines)| defines && Some((base, true)) != here)
+}
+
+/// Where the object that `address` lies in is loaded, and whether it defines what it has there;
+/// true for what has no name.
+fn object_of(address: *const c_void) -> Option<(*mut c_void, bool)> {
+    unsafe extern "C" {
+        fn dladdr1(
+            address: *const c_void,
+            info: *mut libc::Dl_info,
+            symbol: *mut *const libc::Elf64_Sym,
+            which: c_int,
+        ) -> c_int;
+    }
+    /// The symbol table's entry is asked for.
+    const RTLD_DL_SYMENT: c_int = 1;
+    let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
+    let mut symbol = core::ptr::null();
+    // SAFETY: out-parameters; any address may be asked for.
+    let known = unsafe { dladdr1(address, info.as_mut_ptr(), &raw mut symbol, RTLD_DL_SYMENT) };
+    // SAFETY: null, or an entry of an object that is loaded.
+    let symbol = unsafe { symbol.as_ref() };
+    // SAFETY: zeros are a value of the type, and the call writes no other kind.
+    let base = unsafe { info.assume_init() }.dli_fbase;
+    (known != 0).then_some((base, symbol.is_none_or(|symbol| symbol.st_shndx != 0)))
 }
