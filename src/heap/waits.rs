@@ -37,3 +37,27 @@ impl Waits {
         self.0.get(class.index()).map_or(0, |count| count.load(Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_counted_for_its_class_and_a_free_lock_is_not() {
+        static WAITS: Waits = Waits::new();
+        static LOCK: Lock<u32> = Lock::new(0);
+        let (class, other) = (ClassId::from_header(3), ClassId::from_header(4));
+        drop(WAITS.lock(&LOCK, class));
+        assert_eq!(WAITS.of(class), 0);
+        let held = LOCK.lock();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(move || *WAITS.lock(&LOCK, class) += 1);
+            while WAITS.of(class) == 0 {
+                std::thread::yield_now();
+            }
+            drop(held);
+            waiter.join().unwrap();
+        });
+        assert_eq!((WAITS.of(class), WAITS.of(other), *LOCK.lock()), (1, 0, 1));
+    }
+}

@@ -150,6 +150,13 @@ int main(void) {
     CHECK(after.uordblks - before.uordblks >= 900000);
     CHECK(after.uordblks + after.fordblks <= after.arena + after.hblkhd);
     for (int at = 0; at < 100; at++) free(more[at]);
+    mapped = malloc((size_t)80 << 20);
+    *(volatile char *)mapped = 1;
+    struct mallinfo2 with = mallinfo2();
+    CHECK(with.hblks == after.hblks + 1);
+    CHECK(with.hblkhd >= after.hblkhd + ((size_t)80 << 20));
+    free(mapped);
+    CHECK(mallinfo2().hblks == after.hblks);
     CHECK(malloc_trim(0) >= 0);
 
     // Names that this C library may not have.
