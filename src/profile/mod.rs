@@ -38,6 +38,7 @@ mod live;
 mod memory;
 mod peak;
 mod recorder;
+mod rules;
 mod sites;
 pub(crate) mod snapshot;
 mod stack;

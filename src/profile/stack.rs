@@ -198,4 +198,46 @@ mod tests {
         let deepest = descend(200, &walker);
         assert_eq!(deepest, (Ending::Truncated, FRAMES_MAX));
     }
+
+    /// A function of its own for each type, which calls the next one.
+    trait Calls {
+        const DEPTH: usize;
+        fn call(walker: &Walker) -> Ending;
+    }
+
+    impl Calls for () {
+        const DEPTH: usize = 0;
+        fn call(walker: &Walker) -> Ending {
+            walker.walk(0, &mut Frames::new())
+        }
+    }
+
+    struct Next<T>(T);
+    impl<T: Calls> Calls for Next<T> {
+        const DEPTH: usize = T::DEPTH + 1;
+        #[inline(never)]
+        fn call(walker: &Walker) -> Ending {
+            std::hint::black_box(Self::DEPTH);
+            std::hint::black_box(T::call(walker))
+        }
+    }
+
+    type Four<T> = Next<Next<Next<Next<T>>>>;
+    type Sixteen<T> = Four<Four<Four<Four<T>>>>;
+
+    /// Of 64 frames some share a place in a cache: with one cache, several rules would be
+    /// read anew at each walk.
+    #[test]
+    fn rules_are_read_once() {
+        let walker = Walker::new();
+        walker.unwinders.load();
+        let misses = [(); 60].map(|()| {
+            let ending = <Sixteen<Sixteen<Sixteen<Sixteen<()>>>>>::call(&walker);
+            assert_eq!(ending, Ending::Whole);
+            walker.unwinders.misses()
+        });
+        assert!(misses[0] >= 64, "{misses:?}");
+        // Two that share the place and the bit that says which cache are possible.
+        assert!(misses[59] - misses[39] <= 40, "{misses:?}");
+    }
 }

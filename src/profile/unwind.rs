@@ -4,7 +4,7 @@
 //! `framehop` does the work from rules it caches. Its memory is allocated in
 //! [`Unwinders::load`], before any sample is taken; unwinding allocates nothing,
 //! takes no lock of the loader and makes no system call. A *slot* is one
-//! unwinder with its cache, which takes 20 KiB; a thread takes whichever is free. In a
+//! unwinder with its caches, which take 40 KiB; a thread takes whichever is free. In a
 //! program that samples from its start there are as many as threads have begun, up to
 //! [`SLOTS`]: each adds its own, before its first sample. Otherwise all are there.
 //!
@@ -22,11 +22,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind,
-    UnwindRegsNative, Unwinder, UnwinderNative,
+    ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind, UnwindRegsNative,
+    Unwinder, UnwinderNative,
 };
 
 use super::frames::Frames;
+use super::rules::Rules;
 use crate::sys::lock::Lock;
 use crate::sys::modules::{self, LoadedModule, Table};
 use crate::sys::stack::{self, Registers};
@@ -42,8 +43,7 @@ const LINKED_MAX: usize = 64;
 /// How often a thread looks for a free slot before it gives up.
 const ATTEMPTS: usize = 256;
 
-type Cfi = UnwinderNative<Bytes, MustNotAllocateDuringUnwind>;
-type Rules = CacheNative<MustNotAllocateDuringUnwind>;
+pub(super) type Cfi = UnwinderNative<Bytes, MustNotAllocateDuringUnwind>;
 
 /// The unwinders of the process.
 pub(super) struct Unwinders {
@@ -201,6 +201,12 @@ impl Unwinders {
         Unwound::Unavailable
     }
 
+    /// Rules that slot 0 had to read from the tables.
+    #[cfg(test)]
+    pub(super) fn misses(&self) -> u64 {
+        self.slots[0].lock().as_ref().map_or(0, |slot| slot.rules.misses())
+    }
+
     pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {
         self.slots.iter()
     }
@@ -209,7 +215,7 @@ impl Unwinders {
 impl Slot {
     #[unsafe(link_section = ".spanalloc.sample")]
     fn new(cfi: &Arc<Cfi>) -> Box<Self> {
-        Box::new(Self { cfi: Arc::clone(cfi), rules: Rules::new_in() })
+        Box::new(Self { cfi: Arc::clone(cfi), rules: Rules::new() })
     }
 
     #[unsafe(link_section = ".spanalloc.sample")]
@@ -227,7 +233,7 @@ impl Slot {
         let mut registers = native(from);
         let mut at = FrameAddress::from_instruction_pointer(from.pc);
         loop {
-            let caller = self.cfi.unwind_frame(at, &mut registers, &mut self.rules, &mut read);
+            let caller = self.rules.unwind_frame(&self.cfi, at, &mut registers, &mut read);
             let caller = match caller {
                 Ok(Some(caller)) => caller,
                 Ok(None) => return Unwound::Whole,
@@ -257,7 +263,7 @@ fn native(from: Registers) -> UnwindRegsNative {
 
 /// A table, read in place or copied.
 #[derive(Clone)]
-enum Bytes {
+pub(super) enum Bytes {
     InPlace(&'static [u8]),
     Copied(Arc<[u8]>),
 }
