@@ -158,9 +158,9 @@ pub fn run(rounds: usize) {
             Contender::new("bumpalo", || fresh::<Bump>(20)),
         ],
     );
-    let (ours, mut bump) = (Arena::new(), Bump::new());
+    let (ours, bump, mut kept) = (Arena::new(), Bump::new(), Bump::new());
     row(
-        "arena: box and drop a Vec (bumpalo reuses nothing: memory grows until the reset)",
+        "arena: box and drop a Vec",
         rounds,
         OPERATIONS,
         vec![
@@ -169,9 +169,39 @@ pub fn run(rounds: usize) {
                     black_box(ours.alloc_box(Vec::<u8>::new()));
                 }
             }),
-            Contender::new("bumpalo", || {
+            // Gives the block back, as ours does, if it is the youngest.
+            Contender::new("bumpalo, allocator-api2", || {
                 for _ in 0..OPERATIONS {
-                    black_box(bumpalo::boxed::Box::new_in(Vec::<u8>::new(), &bump));
+                    black_box(allocator_api2::boxed::Box::new_in(Vec::<u8>::new(), &bump));
+                }
+            }),
+            // Gives nothing back: its memory grows until the reset.
+            Contender::new("bumpalo, its own box", || {
+                for _ in 0..OPERATIONS {
+                    black_box(bumpalo::boxed::Box::new_in(Vec::<u8>::new(), &kept));
+                }
+                kept.reset();
+            }),
+        ],
+    );
+    let (ours, mut bump) = (Arena::new(), Bump::new());
+    row(
+        "arena: box 16 Vecs, drop them oldest first",
+        rounds,
+        OPERATIONS,
+        vec![
+            Contender::new("spanalloc::arena", || {
+                for _ in 0..OPERATIONS / 16 {
+                    drop(black_box([(); 16].map(|()| ours.alloc_box(Vec::<u8>::new()))));
+                }
+            }),
+            // Gives back the last one only: without a reset its memory would grow for ever.
+            Contender::new("bumpalo, allocator-api2", || {
+                for _ in 0..OPERATIONS / 16 {
+                    drop(black_box(
+                        [(); 16]
+                            .map(|()| allocator_api2::boxed::Box::new_in(Vec::<u8>::new(), &bump)),
+                    ));
                 }
                 bump.reset();
             }),

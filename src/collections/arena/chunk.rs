@@ -81,33 +81,28 @@ impl Chunks {
     /// A block from the newest chunk.
     #[inline(always)]
     fn bump(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let excess = self.top.get().addr().get() & (layout.align() - 1);
+        let top = self.top.get();
         // A size that is no multiple of the alignment would leave the block unaligned.
         let size = layout.pad_to_align().size();
-        if excess == 0 && size == layout.size() {
-            return self.cut(size);
-        }
-        // Apart, because most blocks need no padding, and a predicted branch is cheaper than an
-        // addition in memory.
-        let bytes = excess + size;
-        let block = self.cut(bytes)?;
-        self.padding_bytes.set(self.padding_bytes.get() + bytes - layout.size());
-        Some(block)
-    }
-
-    /// Moves `top` down by `bytes`, if there is room.
-    #[inline(always)]
-    fn cut(&self, bytes: usize) -> Option<NonNull<u8>> {
-        if self.room() < bytes {
+        let aligned = top.addr().get() & !(layout.align() - 1);
+        // Signed, because the result may be below zero; a size never is, nor an address.
+        let at = aligned.wrapping_sub(size).cast_signed();
+        if at < self.floor.get().addr().get().cast_signed() {
             return None;
         }
+        let bytes = top.addr().get() - at.cast_unsigned();
         // SAFETY: by the comparison the result is not below the floor, so by invariant 1 it is in
         // the same chunk.
-        let block = unsafe { self.top.get().sub(bytes) };
+        let block = unsafe { top.sub(bytes) };
         if cfg!(debug_assertions) {
             check_poison(block, bytes);
         }
         self.top.set(block);
+        // Most blocks need none, and a predicted branch is cheaper than an addition in memory.
+        let padding = (top.addr().get() & (layout.align() - 1)) + (size - layout.size());
+        if padding != 0 {
+            self.padding_bytes.set(self.padding_bytes.get() + padding);
+        }
         Some(block)
     }
 
