@@ -22,6 +22,7 @@ from pathlib import Path
 
 import columns as columns_module
 import cpython
+import measure
 import packages
 import table
 from programs import ROWS
@@ -123,6 +124,8 @@ def measured_rounds(rows, columns, given, rounds, quick):
                 if column.once and turn > 0:
                     continue
                 cwd = fresh()
+                if not quick:
+                    measure.touch()
                 outcome = row.run(column, given[row.name], cwd, quick)
                 took = outcome.usage
                 print(

@@ -4,10 +4,11 @@
 //! round to round, and turned around in every other round, so that none always runs
 //! first or after the same one.
 //!
-//! What memory the process before has left, in huge pages or in small ones, decides how
-//! long the next one waits for the kernel, in large rows up to seven times as long as
-//! for the work itself. So where a workload holds much, each run follows one of the
-//! same that is not recorded.
+//! What memory the process before has left, in huge pages or in small ones, and what of it a
+//! virtual machine's host has taken back, decides how long the next one waits for pages, in
+//! large rows up to seven times as long as for the work itself. So memory is touched before
+//! each run (see [`harness::touch`]), and where a workload holds much, each run follows one
+//! of the same that is not recorded.
 
 use crate::args::Args;
 use crate::builds::{Workload, binary};
@@ -47,6 +48,9 @@ pub(crate) fn run(args: &Args, workloads: &[Workload]) -> Result<Vec<Row>, Strin
     Ok(rows)
 }
 
+/// What is touched before each run: more than any workload's blocks take at one time.
+const TOUCHED_BYTES: usize = 1 << 30;
+
 /// A workload that holds more than this is run twice.
 const MUCH_BYTES: u64 = 32 << 20;
 
@@ -60,6 +64,9 @@ fn one(args: &Args, workload: &Workload, order: &[&str], row: &mut Row) -> Resul
         if rehearse {
             // Should it fail, so does the one that counts.
             let _ = process::start(&path, &workload.listing.name, &options)?.record();
+        }
+        if !args.quick {
+            harness::touch(TOUCHED_BYTES);
         }
         let mut running = process::start(&path, &workload.listing.name, &options)?;
         if workload.listing.kind == Kind::Idle {

@@ -74,6 +74,10 @@ fn up_to(sizes: impl Iterator<Item = usize>, max: usize) -> Vec<usize> {
     sizes.filter(|&size| size <= max).collect()
 }
 
+/// What is touched before each run. The largest heaps are larger, and wait for the host all
+/// the same.
+const TOUCHED_BYTES: usize = 2 << 30;
+
 /// Runs every sweep that `--only` asks for, prints the medians and writes them.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
     let sweeps: Vec<Sweep> =
@@ -130,6 +134,9 @@ fn panel(args: &Args, sweep: &Sweep) -> Result<Panel, String> {
 fn point(args: &Args, sweep: &Sweep, size: usize, allocator: &str) -> Result<Option<f64>, String> {
     let mut options = vec!["--size".to_owned(), size.to_string()];
     options.extend(args.quick.then(|| "--quick".to_owned()));
+    if !args.quick {
+        harness::touch(TOUCHED_BYTES);
+    }
     let running = process::start(&binary(allocator, "micro"), sweep.workload, &options)?;
     let outcome = running.record();
     if let Err(why) = &outcome {

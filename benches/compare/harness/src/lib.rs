@@ -7,11 +7,13 @@
 //! * `micro --list` prints the table as JSON;
 //! * `micro tree [--quick] [--share N] [--size N]` runs one and prints a [`Record`].
 
+mod host;
 mod record;
 mod rng;
 mod run;
 mod usage;
 
+pub use host::touch;
 pub use record::{Kind, Listing, PARKED, Record};
 pub use rng::Rng;
 pub use run::{Run, Workload, main};
