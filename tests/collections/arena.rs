@@ -204,6 +204,100 @@ fn boxes_agree_with_a_model() {
     check(arena.stats());
 }
 
+/// A box of one of the sizes that are counted in different ways and share classes.
+enum Sized<'a> {
+    Odd17(ArenaBox<'a, [u8; 17]>),
+    Three(ArenaBox<'a, [u64; 3]>),
+    Four(ArenaBox<'a, [u64; 4]>),
+    Odd31(ArenaBox<'a, [u8; 31]>),
+    Sixteen(ArenaBox<'a, [u64; 16]>),
+    Odd129(ArenaBox<'a, [u8; 129]>),
+    Seventeen(ArenaBox<'a, [u64; 17]>),
+}
+
+impl<'a> Sized<'a> {
+    const KINDS: u64 = 7;
+
+    fn make(arena: &'a Arena, kind: u64) -> Self {
+        match kind {
+            0 => Self::Odd17(arena.alloc_box([1; 17])),
+            1 => Self::Three(arena.alloc_box([2; 3])),
+            2 => Self::Four(arena.alloc_box([3; 4])),
+            3 => Self::Odd31(arena.alloc_box([4; 31])),
+            4 => Self::Sixteen(arena.alloc_box([5; 16])),
+            5 => Self::Odd129(arena.alloc_box([6; 129])),
+            _ => Self::Seventeen(arena.alloc_box([7; 17])),
+        }
+    }
+
+    /// Whether it is as it was made, its bytes, and those of its class.
+    fn look(&self) -> (bool, usize, usize) {
+        match self {
+            Self::Odd17(value) => (**value == [1; 17], 17, 32),
+            Self::Three(value) => (**value == [2; 3], 24, 32),
+            Self::Four(value) => (**value == [3; 4], 32, 32),
+            Self::Odd31(value) => (**value == [4; 31], 31, 32),
+            Self::Sixteen(value) => (**value == [5; 16], 128, 128),
+            Self::Odd129(value) => (**value == [6; 129], 129, 160),
+            Self::Seventeen(value) => (**value == [7; 17], 136, 160),
+        }
+    }
+}
+
+#[test]
+fn counts_of_boxes_equal_a_ledger() {
+    let mut arena = Arena::new();
+    let mut random = Random(5);
+    for _ in 0..2 {
+        let mut boxes = Vec::new();
+        let mut free: BTreeMap<usize, u64> = BTreeMap::new();
+        let (mut made, mut reused, mut live_bytes) = (0, 0, 0);
+        for step in 0..20_000 {
+            if boxes.is_empty() || random.below(20) < if step / 500 % 2 == 0 { 11 } else { 9 } {
+                let new = Sized::make(&arena, random.below(Sized::KINDS));
+                let (_, bytes, class_bytes) = new.look();
+                let waiting = free.entry(class_bytes).or_default();
+                reused += u64::from(*waiting > 0);
+                *waiting = waiting.saturating_sub(1);
+                made += 1;
+                live_bytes += bytes;
+                boxes.push(new);
+            } else {
+                let old = boxes.swap_remove(random.below(boxes.len() as u64) as usize);
+                let (whole, bytes, class_bytes) = old.look();
+                assert!(whole);
+                live_bytes -= bytes;
+                *free.entry(class_bytes).or_default() += 1;
+            }
+            let returned: u64 = free.iter().map(|(&bytes, &blocks)| bytes as u64 * blocks).sum();
+            let stats = arena.stats();
+            assert_eq!((stats.boxes, stats.reused), (made, reused));
+            assert_eq!((stats.live_bytes, stats.returned_bytes as u64), (live_bytes, returned));
+            check(stats);
+        }
+        drop(boxes);
+        arena.reset();
+        let stats = arena.stats();
+        assert_eq!((stats.boxes, stats.reused, stats.live_bytes), (0, 0, 0));
+    }
+}
+
+/// Padding before almost every block.
+#[test]
+fn padding_of_any_amount_is_counted() {
+    let arena = Arena::with_capacity(64 << 20);
+    let pairs: usize = 2_500_000;
+    for number in 0..pairs as u64 {
+        arena.alloc(number as u8);
+        arena.alloc(number);
+    }
+    let stats = arena.stats();
+    assert_eq!((stats.chunks, stats.live_bytes), (1, 9 * pairs));
+    // All but the first byte follow a number.
+    assert_eq!(stats.padding_bytes, 16 + 7 * pairs);
+    check(stats);
+}
+
 #[test]
 fn an_arena_moves_to_another_thread() {
     let mut arena = Arena::new();

@@ -26,6 +26,7 @@ mod capacity;
 mod chunk;
 mod drops;
 mod reuse;
+mod sizes;
 mod stats;
 mod tiny;
 

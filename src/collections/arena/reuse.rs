@@ -8,7 +8,6 @@
 //! 1. A block on the list of a class has at least the class's bytes, is aligned to 16, and is in no
 //!    use: the list alone refers to it. Its first bytes hold the link.
 //! 2. With debug assertions, the bytes behind the link are poison.
-//! 3. `free_bytes` is the sum of the class sizes of all listed blocks.
 
 use super::chunk::{check_poison, poison};
 use std::cell::Cell;
@@ -67,16 +66,11 @@ type Link = Option<NonNull<u8>>;
 /// See the module's documentation.
 pub(super) struct FreeLists {
     heads: [Cell<Link>; CLASSES],
-    free_bytes: Cell<usize>,
 }
 
 impl FreeLists {
     pub(super) const fn new() -> Self {
-        Self { heads: [const { Cell::new(None) }; CLASSES], free_bytes: Cell::new(0) }
-    }
-
-    pub(super) fn free_bytes(&self) -> usize {
-        self.free_bytes.get()
+        Self { heads: [const { Cell::new(None) }; CLASSES] }
     }
 
     /// Takes a block of `class`, if there is one.
@@ -86,7 +80,6 @@ impl FreeLists {
         let block = head.get()?;
         // SAFETY: by invariant 1.
         head.set(unsafe { take_link(block, class.bytes()) });
-        self.free_bytes.set(self.free_bytes.get() - class.bytes());
         Some(block)
     }
 
@@ -102,7 +95,6 @@ impl FreeLists {
         // SAFETY: the caller's contract.
         unsafe { put_link(block, class.bytes(), head.get()) };
         head.set(Some(block));
-        self.free_bytes.set(self.free_bytes.get() + class.bytes());
     }
 }
 

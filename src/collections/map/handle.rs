@@ -1,4 +1,4 @@
-//! A map whose values never move: a slab of chunks, and a map from keys to handles.
+//! A map whose values never move: an arena of slots, and a map from keys to handles.
 //!
 //! When a map grows, the entries in it move, and every pointer to one must be
 //! rebound: [`GrowthStats::entries_moved`](super::GrowthStats) counts them. Here
@@ -21,7 +21,7 @@ use std::ops::Index;
 use super::api::Map;
 use super::slab::{Handle, Slab};
 
-/// A map whose values keep their place, found by key or by handle.
+/// A map whose values keep their place in an arena, found by key or by handle.
 ///
 /// ```
 /// use spanalloc::map::HandleMap;

@@ -1,4 +1,5 @@
-//! A slab: values in slots of chunks that are never reallocated, found by handles.
+//! A slab, or generational arena: values in slots of chunks that are never reallocated, found
+//! by handles.
 //!
 //! A handle is an index and a *generation*: the slot's count of tenants. A handle to
 //! a removed value finds nothing, even when the slot has a new tenant.
