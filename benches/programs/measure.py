@@ -3,6 +3,10 @@
 Invariant: the environment of a program is exactly what is given here; nothing of
 the caller's is inherited. A runner that preloads something, or sets `MALLOC_CONF`,
 cannot leak into a column.
+
+    python3 benches/programs/measure.py
+
+prints what the first touch of memory costs here (see `touch`).
 """
 
 import mmap
@@ -24,17 +28,17 @@ BASE = {
 TOUCHED_BYTES = 1 << 30
 
 
-def touch():
+def touch(advice=mmap.MADV_HUGEPAGE):
     """Touches memory in huge pages and gives it back to the kernel, which hands out next
     what came back last.
 
     A virtual machine whose balloon reports free pages gives its host every free block of
-    2 MiB after two seconds, and who touches it next waits for the host: 4.2 ms a MiB where
-    the kernel alone takes 0.13 for huge pages and 0.65 for small ones, of which it keeps
-    some. Whoever runs first, or asks for huge pages, would pay for it.
+    2 MiB after two seconds, and who touches it next waits for the host: about 3 ms a MiB
+    where the kernel alone takes 0.13 for huge pages and 0.85 for small ones, of which it
+    keeps some. Whoever runs first, or asks for huge pages, would pay for it.
     """
     with mmap.mmap(-1, TOUCHED_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory.madvise(advice)
         for page in range(0, TOUCHED_BYTES, mmap.PAGESIZE):
             memory[page] = 1
 
@@ -117,3 +121,19 @@ def tail(stdout, lines=12):
     """The last lines of what a command said on standard error, for a report."""
     said = Path(f"{stdout}.err").read_text(errors="replace").splitlines()
     return "\n".join(said[-lines:])
+
+
+def main():
+    """Prints the cost of a first touch: twice at once, and after a pause in which a
+    host may take what is free."""
+    for pause_s in (0, 0, 10, 0):
+        time.sleep(pause_s)
+        for name, advice in (("huge", mmap.MADV_HUGEPAGE), ("small", mmap.MADV_NOHUGEPAGE)):
+            started = time.perf_counter()
+            touch(advice)
+            took_ms = (time.perf_counter() - started) * 1000
+            print(f"after {pause_s:2} s, {name:5} pages: {took_ms / (TOUCHED_BYTES >> 20):.2f} ms a MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
 //! The host's part in a page fault, taken out of what is measured.
 //!
 //! A virtual machine whose balloon reports free pages gives its host every free block of
-//! 2 MiB after two seconds, and who touches it next waits for the host: 4.2 ms a MiB where
-//! the kernel alone takes 0.13 for huge pages and 0.65 for small ones, of which it keeps
-//! some. Whoever runs first, or asks for huge pages, would pay for it. So memory is touched
+//! 2 MiB after two seconds, and who touches it next waits for the host: about 3 ms a MiB
+//! where the kernel alone takes 0.13 for huge pages and 0.85 for small ones, of which it
+//! keeps some (`python3 benches/programs/measure.py`). Whoever runs first, or asks for huge pages, would pay for it. So memory is touched
 //! before each run, for every allocator alike, and the kernel hands out what came back
 //! last.
 
