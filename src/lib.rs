@@ -38,7 +38,7 @@
 //! | --- | --- |
 //! | `sample` | mean bytes between samples: a whole number with or without `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; 1 samples every allocation, 0 none |
 //! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name; `%p` is the process id, `%n` the program's name |
-//! | `decay` | how long free pages stay before they go back to the system: a whole number with `ms` or `s`; 500ms unless given |
+//! | `decay` | how long free pages stay before they go back to the system: a whole number with `ms` or `s`; 500ms unless given, 250ms by preload |
 //! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `dhat`, `speedscope`, `html` |
 //!
 //! Programs that were never compiled for it run on it as well, with the feature `preload`:

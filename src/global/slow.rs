@@ -166,6 +166,7 @@ pub(super) unsafe fn resize_large(
 }
 
 /// Whether the sampler wants this large block, and its interval.
+#[unsafe(link_section = ".spanalloc.text")]
 fn draw_large(options: &SpanAlloc, layout: Layout) -> (bool, u64) {
     CACHE.with(|cache| {
         open_thread(options.interval, cache);
@@ -332,6 +333,7 @@ use crate::preload::{enter, interrupts, leave};
 /// Whether the latest fork was beside other threads.
 static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);
 
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn before_fork() {
     enter();
     if !interrupts() {
@@ -342,6 +344,7 @@ unsafe extern "C" fn before_fork() {
     }
 }
 
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn after_fork_in_parent() {
     if !interrupts() {
         HEAP.after_fork();
@@ -351,6 +354,7 @@ unsafe extern "C" fn after_fork_in_parent() {
     leave();
 }
 
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn after_fork_in_child() {
     if !interrupts() {
         HEAP.after_fork();

@@ -73,6 +73,7 @@ impl Bits {
 
     /// The first run of `count` slots whose start is a multiple of `align`; or the
     /// longest run met.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn find(&self, count: usize, align: usize) -> Result<usize, usize> {
         let (mut from, mut longest) = (0, 0);
         while let Some((start, length)) = self.next_run(from) {

@@ -216,6 +216,7 @@ impl<O: Os> Heap<O> {
 
     /// Delivers the message about `span` whose token the caller holds.
     #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn deliver(&self, span: Span) {
         loop {
             if span.cold().remote.view().abandoned() {
@@ -239,6 +240,7 @@ impl<O: Os> Heap<O> {
     /// Looks at a span that nobody owns: retires it when it is empty, links it when
     /// that is worth it, and asks to be told of either. `mail` says that this
     /// handles the span's message.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn review_central(&self, central: &Central, span: Span, mail: bool) {
         let remote = &span.cold().remote;
         let class = span.class();

@@ -1,5 +1,7 @@
 //! Size classes: 8-byte steps up to 128 bytes, 16-byte steps up to 256, then four to
-//! a doubling, to 32 KiB.
+//! a doubling, to 32 KiB. The doublings above 1, 2 and 4 KiB have a fifth, an eighth above
+//! their power of two: buffers, pages of caches and chunks of arenas are powers of two with a
+//! header (sqlite3 holds most of its memory in blocks of 1,032 and 4,376 bytes).
 //!
 //! Rust states a block's alignment, so a class need not be a multiple of 16: 24
 //! bytes take 24. Small sizes, of which a program has most, get fine steps. Above
@@ -23,11 +25,11 @@ use super::geometry::SLOT_BYTES;
 pub(crate) use crate::base::limits::SMALL_BYTES_MAX;
 
 /// How many size classes there are.
-pub(crate) const CLASSES: usize = 52;
+pub(crate) const CLASSES: usize = 55;
 /// Up to this size a span is one slot; above it, [`WIDE_SLOTS`].
 pub(crate) const NARROW_BYTES_MAX: usize = 8 * 1024;
 /// How many classes have spans of one slot.
-const NARROW_CLASSES: usize = 44;
+const NARROW_CLASSES: usize = 47;
 /// Slots of a span of blocks above [`NARROW_BYTES_MAX`].
 pub(crate) const WIDE_SLOTS: usize = 4;
 
@@ -140,22 +142,34 @@ pub(crate) fn rounded(layout: Layout) -> usize {
     }
 }
 
-/// The class of a size above 256 bytes, by its two bits below the highest.
+/// The class of a size above 256 bytes, by its bits below the highest: two, or three for an
+/// eighth.
 #[inline(always)]
 const fn class_above_256(bytes: usize) -> usize {
     let top = (bytes - 1).ilog2() as usize;
-    24 + (top - 8) * 4 + (((bytes - 1) >> (top - 2)) & 3)
+    let quarter = ((bytes - 1) >> (top - 2)) & 3;
+    let beyond_eighth = (((bytes - 1) >> (top - 3)) & 7 > 0) as usize;
+    match top {
+        0..10 => 24 + (top - 8) * 4 + quarter,
+        10..13 => 32 + (top - 10) * 5 + quarter + beyond_eighth,
+        _ => 47 + (top - 13) * 4 + quarter,
+    }
 }
 
 const fn block_bytes(class: usize) -> usize {
     match class {
         0..16 => (class + 1) * 8,
         16..24 => (class - 7) * 16,
-        _ => {
-            let (doubling, step) = ((class - 24) / 4, (class - 24) % 4);
-            (5 + step) * (64 << doubling)
-        }
+        24..32 => quarters(256 << ((class - 24) / 4), (class - 24) % 4 + 1),
+        32..47 if (class - 32).is_multiple_of(5) => 1152 << ((class - 32) / 5),
+        32..47 => quarters(1024 << ((class - 32) / 5), (class - 32) % 5),
+        _ => quarters(8192 << ((class - 47) / 4), (class - 47) % 4 + 1),
     }
+}
+
+/// `power` and so many quarters of it.
+const fn quarters(power: usize, quarters: usize) -> usize {
+    power / 4 * (4 + quarters)
 }
 
 static BLOCK_BYTES: [u16; CLASSES] = {

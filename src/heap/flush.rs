@@ -120,23 +120,27 @@ impl ThreadHeap {
     /// same span at a time.
     #[unsafe(link_section = ".spanalloc.text")]
     fn send_home<O: Os>(&self, heap: &Heap<O>, class: ClassId, chain: Chain) {
-        let give = |run: Run| {
-            if !ptr::eq(run.span.hot().owner.get(), self) {
-                self.outbox.add(run.span, run.first, run.last, run.blocks, |s, head, tail, n| {
-                    heap.send(s, head, tail, n);
-                });
-                return;
-            }
-            // SAFETY: a run of free blocks of a span that this thread owns.
-            if unsafe { run.span.push_local(run.first, run.last, run.blocks) } {
-                let _held = self.depot.lock();
-                // Not if that emptied it and the scavenger was quicker.
-                if ptr::eq(run.span.hot().owner.get(), self) {
-                    self.review(heap, run.span, false);
-                }
-            }
-        };
         // SAFETY: by the cache's invariant 1 the blocks are of this class and linked.
-        unsafe { chain.each_run(class, give) };
+        unsafe { chain.each_run(class, |run| self.give(heap, &run)) };
+    }
+
+    /// Gives one run back. Out of line, for a closure has no section.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn give<O: Os>(&self, heap: &Heap<O>, run: &Run) {
+        if !ptr::eq(run.span.hot().owner.get(), self) {
+            self.outbox.add(run.span, run.first, run.last, run.blocks, |s, head, tail, n| {
+                heap.send(s, head, tail, n);
+            });
+            return;
+        }
+        // SAFETY: a run of free blocks of a span that this thread owns.
+        if unsafe { run.span.push_local(run.first, run.last, run.blocks) } {
+            let _held = self.depot.lock();
+            // Not if that emptied it and the scavenger was quicker.
+            if ptr::eq(run.span.hot().owner.get(), self) {
+                self.review(heap, run.span, false);
+            }
+        }
     }
 }

@@ -209,8 +209,11 @@ impl<O: Os> Heap<O> {
         }
         let count = slots_of(rounded(layout));
         let align = layout.align().div_ceil(SLOT_BYTES);
-        let take = || self.take_slots(Kind::Large, count, align);
-        let slots = take().or_else(|| self.reap_in_need().then(take).flatten())?;
+        let mut slots = self.take_slots(Kind::Large, count, align);
+        if slots.is_none() && self.reap_in_need() {
+            slots = self.take_slots(Kind::Large, count, align);
+        }
+        let slots = slots?;
         slots.span.begin_large(count, sampled);
         self.large.lock().count_alloc(count * SLOT_BYTES);
         let start = NonNull::new(slots.span.start())?;
@@ -226,6 +229,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// As [`is_sampled`](Self::is_sampled), and from here on it is not.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn take_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
         if is_mapping(layout) {
             let take = |mapping: &mut Mapping| core::mem::take(&mut mapping.sampled);
@@ -377,14 +381,17 @@ impl<O: Os> Heap<O> {
     }
 
     /// Maps `bytes`, if need be in place of address space that chunks do not use.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn map_anyhow(&self, bytes: usize) -> Option<NonNull<u8>> {
-        self.os.map(bytes).or_else(|| {
-            self.reap_in_need();
-            let mut space = self.space.lock();
-            let shrunk = space.each().map(|pages| pages.shrink(&self.os));
-            drop(space);
-            if shrunk.contains(&true) { self.os.map(bytes) } else { None }
-        })
+        let start = self.os.map(bytes);
+        if start.is_some() {
+            return start;
+        }
+        self.reap_in_need();
+        let mut space = self.space.lock();
+        let shrunk = space.each().map(|pages| pages.shrink(&self.os));
+        drop(space);
+        if shrunk.contains(&true) { self.os.map(bytes) } else { None }
     }
 
     /// # Safety

@@ -151,6 +151,7 @@ impl<O: Os> Heap<O> {
 
     /// Frees for a thread without a heap.
     #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
     unsafe fn free_late(&self, class: ClassId, block: *mut Block) {
         // SAFETY: passed on.
         let span = unsafe { Span::of_class(class, block) };
@@ -174,6 +175,7 @@ impl<O: Os> Heap<O> {
         }
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn flush_outbox(&self, thread_heap: &ThreadHeap) {
         thread_heap.outbox.flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
     }
@@ -196,6 +198,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Gives the slots of an ended span back.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn give_slots(&self, span: Span, count: usize) {
         self.give(&mut self.space.lock(), span, count);
     }
@@ -206,6 +209,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Gives an empty span of blocks back.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn retire(&self, span: Span) {
         let (count, class) = (span.hot().slots.get() as usize, span.class());
         span.end();
@@ -224,6 +228,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Releases every lock, in the parent or the child.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn after_fork(&self) {
         self.space.release();
         self.large.release();

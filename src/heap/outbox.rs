@@ -116,6 +116,7 @@ impl Outbox {
     }
 
     /// Sends every chain.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn flush(&self, mut send: impl FnMut(Span, *mut Block, *mut Block, u32)) {
         for batch in &self.0 {
             batch.flush(&mut send);
@@ -124,6 +125,7 @@ impl Outbox {
 }
 
 impl Batch {
+    #[unsafe(link_section = ".spanalloc.text")]
     fn flush(&self, send: &mut impl FnMut(Span, *mut Block, *mut Block, u32)) {
         if let Some(span) = Span::from_link(self.span.get()) {
             let (head, tail, blocks) = (self.head.get(), self.tail.get(), self.blocks.get());

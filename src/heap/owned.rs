@@ -43,6 +43,7 @@ impl<O: Os> Heap<O> {
     /// # Safety
     ///
     /// `start` is an address that the kernel may hand out.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) unsafe fn owned(&self, start: NonNull<u8>) -> Option<Owned> {
         let block = start.as_ptr().cast::<Block>();
         // SAFETY: the caller's contract.

@@ -11,7 +11,8 @@
 //! is extended when more is needed, and cut down to what is in use when the kernel
 //! refuses a mapping to somebody else.
 //!
-//! From its 16th MiB on, the heap asks for huge pages: one of that size
+//! From its 16th MiB on (by preload its 32nd, for memory counts for more there: git packs
+//! in 44 MiB instead of 47), the heap asks for huge pages: one of that size
 //! spends its time on address translation and page faults otherwise (a million live blocks: a third
 //! less per replacement); but not while so many threads share so few slots that most
 //! may be nearly empty, for then 256 threads that wait would hold 340 MiB instead of
@@ -45,7 +46,7 @@ const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
 /// Slots of the first chunk that never ask for huge pages.
-const SMALL_SLOTS: usize = 256;
+const SMALL_SLOTS: usize = if cfg!(feature = "preload") { 512 } else { 256 };
 /// Slots in use for each that may be nearly empty, from which on huge pages pay.
 const DENSE_FACTOR: usize = 4;
 
@@ -168,6 +169,7 @@ impl PageHeap {
 
     /// Has the first chunk ask for huge pages, once: it may give them up again.
     #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn outgrow_small_pages(&mut self, os: &impl Os) {
         if self.is_dense()
             && let Some(chunk) = self.chunk(0)

@@ -27,8 +27,6 @@ use trace::Trace;
 mod pace;
 mod trace;
 
-/// Milliseconds between ticks unless set.
-const TICK_MS: u32 = 500;
 /// Dirty free slots that are worth a thread: 1 MiB.
 const WORTHWHILE_SLOTS: usize = 16;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
@@ -60,7 +58,7 @@ impl Scavenger {
     /// Milliseconds between ticks.
     fn tick_ms(&self) -> u32 {
         match self.tick_ms.load(Relaxed) {
-            0 => TICK_MS,
+            0 => pace::TICK_MS,
             set => set,
         }
     }
@@ -102,6 +100,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// One tick. Returns the slots that are still dirty and free, or as good as that.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn scavenge_tick(&self) -> usize {
         let traced = self.traced_bytes();
         let left = self.scavenge_silently();

@@ -215,6 +215,7 @@ impl ThreadHeap {
 
     /// Takes a list of blocks from wherever there is one: the bin's previous one, a
     /// magazine, the spans. None when the OS has no more.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn next_list<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
         let previous = bin.take_previous();
         if previous.blocks > 0 {
@@ -234,6 +235,7 @@ impl ThreadHeap {
     }
 
     /// Takes a chain of blocks from the spans; none when the OS has no more.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn refill<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
         bin.refills.add(1);
         if self.mailbox.has_mail() {
@@ -257,11 +259,13 @@ impl ThreadHeap {
 
     /// Puts the current span, if there is one, aside and makes another one current.
     /// `false` when the OS has no more.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn change_span<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> bool {
         self.try_change_span(heap, bin, class)
             || heap.reap_in_need() && self.try_change_span(heap, bin, class)
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn try_change_span<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> bool {
         let _held = self.depot.lock();
         if let Some(span) = Span::from_link(bin.current.get()) {

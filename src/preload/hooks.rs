@@ -50,6 +50,7 @@ unsafe extern "C" fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void {
 }
 
 /// The function that is to open the library of this name.
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn choose(name: *const c_char) -> *mut c_void {
     let is_path = || {
         // SAFETY: not null, so a terminated name, by `dlopen`'s contract.
@@ -60,6 +61,7 @@ unsafe extern "C" fn choose(name: *const c_char) -> *mut c_void {
     if !name.is_null() && is_path() { open as *mut c_void } else { DLOPEN.get() }
 }
 
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn open(name: *const c_char, flags: c_int) -> *mut c_void {
     type Open = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
     // SAFETY: the C library's function of that name has this type.

@@ -70,6 +70,7 @@ impl<T> Lock<T> {
     }
 
     #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
     fn acquire_contended(&self) {
         for _ in 0..SPINS {
             if self.word.load(Relaxed) == FREE

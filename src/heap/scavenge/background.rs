@@ -9,6 +9,8 @@ use crate::heap::Heap;
 use crate::sys::background::{sleep_ms, spawn};
 use crate::sys::os::Os;
 
+/// Milliseconds between ticks unless set.
+pub(super) const TICK_MS: u32 = 500;
 /// Ticks to stay for after there is nothing left.
 const LINGER_TICKS: u32 = 4;
 const REFUSALS_MAX: u32 = 8;
@@ -31,6 +33,7 @@ impl Pace {
 impl<O: Os> Heap<O> {
     /// Starts the thread, unless it runs.
     #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn pace(&self) {
         let scavenger = &self.scavenger;
         scavenger.wanted.store(false, Relaxed);

