@@ -5,7 +5,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use spanalloc::pool::{BitmapPool, Keep, Pool, Prefault, SlicePool};
+use spanalloc::pool::{AnyPool, BitmapPool, Keep, Pool, Prefault, SlicePool};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,6 +28,14 @@ enum Step {
     },
     SlotTake,
     SlotDrop(u8),
+    /// To the pool of any type: a boxed value, or one that it boxes.
+    AnyPut {
+        boxed: bool,
+    },
+    /// From there, as the type that was put or as another.
+    AnyGet {
+        same: bool,
+    },
 }
 
 /// A value that is one of a kind while it lives.
@@ -39,6 +47,15 @@ impl Drop for Unique {
     }
 }
 
+/// What was done with the pool of any type.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct AnyCounts {
+    puts: u64,
+    boxed: u64,
+    hits: u64,
+    misses: u64,
+}
+
 fuzz_target!(|steps: Vec<Step>| {
     let (made, live) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
     let make = || {
@@ -46,6 +63,8 @@ fuzz_target!(|steps: Vec<Step>| {
         Unique(made.fetch_add(1, Relaxed), live.clone())
     };
     let pool = Pool::new(make);
+    let any = AnyPool::new();
+    let mut any_counts = AnyCounts::default();
     let slices = SlicePool::<u8>::default();
     let slots = BitmapPool::new(5, Prefault::OnUse, || Keep(0u32)).expect("a small mapping");
     let (mut held, mut slots_held) = (Vec::<Box<Unique>>::new(), Vec::new());
@@ -94,14 +113,32 @@ fuzz_target!(|steps: Vec<Step>| {
             Step::SlotDrop(pick) if !slots_held.is_empty() => {
                 drop(slots_held.swap_remove(pick as usize % slots_held.len()));
             }
+            Step::AnyPut { boxed } => {
+                any_counts.puts += 1;
+                any_counts.boxed += u64::from(!boxed);
+                if boxed { any.put_box(Box::new(make())) } else { any.put(make()) }
+            }
+            Step::AnyGet { same } => {
+                let held = any.stats().pool.held();
+                let (unique, other) = (same.then(|| any.get::<Unique>()), !same && any.get::<u32>().is_some());
+                assert!(!other, "nobody put a u32");
+                let hit = unique.flatten().is_some();
+                assert_eq!(hit, same && held > 0);
+                any_counts.hits += u64::from(hit);
+                any_counts.misses += u64::from(!same && held > 0);
+            }
             _ => {}
         }
+        let other = any.stats();
+        let counts =
+            AnyCounts { puts: other.pool.puts, boxed: other.boxed, hits: other.type_hits, misses: other.type_misses };
+        assert_eq!(counts, any_counts);
         let stats = pool.stats();
         assert_eq!((stats.gets(), stats.puts), (gets, puts));
         assert_eq!(stats.puts, stats.reused() + stats.drops + stats.held());
-        assert_eq!(live.load(Relaxed), stats.held() + held.len() as u64);
+        assert_eq!(live.load(Relaxed), stats.held() + other.pool.held() + held.len() as u64);
         assert_eq!(slots.stats().in_use, slots_held.len());
     }
-    drop((pool, held));
+    drop((pool, any, held));
     assert_eq!(live.load(Relaxed), 0);
 });
