@@ -100,16 +100,16 @@ impl Maps {
             }
             Call::Change(key, value) => {
                 let there = self.theirs.contains_key(&key);
-                let old = *self.theirs.entry(key).and_modify(|it| *it ^= value).or_default();
+                let now = *self.theirs.entry(key).and_modify(|it| *it ^= value).or_default();
                 self.shards.with(key, |it| *it = if there { *it ^ value } else { *it });
                 if let Some(it) = self.handles.get_mut(&key) {
                     *it ^= value;
-                    assert_eq!(*it, old);
+                    assert_eq!(*it, now);
                 } else {
-                    self.insert_handle(key, old, None);
+                    self.insert_handle(key, now, None);
                 }
                 let token = Rc::clone(&self.token);
-                assert_eq!(self.lazy.insert(key, (old, token), self.now_ns).is_some(), there);
+                assert_eq!(self.lazy.insert(key, (now, token), self.now_ns).is_some(), there);
             }
             Call::Retain(divisor) => {
                 let keep = |key: &u8| key % divisor.max(1) != 0;

@@ -3,11 +3,15 @@
 //! Classes are multiples of 16 bytes to 128, then four per doubling to 32 KiB. Larger blocks have
 //! no class: they are taken back only with the whole arena.
 //!
+//! The block that came back to an empty place is *at hand*, without a link: who makes and drops
+//! one value after the other neither writes a link nor waits for one.
+//!
 //! Invariants:
 //!
-//! 1. A block on the list of a class has at least the class's bytes, is aligned to 16, and is in no
-//!    use: the list alone refers to it. Its first bytes hold the link.
-//! 2. With debug assertions, the bytes behind the link are poison.
+//! 1. A block at hand or on the list of a class has at least the class's bytes, is aligned to 16,
+//!    and is in no use: the place or the list alone refers to it. The first bytes of one on a list
+//!    hold the link.
+//! 2. With debug assertions, all bytes but the link are poison.
 
 use super::chunk::{check_poison, poison};
 use std::cell::Cell;
@@ -65,25 +69,40 @@ type Link = Option<NonNull<u8>>;
 
 /// See the module's documentation.
 pub(super) struct FreeLists {
-    heads: [Cell<Link>; CLASSES],
+    places: [Place; CLASSES],
+}
+
+/// Of one class.
+struct Place {
+    at_hand: Cell<Link>,
+    head: Cell<Link>,
 }
 
 impl FreeLists {
     pub(super) const fn new() -> Self {
-        Self { heads: [const { Cell::new(None) }; CLASSES] }
+        Self {
+            places: [const { Place { at_hand: Cell::new(None), head: Cell::new(None) } }; CLASSES],
+        }
     }
 
-    /// Takes a block of `class`, if there is one.
+    /// Takes a block of `class`, if there is one: the one at hand, or the last on the list.
     #[inline]
     pub(super) fn pop(&self, class: Class) -> Option<NonNull<u8>> {
-        let head = &self.heads[class.0 as usize];
-        let block = head.get()?;
+        let place = &self.places[class.0 as usize];
+        if let Some(block) = place.at_hand.get() {
+            place.at_hand.set(None);
+            if cfg!(debug_assertions) {
+                check_poison(block, class.bytes());
+            }
+            return Some(block);
+        }
+        let block = place.head.get()?;
         // SAFETY: by invariant 1.
-        head.set(unsafe { take_link(block, class.bytes()) });
+        place.head.set(unsafe { take_link(block, class.bytes()) });
         Some(block)
     }
 
-    /// Puts `block` on the list of `class`.
+    /// Puts `block` at hand, or on the list of `class`.
     ///
     /// # Safety
     ///
@@ -91,10 +110,16 @@ impl FreeLists {
     /// listed, and nobody uses it any more.
     #[inline]
     pub(super) unsafe fn push(&self, class: Class, block: NonNull<u8>) {
-        let head = &self.heads[class.0 as usize];
+        let place = &self.places[class.0 as usize];
+        if place.at_hand.get().is_none() {
+            if cfg!(debug_assertions) {
+                poison(block, class.bytes());
+            }
+            return place.at_hand.set(Some(block));
+        }
         // SAFETY: the caller's contract.
-        unsafe { put_link(block, class.bytes(), head.get()) };
-        head.set(Some(block));
+        unsafe { put_link(block, class.bytes(), place.head.get()) };
+        place.head.set(Some(block));
     }
 }
 
