@@ -7,16 +7,23 @@
 //!
 //! Blocks are cut downwards, because rounding down to an alignment is one instruction.
 //!
+//! Where the top is, is kept as its distance from a *base*, in one word with the padding counted so
+//! far: a block costs one store of the arena's, with padding or without. A processor that stores
+//! once a cycle is done with a block when its stores are.
+//!
 //! Invariants:
 //!
-//! 1. `floor ≤ top`, both in the newest chunk, `floor` right behind its header; both dangling (and
-//!    equal) while there is no chunk.
+//! 1. `floor ≤ base ≤ top`, all in the newest chunk, `floor` right behind its header, `base` the
+//!    same unless the room is [`OFFSET_MAX`] or more, and both multiples of [`CHUNK_ALIGN`]; all
+//!    dangling (and equal) while there is no chunk.
 //! 2. The bytes from `floor` to `top` are in no block.
 //! 3. `chunk_bytes = bumped + tail + room`, where *tail* is the room left in older chunks, and
 //!    `bumped = asked for + padding`. Headers count as padding.
 //! 4. `newest` heads a list of chunks by their headers, each written when its chunk came from the
 //!    global allocator. The list alone owns them.
 //! 5. With debug assertions, every byte of the room is [`POISON`].
+//! 6. The low half of `word` is `top − base`; the high half is padding that is not in
+//!    `padding_bytes`, and below 2³¹.
 
 use std::alloc::{self, Layout};
 use std::cell::Cell;
@@ -33,14 +40,20 @@ const POISON: u8 = 0xDD;
 /// one page.
 const FIRST_CHUNK_BYTES: usize = 1024;
 
+/// The half of a word that holds the top's distance from the base.
+const LOW: u64 = u32::MAX as u64;
+/// The largest distance of the top from the base; small in tests, so that they meet it.
+const OFFSET_MAX: usize = if cfg!(test) { 4096 } else { LOW as usize };
+
 /// See the module's documentation.
 pub(super) struct Chunks {
-    top: Cell<NonNull<u8>>,
+    word: Cell<u64>,
+    base: Cell<NonNull<u8>>,
     floor: Cell<NonNull<u8>>,
     newest: Cell<Option<NonNull<Header>>>,
+    tail_bytes: Cell<usize>,
     count: Cell<usize>,
     chunk_bytes: Cell<usize>,
-    tail_bytes: Cell<usize>,
     padding_bytes: Cell<usize>,
 }
 
@@ -59,7 +72,8 @@ impl Chunks {
     pub(super) const fn new() -> Self {
         let nowhere = NonNull::without_provenance(NonZero::new(CHUNK_ALIGN).unwrap());
         Self {
-            top: Cell::new(nowhere),
+            word: Cell::new(0),
+            base: Cell::new(nowhere),
             floor: Cell::new(nowhere),
             newest: Cell::new(None),
             count: Cell::new(0),
@@ -78,42 +92,85 @@ impl Chunks {
         }
     }
 
-    /// A block from the newest chunk.
+    /// A block from the newest chunk; none if the alignment exceeds a chunk's, too.
     #[inline(always)]
     fn bump(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let top = self.top.get();
-        // A size that is no multiple of the alignment would leave the block unaligned.
-        let size = layout.pad_to_align().size();
-        let aligned = top.addr().get() & !(layout.align() - 1);
-        // Signed, because the result may be below zero; a size never is, nor an address.
-        let at = aligned.wrapping_sub(size).cast_signed();
-        if at < self.floor.get().addr().get().cast_signed() {
+        if layout.align() > CHUNK_ALIGN {
             return None;
         }
-        let bytes = top.addr().get() - at.cast_unsigned();
-        // SAFETY: by the comparison the result is not below the floor, so by invariant 1 it is in
-        // the same chunk.
-        let block = unsafe { top.sub(bytes) };
-        if cfg!(debug_assertions) {
-            check_poison(block, bytes);
-        }
-        self.top.set(block);
-        // Most blocks need none, and a predicted branch is cheaper than an addition in memory.
-        let padding = (top.addr().get() & (layout.align() - 1)) + (size - layout.size());
+        let word = self.word.get();
+        let offset = word as u32 as usize;
+        // A size that is no multiple of the alignment would leave the block unaligned.
+        let size = layout.pad_to_align().size();
+        let skipped = offset & (layout.align() - 1);
+        let at = (offset - skipped).checked_sub(size)?;
+        // SAFETY: by invariants 1 and 6 the top is in the same chunk, and this is not beyond it.
+        let block = unsafe { self.base.get().add(at) };
+        let mut next = word - size as u64;
+        // Most blocks need none, and the next one waits for this word.
+        let padding = skipped + (size - layout.size());
         if padding != 0 {
-            self.padding_bytes.set(self.padding_bytes.get() + padding);
+            // So that the others' way has no jump: where two threads share a core, each costs a cycle.
+            unlikely();
+            next = (next - skipped as u64) + ((padding as u64) << 32);
+            if next.cast_signed() < 0 {
+                next = self.carry(next);
+            }
+        }
+        self.word.set(next);
+        if cfg!(debug_assertions) {
+            check_poison(block, offset - at);
         }
         Some(block)
+    }
+
+    /// Moves the padding of `word` to where there is room for more.
+    #[cold]
+    fn carry(&self, word: u64) -> u64 {
+        self.padding_bytes.set(self.padding_bytes.get() + (word >> 32) as usize);
+        word & LOW
     }
 
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> NonNull<u8> {
+        // There may be room all the same.
+        if layout.align() > CHUNK_ALIGN || self.base.get() != self.floor.get() {
+            if let Some(block) = self.cut(layout) {
+                return block;
+            }
+        }
         let slack = layout.align().saturating_sub(CHUNK_ALIGN);
         let padded = layout.pad_to_align().size();
         let Some(bytes) = padded.checked_add(slack) else { alloc::handle_alloc_error(layout) };
         self.reserve(bytes);
-        self.bump(layout).unwrap_or_else(|| alloc::handle_alloc_error(layout))
+        let block = self.bump(layout).or_else(|| self.cut(layout));
+        block.unwrap_or_else(|| alloc::handle_alloc_error(layout))
+    }
+
+    /// As [`bump`](Self::bump), of any alignment and from all of the room.
+    fn cut(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let (floor, room) = (self.floor.get(), self.room());
+        let top = floor.addr().get() + room;
+        let size = layout.pad_to_align().size();
+        let at = top.checked_sub(size)? & !(layout.align() - 1);
+        let left = at.checked_sub(floor.addr().get())?;
+        // SAFETY: not above the top, which by invariant 1 is in the same chunk.
+        let block = unsafe { floor.add(left) };
+        if cfg!(debug_assertions) {
+            check_poison(block, room - left);
+        }
+        self.padding_bytes.set(self.padding_bytes.get() + (room - left - layout.size()));
+        self.set_room(left);
+        Some(block)
+    }
+
+    /// Puts the top so many bytes above the floor.
+    fn set_room(&self, room: usize) {
+        let below = room.saturating_sub(OFFSET_MAX).next_multiple_of(CHUNK_ALIGN);
+        // SAFETY: the top is in the newest chunk, and this is not beyond it.
+        self.base.set(unsafe { self.floor.get().add(below) });
+        self.word.set(self.word.get() & !LOW | (room - below) as u64);
     }
 
     /// Makes room for `bytes_min` more bytes in one piece, in a new chunk of at least twice the
@@ -151,6 +208,7 @@ impl Chunks {
         for counter in [&self.chunk_bytes, &self.tail_bytes, &self.padding_bytes] {
             counter.set(0);
         }
+        self.word.set(0);
         self.begin(newest);
     }
 
@@ -168,13 +226,13 @@ impl Chunks {
     }
 
     pub(super) fn padding_bytes(&self) -> usize {
-        self.padding_bytes.get()
+        self.padding_bytes.get() + (self.word.get() >> 32) as usize
     }
 
     /// Free bytes of the newest chunk.
-    #[inline(always)]
     pub(super) fn room(&self) -> usize {
-        self.top.get().addr().get() - self.floor.get().addr().get()
+        let below = self.base.get().addr().get() - self.floor.get().addr().get();
+        below + self.word.get() as u32 as usize
     }
 
     /// Puts the bump pointer at the end of `chunk`, whose memory is in no block, and counts it.
@@ -190,8 +248,7 @@ impl Chunks {
         self.chunk_bytes.set(self.chunk_bytes.get() + bytes);
         self.padding_bytes.set(self.padding_bytes.get() + size_of::<Header>());
         self.floor.set(floor);
-        // SAFETY: one past the end of the chunk.
-        self.top.set(unsafe { floor.add(room) });
+        self.set_room(room);
     }
 }
 
@@ -211,6 +268,11 @@ fn free_chunks(mut next: Option<NonNull<Header>>) {
         next = older;
     }
 }
+
+/// Where this is called, the compiler expects to come seldom.
+#[cold]
+#[inline]
+fn unlikely() {}
 
 /// The layout of a chunk of `bytes` bytes or a few more.
 fn chunk_layout(bytes: usize) -> Layout {
@@ -238,4 +300,62 @@ pub(super) fn check_poison(at: NonNull<u8>, bytes: usize) {
         block.iter().all(|&byte| byte == POISON),
         "memory of an arena was written to after it had been given back, near {at:p}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTE: Layout = Layout::new::<u8>();
+    const WORD: Layout = Layout::new::<u64>();
+
+    fn bytes_are_all_there(chunks: &Chunks, asked_bytes: usize) {
+        let room = chunks.room() + chunks.tail_bytes();
+        assert_eq!(chunks.chunk_bytes(), asked_bytes + chunks.padding_bytes() + room);
+    }
+
+    #[test]
+    fn rooms_beyond_an_offset_are_used_up() {
+        let chunks = Chunks::new();
+        chunks.reserve(10 * OFFSET_MAX);
+        let mut asked_bytes = 0;
+        let mut last = usize::MAX;
+        while chunks.room() >= 24 {
+            for layout in [BYTE, WORD] {
+                let block = chunks.alloc(layout).addr().get();
+                assert!(block + layout.size() <= last && block.is_multiple_of(layout.align()));
+                last = block;
+                asked_bytes += layout.size();
+            }
+            bytes_are_all_there(&chunks, asked_bytes);
+        }
+        assert_eq!(chunks.count(), 1, "a new chunk before the first was used up");
+    }
+
+    #[test]
+    fn blocks_larger_than_an_offset_and_of_any_alignment() {
+        let chunks = Chunks::new();
+        let mut asked_bytes = 0;
+        for align in (0..14).map(|bit| 1 << bit) {
+            for size in [0, 1, OFFSET_MAX - 1, OFFSET_MAX, OFFSET_MAX + 1, 5 * OFFSET_MAX] {
+                let layout = Layout::from_size_align(size, align).unwrap();
+                assert!(chunks.alloc(layout).addr().get().is_multiple_of(align));
+                asked_bytes += size;
+                bytes_are_all_there(&chunks, asked_bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn padding_beyond_its_half_is_carried() {
+        let chunks = Chunks::new();
+        chunks.alloc(BYTE);
+        let before = chunks.padding_bytes();
+        chunks.word.set(chunks.word.get() + ((LOW >> 1) << 32));
+        let filled = before + (LOW >> 1) as usize;
+        assert_eq!(chunks.padding_bytes(), filled);
+        chunks.alloc(WORD);
+        assert_eq!(chunks.padding_bytes(), filled + 7);
+        assert_eq!(chunks.word.get() >> 32, 0, "carried as a whole");
+    }
 }
