@@ -14,7 +14,7 @@
 //! Invariants:
 //!
 //! 1. `floor ≤ base ≤ top`, all in the newest chunk, `floor` right behind its header, `base` the
-//!    same unless the room is [`OFFSET_MAX`] or more, and both multiples of [`CHUNK_ALIGN`]; all
+//!    same unless the room is more than [`BASE_DISTANCE_MAX`], and both multiples of [`CHUNK_ALIGN`]; all
 //!    dangling (and equal) while there is no chunk.
 //! 2. The bytes from `floor` to `top` are in no block.
 //! 3. `chunk_bytes = bumped + tail + room`, where *tail* is the room left in older chunks, and
@@ -22,8 +22,8 @@
 //! 4. `newest` heads a list of chunks by their headers, each written when its chunk came from the
 //!    global allocator. The list alone owns them.
 //! 5. With debug assertions, every byte of the room is [`POISON`].
-//! 6. The low half of `word` is `top − base`; the high half is padding that is not in
-//!    `padding_bytes`, and below 2³¹.
+//! 6. The low half of `word` is `top − base` and not negative as an `i32`; the high half is the
+//!    padding since the base was put there, which is less than the distance was then.
 
 use std::alloc::{self, Layout};
 use std::cell::Cell;
@@ -40,10 +40,10 @@ const POISON: u8 = 0xDD;
 /// one page.
 const FIRST_CHUNK_BYTES: usize = 1024;
 
-/// The half of a word that holds the top's distance from the base.
-const LOW: u64 = u32::MAX as u64;
-/// The largest distance of the top from the base; small in tests, so that they meet it.
-const OFFSET_MAX: usize = if cfg!(test) { 4096 } else { LOW as usize };
+/// The largest distance of the top from the base that a word can hold.
+const DISTANCE_MAX: usize = i32::MAX as usize;
+/// The largest that it is given; small in tests, so that they meet it.
+const BASE_DISTANCE_MAX: usize = if cfg!(test) { 4096 } else { DISTANCE_MAX };
 
 /// See the module's documentation.
 pub(super) struct Chunks {
@@ -92,53 +92,46 @@ impl Chunks {
         }
     }
 
-    /// A block from the newest chunk; none if the alignment exceeds a chunk's, too.
+    /// A block from the newest chunk; none if its alignment or size is beyond a word's, too.
     #[inline(always)]
     fn bump(&self, layout: Layout) -> Option<NonNull<u8>> {
-        if layout.align() > CHUNK_ALIGN {
+        // A size that is no multiple of the alignment would leave the block unaligned.
+        let (size, mask) = (layout.pad_to_align().size(), layout.align() - 1);
+        if layout.align() > CHUNK_ALIGN || size > DISTANCE_MAX {
             return None;
         }
         let word = self.word.get();
-        let offset = word as u32 as usize;
-        // A size that is no multiple of the alignment would leave the block unaligned.
-        let size = layout.pad_to_align().size();
-        let skipped = offset & (layout.align() - 1);
-        let at = (offset - skipped).checked_sub(size)?;
+        let mut next = (word & !(mask as u64)).wrapping_sub(size as u64);
+        // A distance is not negative, unless this has made it so.
+        let distance = next as i32;
+        if distance < 0 {
+            return None;
+        }
         // SAFETY: by invariants 1 and 6 the top is in the same chunk, and this is not beyond it.
-        let block = unsafe { self.base.get().add(at) };
-        let mut next = word - size as u64;
-        // Most blocks need none, and the next one waits for this word.
-        let padding = skipped + (size - layout.size());
+        let block = unsafe { self.base.get().add(distance as usize) };
+        if cfg!(debug_assertions) {
+            check_poison(block, word as u32 as usize - distance as usize);
+        }
+        let padding = (word & mask as u64) + (size - layout.size()) as u64;
         if padding != 0 {
-            // So that the others' way has no jump: where two threads share a core, each costs a cycle.
+            // So that the others' way has no jump: where two threads share a core, each costs a
+            // cycle.
             unlikely();
-            next = (next - skipped as u64) + ((padding as u64) << 32);
-            if next.cast_signed() < 0 {
-                next = self.carry(next);
-            }
+            next += padding << 32;
         }
         self.word.set(next);
-        if cfg!(debug_assertions) {
-            check_poison(block, offset - at);
-        }
         Some(block)
-    }
-
-    /// Moves the padding of `word` to where there is room for more.
-    #[cold]
-    fn carry(&self, word: u64) -> u64 {
-        self.padding_bytes.set(self.padding_bytes.get() + (word >> 32) as usize);
-        word & LOW
     }
 
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> NonNull<u8> {
         // There may be room all the same.
-        if layout.align() > CHUNK_ALIGN || self.base.get() != self.floor.get() {
-            if let Some(block) = self.cut(layout) {
-                return block;
-            }
+        let may_fit = layout.align() > CHUNK_ALIGN
+            || layout.size() > DISTANCE_MAX
+            || self.base.get() != self.floor.get();
+        if may_fit && let Some(block) = self.cut(layout) {
+            return block;
         }
         let slack = layout.align().saturating_sub(CHUNK_ALIGN);
         let padded = layout.pad_to_align().size();
@@ -165,12 +158,13 @@ impl Chunks {
         Some(block)
     }
 
-    /// Puts the top so many bytes above the floor.
+    /// Puts the top so many bytes above the floor, and the padding where there is room for more.
     fn set_room(&self, room: usize) {
-        let below = room.saturating_sub(OFFSET_MAX).next_multiple_of(CHUNK_ALIGN);
+        let below = room.saturating_sub(BASE_DISTANCE_MAX).next_multiple_of(CHUNK_ALIGN);
         // SAFETY: the top is in the newest chunk, and this is not beyond it.
         self.base.set(unsafe { self.floor.get().add(below) });
-        self.word.set(self.word.get() & !LOW | (room - below) as u64);
+        self.padding_bytes.set(self.padding_bytes());
+        self.word.set((room - below) as u64);
     }
 
     /// Makes room for `bytes_min` more bytes in one piece, in a new chunk of at least twice the
@@ -317,7 +311,7 @@ mod tests {
     #[test]
     fn rooms_beyond_an_offset_are_used_up() {
         let chunks = Chunks::new();
-        chunks.reserve(10 * OFFSET_MAX);
+        chunks.reserve(10 * BASE_DISTANCE_MAX);
         let mut asked_bytes = 0;
         let mut last = usize::MAX;
         while chunks.room() >= 24 {
@@ -337,7 +331,14 @@ mod tests {
         let chunks = Chunks::new();
         let mut asked_bytes = 0;
         for align in (0..14).map(|bit| 1 << bit) {
-            for size in [0, 1, OFFSET_MAX - 1, OFFSET_MAX, OFFSET_MAX + 1, 5 * OFFSET_MAX] {
+            for size in [
+                0,
+                1,
+                BASE_DISTANCE_MAX - 1,
+                BASE_DISTANCE_MAX,
+                BASE_DISTANCE_MAX + 1,
+                5 * BASE_DISTANCE_MAX,
+            ] {
                 let layout = Layout::from_size_align(size, align).unwrap();
                 assert!(chunks.alloc(layout).addr().get().is_multiple_of(align));
                 asked_bytes += size;
@@ -347,15 +348,16 @@ mod tests {
     }
 
     #[test]
-    fn padding_beyond_its_half_is_carried() {
+    fn padding_is_counted_across_bases() {
         let chunks = Chunks::new();
-        chunks.alloc(BYTE);
+        chunks.reserve(10 * BASE_DISTANCE_MAX);
         let before = chunks.padding_bytes();
-        chunks.word.set(chunks.word.get() + ((LOW >> 1) << 32));
-        let filled = before + (LOW >> 1) as usize;
-        assert_eq!(chunks.padding_bytes(), filled);
-        chunks.alloc(WORD);
-        assert_eq!(chunks.padding_bytes(), filled + 7);
-        assert_eq!(chunks.word.get() >> 32, 0, "carried as a whole");
+        let pairs = 19 * BASE_DISTANCE_MAX / 32;
+        for _ in 0..pairs {
+            chunks.alloc(WORD);
+            chunks.alloc(BYTE);
+        }
+        assert!(chunks.base.get() == chunks.floor.get(), "the room is less than a distance now");
+        assert_eq!(chunks.padding_bytes() - before, (pairs - 1) * 7);
     }
 }
