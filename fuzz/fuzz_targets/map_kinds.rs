@@ -56,7 +56,7 @@ fuzz_target!(|input: Input| {
         lazy: Lazy::with_hasher(sweep, hasher),
         token: Rc::new(()),
         now_ns: 0,
-        shards: Sharded::with_hasher(usize::from(input.shards % 9) + 1, hasher),
+        shards: Sharded::with_hasher(1 << (input.shards % 5), hasher),
         theirs: HashMap::new(),
     };
     for call in &input.calls {
@@ -177,7 +177,8 @@ impl Maps {
         self.shards.for_each_shard(|shard| assert_eq!(shard.check(), Ok(())));
         let len = self.theirs.len();
         assert_eq!((self.handles.len(), self.lazy.len(), self.shards.len()), (len, len, len));
-        let seen: HashMap<u8, u32> = self.handles.iter().map(|(key, value)| (*key, *value)).collect();
+        let seen: HashMap<u8, u32> =
+            self.handles.iter().map(|(key, value)| (*key, *value)).collect();
         assert_eq!(seen, self.theirs);
         for (key, value) in &self.theirs {
             let (handle, place) = self.known[key];

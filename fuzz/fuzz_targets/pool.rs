@@ -120,7 +120,8 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             Step::AnyGet { same } => {
                 let held = any.stats().pool.held();
-                let (unique, other) = (same.then(|| any.get::<Unique>()), !same && any.get::<u32>().is_some());
+                let (unique, other) =
+                    (same.then(|| any.get::<Unique>()), !same && any.get::<u32>().is_some());
                 assert!(!other, "nobody put a u32");
                 let hit = unique.flatten().is_some();
                 assert_eq!(hit, same && held > 0);
@@ -130,8 +131,12 @@ fuzz_target!(|steps: Vec<Step>| {
             _ => {}
         }
         let other = any.stats();
-        let counts =
-            AnyCounts { puts: other.pool.puts, boxed: other.boxed, hits: other.type_hits, misses: other.type_misses };
+        let counts = AnyCounts {
+            puts: other.pool.puts,
+            boxed: other.boxed,
+            hits: other.type_hits,
+            misses: other.type_misses,
+        };
         assert_eq!(counts, any_counts);
         let stats = pool.stats();
         assert_eq!((stats.gets(), stats.puts), (gets, puts));
