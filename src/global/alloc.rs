@@ -4,6 +4,7 @@ use core::alloc::{GlobalAlloc, Layout};
 
 use super::sampling;
 use super::slow::{self, CACHE};
+use crate::heap::chain::Block;
 use crate::heap::class::ClassId;
 use crate::heap::geometry::is_sampled;
 
@@ -67,28 +68,19 @@ impl SpanAlloc {
 unsafe impl GlobalAlloc for SpanAlloc {
     #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(class) = ClassId::narrow(layout) else {
-            return slow::allocate_wide(self, layout);
-        };
-        let block = CACHE.with(|cache| cache.pop(class));
-        if block.is_null() { slow::allocate(self, class, layout.size()) } else { block.cast() }
+        match ClassId::narrow(layout) {
+            Some(class) => self.allocate_narrow(class, layout.size()),
+            None => slow::allocate_wide(self, layout),
+        }
     }
 
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some(class) = ClassId::narrow(layout) else {
+        match ClassId::narrow(layout) {
             // SAFETY: the caller's contract.
-            return unsafe { slow::free_wide(block, layout) };
-        };
-        let block = block.cast();
-        if is_sampled(block) {
+            Some(class) => unsafe { free_narrow(class, block.cast()) },
             // SAFETY: the caller's contract.
-            return unsafe { slow::free_sampled(class, block) };
-        }
-        // SAFETY: the caller's contract; the block is not sampled.
-        if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
-            // SAFETY: as above.
-            unsafe { slow::free::<1>(class, block) };
+            None => unsafe { slow::free_wide(block, layout) },
         }
     }
 
@@ -134,16 +126,44 @@ impl SpanAlloc {
     unsafe fn resize(&self, block: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
         // SAFETY: `realloc`'s contract: the new size is valid for the alignment.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_bytes, layout.align()) };
-        match (ClassId::of(layout), ClassId::of(new_layout)) {
-            (Some(old), Some(new)) if old == new => {
+        let (Some(old), Some(new)) = (ClassId::narrow(layout), ClassId::narrow(new_layout)) else {
+            // SAFETY: passed on.
+            return unsafe { self.resize_wide(block, layout, new_layout) };
+        };
+        if old == new {
+            if is_sampled(block.cast()) {
+                sampling::on_resize(block.addr(), new_bytes);
+            }
+            return block;
+        }
+        let moved = self.allocate_narrow(new, new_bytes);
+        if !moved.is_null() {
+            // SAFETY: two live blocks of at least that size.
+            unsafe { moved.copy_from_nonoverlapping(block, layout.size().min(new_bytes)) };
+            // SAFETY: the contents have moved; the caller gave the block up.
+            unsafe { free_narrow(old, block.cast()) };
+        }
+        moved
+    }
+
+    /// Resizes where the old layout or the new one takes the long way.
+    ///
+    /// # Safety
+    ///
+    /// As for `GlobalAlloc::realloc`.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    unsafe fn resize_wide(&self, block: *mut u8, old: Layout, new: Layout) -> *mut u8 {
+        match (ClassId::of(old), ClassId::of(new)) {
+            (Some(old), Some(class)) if old == class => {
                 if is_sampled(block.cast()) {
-                    sampling::on_resize(block.addr(), new_bytes);
+                    sampling::on_resize(block.addr(), new.size());
                 }
                 return block;
             }
             (None, None) => {
                 // SAFETY: passed on.
-                let resized = unsafe { slow::resize_large(self, block, layout, new_layout) };
+                let resized = unsafe { slow::resize_large(self, block, old, new) };
                 if !resized.is_null() {
                     return resized;
                 }
@@ -151,13 +171,36 @@ impl SpanAlloc {
             _ => {}
         }
         // SAFETY: passed on.
-        let moved = unsafe { self.alloc(new_layout) };
+        let moved = unsafe { self.alloc(new) };
         if !moved.is_null() {
             // SAFETY: two live blocks of at least that size.
-            unsafe { moved.copy_from_nonoverlapping(block, layout.size().min(new_bytes)) };
+            unsafe { moved.copy_from_nonoverlapping(block, old.size().min(new.size())) };
             // SAFETY: the contents have moved; the caller gave the block up.
-            unsafe { self.dealloc(block, layout) };
+            unsafe { self.dealloc(block, old) };
         }
         moved
+    }
+
+    /// A block of a class whose spans are one slot; null when there is no memory.
+    #[inline(always)]
+    fn allocate_narrow(&self, class: ClassId, bytes: usize) -> *mut u8 {
+        let block = CACHE.with(|cache| cache.pop(class));
+        if block.is_null() { slow::allocate(self, class, bytes) } else { block.cast() }
+    }
+}
+
+/// # Safety
+///
+/// The block was allocated for `class`, whose spans are one slot, and is not used any more.
+#[inline(always)]
+unsafe fn free_narrow(class: ClassId, block: *mut Block) {
+    if is_sampled(block) {
+        // SAFETY: the caller's contract.
+        return unsafe { slow::free_sampled(class, block) };
+    }
+    // SAFETY: the caller's contract; the block is not sampled.
+    if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
+        // SAFETY: as above.
+        unsafe { slow::free::<1>(class, block) };
     }
 }
