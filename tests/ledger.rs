@@ -52,10 +52,12 @@ impl Place {
     fn of(layout: Layout) -> Self {
         let bytes = layout.size().max(1).next_multiple_of(layout.align());
         if bytes <= SMALL_BYTES_MAX {
+            let below = bytes.next_power_of_two() / 2;
             let step = match bytes {
                 ..=128 => 8,
                 129..=256 => 16,
-                _ => (bytes.next_power_of_two() / 2) / 4,
+                1025..=8192 if bytes <= below + below / 8 => below / 8,
+                _ => below / 4,
             };
             let block_bytes = bytes.next_multiple_of(step);
             return Self { row: block_bytes / 8, block_bytes };

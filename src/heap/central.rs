@@ -100,7 +100,7 @@ impl<O: Os> Heap<O> {
             }
             _ => {
                 let mut space = self.space.lock();
-                let fresh = space.place(&self.os, ThreadHeap::new());
+                let fresh = space.place_zero::<ThreadHeap>(&self.os);
                 let Some(fresh) = fresh else { return false };
                 space.note_thread_heap();
                 drop(space);

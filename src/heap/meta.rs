@@ -34,6 +34,21 @@ impl Meta {
 
     /// Moves `value` to memory that lasts as long as the heap.
     pub(crate) fn place<T>(&mut self, os: &impl Os, value: T) -> Option<NonNull<T>> {
+        let place = self.room(os)?;
+        // SAFETY: fresh memory, aligned for a `T` and of its size at least.
+        unsafe { place.write(value) };
+        Some(place)
+    }
+
+    /// As [`place`](Self::place), of the value that a `T` starts as. Nothing is written: the
+    /// memory is touched where it is used, and the stack, of which a thread may have little,
+    /// does not bear a `T`.
+    pub(crate) fn place_zero<T: Zero>(&mut self, os: &impl Os) -> Option<NonNull<T>> {
+        self.room(os)
+    }
+
+    /// Fresh memory for a `T`, which reads as zeroes.
+    fn room<T>(&mut self, os: &impl Os) -> Option<NonNull<T>> {
         const { assert!(align_of::<T>() <= ALIGN) };
         let bytes = size_of::<T>().next_multiple_of(ALIGN);
         if bytes > self.left {
@@ -46,9 +61,13 @@ impl Meta {
         // SAFETY: `bytes ≤ left`, so the sum stays in the piece or at its end.
         self.next = Some(unsafe { place.add(bytes) });
         self.left -= bytes;
-        let place = place.cast::<T>();
-        // SAFETY: fresh memory, aligned to ALIGN, of the size of a `T` at least.
-        unsafe { place.write(value) };
-        Some(place)
+        Some(place.cast())
     }
 }
+
+/// What starts as zeroes.
+///
+/// # Safety
+///
+/// Bytes that are all zero are a value of the type, the one that it starts as.
+pub(crate) unsafe trait Zero {}

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::class::CLASSES;
 use super::geometry::{Window, slot_start};
-use super::meta::Meta;
+use super::meta::{Meta, Zero};
 use super::pages::{PageCounts, PageHeap, Slots};
 use super::span::{Kind, Span};
 use crate::sys::os::Os;
@@ -73,5 +73,10 @@ impl Space {
     /// Moves a record to lasting memory; see [`Meta::place`].
     pub(crate) fn place<T>(&mut self, os: &impl Os, value: T) -> Option<NonNull<T>> {
         self.meta.place(os, value)
+    }
+
+    /// Lasting memory for a record that starts as zeroes; see [`Meta::place_zero`].
+    pub(crate) fn place_zero<T: Zero>(&mut self, os: &impl Os) -> Option<NonNull<T>> {
+        self.meta.place_zero(os)
     }
 }
