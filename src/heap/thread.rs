@@ -407,7 +407,8 @@ mod tests {
         let bytes = ptr::from_ref(&FRESH).cast::<u8>();
         for at in 0..size_of::<ThreadHeap>() {
             // SAFETY: within the static, whose padding the linker has filled.
-            assert_eq!(unsafe { bytes.add(at).read_volatile() }, 0, "byte {at}");
+            let byte = unsafe { bytes.wrapping_add(at).read_volatile() };
+            assert_eq!(byte, 0, "byte {at}");
         }
     }
 }
