@@ -101,7 +101,7 @@ impl Maps {
             Call::Change(key, value) => {
                 let there = self.theirs.contains_key(&key);
                 let now = *self.theirs.entry(key).and_modify(|it| *it ^= value).or_default();
-                self.shards.with(key, |it| *it = if there { *it ^ value } else { *it });
+                self.shards.with(key, |it| *it ^= if there { value } else { 0 });
                 if let Some(it) = self.handles.get_mut(&key) {
                     *it ^= value;
                     assert_eq!(*it, now);

@@ -7,15 +7,15 @@
 //!
 //! Blocks are cut downwards, because rounding down to an alignment is one instruction.
 //!
-//! Where the top is, is kept as its distance from a *base*, in one word with the padding counted so
-//! far: a block costs one store of the arena's, with padding or without. A processor that stores
+//! Where the top is, is kept as its distance from a *base*, in one word with the padding since the
+//! base was put there: a block costs one store of the arena's, with padding or without. A processor that stores
 //! once a cycle is done with a block when its stores are.
 //!
 //! Invariants:
 //!
 //! 1. `floor ≤ base ≤ top`, all in the newest chunk, `floor` right behind its header, `base` the
-//!    same unless the room is more than [`BASE_DISTANCE_MAX`], and both multiples of [`CHUNK_ALIGN`]; all
-//!    dangling (and equal) while there is no chunk.
+//!    same unless the room is more than [`BASE_DISTANCE_MAX`], and both multiples of
+//!    [`CHUNK_ALIGN`]; all dangling (and equal) while there is no chunk.
 //! 2. The bytes from `floor` to `top` are in no block.
 //! 3. `chunk_bytes = bumped + tail + room`, where *tail* is the room left in older chunks, and
 //!    `bumped = asked for + padding`. Headers count as padding.
@@ -45,7 +45,8 @@ const DISTANCE_MAX: usize = i32::MAX as usize;
 /// The largest that it is given; small in tests, so that they meet it.
 const BASE_DISTANCE_MAX: usize = if cfg!(test) { 4096 } else { DISTANCE_MAX };
 
-/// See the module's documentation.
+/// See the module's documentation. In this order, so that `count` and `chunk_bytes`, which the
+/// compiler adds to as one vector, do not lie across two of the constructor's stores.
 pub(super) struct Chunks {
     word: Cell<u64>,
     base: Cell<NonNull<u8>>,
