@@ -7,9 +7,10 @@
 //!
 //! Blocks are cut downwards, because rounding down to an alignment is one instruction.
 //!
-//! Where the top is, is kept as its distance from a *base*, in one word with the padding since the
-//! base was put there: a block costs one store of the arena's, with padding or without. A processor that stores
-//! once a cycle is done with a block when its stores are.
+//! Where the top is, is kept as its distance from a *base*, in one word with the bytes asked for
+//! since the base was put there. For a block of a size known at compile time both change by one
+//! addition, and what was padding follows from invariant 3: a block costs one store of the arena's
+//! and one jump that is not taken, with padding or without.
 //!
 //! Invariants:
 //!
@@ -22,8 +23,8 @@
 //! 4. `newest` heads a list of chunks by their headers, each written when its chunk came from the
 //!    global allocator. The list alone owns them.
 //! 5. With debug assertions, every byte of the room is [`POISON`].
-//! 6. The low half of `word` is `top − base` and not negative as an `i32`; the high half is the
-//!    padding since the base was put there, which is less than the distance was then.
+//! 6. The low half of `word` is `top − base`; the high half is what blocks since the base was put
+//!    there were asked for, which is not more than they took.
 
 use std::alloc::{self, Layout};
 use std::cell::Cell;
@@ -40,10 +41,8 @@ const POISON: u8 = 0xDD;
 /// one page.
 const FIRST_CHUNK_BYTES: usize = 1024;
 
-/// The largest distance of the top from the base that a word can hold.
-const DISTANCE_MAX: usize = i32::MAX as usize;
-/// The largest that it is given; small in tests, so that they meet it.
-const BASE_DISTANCE_MAX: usize = if cfg!(test) { 4096 } else { DISTANCE_MAX };
+/// The largest distance of the top from the base; small in tests, so that they meet it.
+const BASE_DISTANCE_MAX: usize = if cfg!(test) { 4096 } else { u32::MAX as usize };
 
 /// See the module's documentation. In this order, so that `count` and `chunk_bytes`, which the
 /// compiler adds to as one vector, do not lie across two of the constructor's stores.
@@ -55,7 +54,8 @@ pub(super) struct Chunks {
     tail_bytes: Cell<usize>,
     count: Cell<usize>,
     chunk_bytes: Cell<usize>,
-    padding_bytes: Cell<usize>,
+    /// Asked for before the base was put where it is.
+    asked_bytes: Cell<usize>,
 }
 
 /// Begins each chunk.
@@ -80,7 +80,7 @@ impl Chunks {
             count: Cell::new(0),
             chunk_bytes: Cell::new(0),
             tail_bytes: Cell::new(0),
-            padding_bytes: Cell::new(0),
+            asked_bytes: Cell::new(0),
         }
     }
 
@@ -93,32 +93,22 @@ impl Chunks {
         }
     }
 
-    /// A block from the newest chunk; none if its alignment or size is beyond a word's, too.
+    /// A block from the newest chunk; none if its alignment is beyond a chunk's.
     #[inline(always)]
     fn bump(&self, layout: Layout) -> Option<NonNull<u8>> {
         // A size that is no multiple of the alignment would leave the block unaligned.
         let (size, mask) = (layout.pad_to_align().size(), layout.align() - 1);
-        if layout.align() > CHUNK_ALIGN || size > DISTANCE_MAX {
+        let aligned = self.word.get() & !(mask as u64);
+        if layout.align() > CHUNK_ALIGN || size > aligned as u32 as usize {
             return None;
         }
-        let word = self.word.get();
-        let mut next = (word & !(mask as u64)).wrapping_sub(size as u64);
-        // A distance is not negative, unless this has made it so.
-        let distance = next as i32;
-        if distance < 0 {
-            return None;
-        }
+        // What was asked for goes to the high half: by invariants 3 and 6 there is room for it.
+        let next = aligned.wrapping_sub(size as u64).wrapping_add((layout.size() as u64) << 32);
+        let distance = next as u32 as usize;
         // SAFETY: by invariants 1 and 6 the top is in the same chunk, and this is not beyond it.
-        let block = unsafe { self.base.get().add(distance as usize) };
+        let block = unsafe { self.base.get().add(distance) };
         if cfg!(debug_assertions) {
-            check_poison(block, word as u32 as usize - distance as usize);
-        }
-        let padding = (word & mask as u64) + (size - layout.size()) as u64;
-        if padding != 0 {
-            // So that the others' way has no jump: where two threads share a core, each costs a
-            // cycle.
-            unlikely();
-            next += padding << 32;
+            check_poison(block, self.word.get() as u32 as usize - distance);
         }
         self.word.set(next);
         Some(block)
@@ -128,9 +118,7 @@ impl Chunks {
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> NonNull<u8> {
         // There may be room all the same.
-        let may_fit = layout.align() > CHUNK_ALIGN
-            || layout.size() > DISTANCE_MAX
-            || self.base.get() != self.floor.get();
+        let may_fit = layout.align() > CHUNK_ALIGN || self.base.get() != self.floor.get();
         if may_fit && let Some(block) = self.cut(layout) {
             return block;
         }
@@ -154,17 +142,18 @@ impl Chunks {
         if cfg!(debug_assertions) {
             check_poison(block, room - left);
         }
-        self.padding_bytes.set(self.padding_bytes.get() + (room - left - layout.size()));
+        self.asked_bytes.set(self.asked_bytes.get() + layout.size());
         self.set_room(left);
         Some(block)
     }
 
-    /// Puts the top so many bytes above the floor, and the padding where there is room for more.
+    /// Puts the top so many bytes above the floor, and what was asked for where there is room for
+    /// more.
     fn set_room(&self, room: usize) {
         let below = room.saturating_sub(BASE_DISTANCE_MAX).next_multiple_of(CHUNK_ALIGN);
         // SAFETY: the top is in the newest chunk, and this is not beyond it.
         self.base.set(unsafe { self.floor.get().add(below) });
-        self.padding_bytes.set(self.padding_bytes());
+        self.asked_bytes.set(self.asked_bytes());
         self.word.set((room - below) as u64);
     }
 
@@ -200,7 +189,7 @@ impl Chunks {
         unsafe { newest.write(Header { older: None, bytes }) };
         free_chunks(older);
         self.count.set(1);
-        for counter in [&self.chunk_bytes, &self.tail_bytes, &self.padding_bytes] {
+        for counter in [&self.chunk_bytes, &self.tail_bytes, &self.asked_bytes] {
             counter.set(0);
         }
         self.word.set(0);
@@ -220,8 +209,13 @@ impl Chunks {
         self.tail_bytes.get()
     }
 
+    /// By invariant 3.
     pub(super) fn padding_bytes(&self) -> usize {
-        self.padding_bytes.get() + (self.word.get() >> 32) as usize
+        self.chunk_bytes.get() - self.tail_bytes.get() - self.room() - self.asked_bytes()
+    }
+
+    fn asked_bytes(&self) -> usize {
+        self.asked_bytes.get() + (self.word.get() >> 32) as usize
     }
 
     /// Free bytes of the newest chunk.
@@ -241,7 +235,6 @@ impl Chunks {
             poison(floor, room);
         }
         self.chunk_bytes.set(self.chunk_bytes.get() + bytes);
-        self.padding_bytes.set(self.padding_bytes.get() + size_of::<Header>());
         self.floor.set(floor);
         self.set_room(room);
     }
@@ -263,11 +256,6 @@ fn free_chunks(mut next: Option<NonNull<Header>>) {
         next = older;
     }
 }
-
-/// Where this is called, the compiler expects to come seldom.
-#[cold]
-#[inline]
-fn unlikely() {}
 
 /// The layout of a chunk of `bytes` bytes or a few more.
 fn chunk_layout(bytes: usize) -> Layout {
