@@ -70,8 +70,10 @@ struct Block<'a, T> {
 impl<T> Drop for Block<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: by invariant 1 of the box that made this.
-        unsafe { self.arena.blocks().free(self.at.cast(), Layout::new::<T>()) };
+        // SAFETY: the box that made this borrows the arena, so there was no reset since.
+        let blocks = unsafe { self.arena.blocks_of_box() };
+        // SAFETY: by invariant 1 of that box.
+        unsafe { blocks.free(self.at.cast(), Layout::new::<T>()) };
     }
 }
 

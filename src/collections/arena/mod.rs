@@ -26,7 +26,6 @@ mod capacity;
 mod chunk;
 mod drops;
 mod reuse;
-mod sizes;
 mod stats;
 mod tiny;
 
@@ -182,7 +181,7 @@ impl Arena {
 
     /// Moves `value` into a box, which drops it and gives its block back for reuse when it goes.
     ///
-    /// Blocks are of size classes: multiples of 16 bytes to 128, then four per doubling to 32 KiB.
+    /// Blocks are of size classes: multiples of 8 bytes from 16 to 128, then four per doubling to 32 KiB.
     /// Objects below 16 bytes share blocks. What is larger than the classes, or aligned to more
     /// than 16, is not reused one by one.
     ///
@@ -230,6 +229,19 @@ impl Arena {
     #[inline]
     fn blocks(&self) -> &Blocks {
         let blocks = self.blocks.get().unwrap_or_else(|| self.make_blocks());
+        // SAFETY: by invariant 3.
+        unsafe { blocks.as_ref() }
+    }
+
+    /// As [`blocks`](Self::blocks) where a box has been made since the last reset.
+    ///
+    /// # Safety
+    ///
+    /// One has.
+    #[inline]
+    unsafe fn blocks_of_box(&self) -> &Blocks {
+        // SAFETY: the caller's contract.
+        let blocks = unsafe { self.blocks.get().unwrap_unchecked() };
         // SAFETY: by invariant 3.
         unsafe { blocks.as_ref() }
     }

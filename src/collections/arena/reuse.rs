@@ -1,28 +1,32 @@
-//! Blocks that came back, by size class.
+//! Blocks that came back, by size class, and how many did.
 //!
-//! Classes are multiples of 16 bytes to 128, then four per doubling to 32 KiB. Larger blocks have
-//! no class: they are taken back only with the whole arena.
+//! Classes are multiples of 8 bytes from 16 to 128, then four per doubling to 32 KiB. Larger blocks
+//! have no class: they are taken back only with the whole arena.
 //!
 //! The block that came back to an empty place is *at hand*, without a link: who makes and drops
-//! one value after the other neither writes a link nor waits for one.
+//! one value after the other neither writes a link nor waits for one. Each such block but the one
+//! that is there now was taken again, and so only the taking is counted.
 //!
 //! Invariants:
 //!
-//! 1. A block at hand or on the list of a class has at least the class's bytes, is aligned to 16,
-//!    and is in no use: the place or the list alone refers to it. The first bytes of one on a list
-//!    hold the link.
+//! 1. A block at hand or on the list of a class has at least the class's bytes, is aligned to the
+//!    class's alignment, and is in no use: the place or the list alone refers to it. The first
+//!    bytes of one on a list hold the link.
 //! 2. With debug assertions, all bytes but the link are poison.
 
-use super::chunk::{check_poison, poison};
+use super::chunk::{CHUNK_ALIGN, check_poison, poison};
+use std::alloc::Layout;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
+/// Smallest block; it has room for a link.
+const CLASS_BYTES_MIN: usize = 16;
 /// Largest block that is reused.
 const CLASS_BYTES_MAX: usize = 32 * 1024;
 /// Sizes are multiples of this up to `FINE_BYTES_MAX`.
-const STEP: usize = 16;
+const STEP: usize = 8;
 const FINE_BYTES_MAX: usize = 128;
-const FINE_CLASSES: usize = FINE_BYTES_MAX / STEP;
+const FINE_CLASSES: usize = (FINE_BYTES_MAX - CLASS_BYTES_MIN) / STEP + 1;
 const CLASSES_PER_DOUBLING: usize = 4;
 const CLASSES: usize = FINE_CLASSES
     + CLASSES_PER_DOUBLING * (CLASS_BYTES_MAX.ilog2() - FINE_BYTES_MAX.ilog2()) as usize;
@@ -32,11 +36,15 @@ const CLASSES: usize = FINE_CLASSES
 pub(super) struct Class(u8);
 
 impl Class {
-    /// The smallest class for `bytes` (not zero), if there is one.
+    /// The smallest class whose blocks can hold `layout` (not empty), if there is one.
     #[inline]
-    pub(super) const fn of(bytes: usize) -> Option<Self> {
+    pub(super) const fn of(layout: Layout) -> Option<Self> {
+        if layout.align() > CHUNK_ALIGN {
+            return None;
+        }
+        let bytes = layout.pad_to_align().size();
         if bytes <= FINE_BYTES_MAX {
-            return Some(Self(bytes.div_ceil(STEP).saturating_sub(1) as u8));
+            return Some(Self(bytes.saturating_sub(CLASS_BYTES_MIN).div_ceil(STEP) as u8));
         }
         if bytes > CLASS_BYTES_MAX {
             return None;
@@ -52,7 +60,7 @@ impl Class {
     pub(super) const fn bytes(self) -> usize {
         let class = self.0 as usize;
         if class < FINE_CLASSES {
-            return (class + 1) * STEP;
+            return CLASS_BYTES_MIN + class * STEP;
         }
         let (doubling, within) = (
             (class - FINE_CLASSES) / CLASSES_PER_DOUBLING,
@@ -60,6 +68,17 @@ impl Class {
         );
         let base = FINE_BYTES_MAX << doubling;
         base + (within + 1) * base / CLASSES_PER_DOUBLING
+    }
+
+    /// The layout of a block of this class: aligned to 16 if its size is, or else to 8.
+    #[inline]
+    pub(super) const fn layout(self) -> Layout {
+        let bytes = self.bytes();
+        let align = if bytes.is_multiple_of(CHUNK_ALIGN) { CHUNK_ALIGN } else { STEP };
+        match Layout::from_size_align(bytes, align) {
+            Ok(layout) => layout,
+            Err(_) => panic!("a class is small and its alignment a power of two"),
+        }
     }
 }
 
@@ -75,14 +94,18 @@ pub(super) struct FreeLists {
 /// Of one class.
 struct Place {
     at_hand: Cell<Link>,
+    /// Blocks taken that were at hand.
+    taken: Cell<u64>,
     head: Cell<Link>,
+    /// Blocks taken from the list.
+    popped: Cell<u64>,
+    /// Blocks put on the list.
+    pushed: Cell<u64>,
 }
 
 impl FreeLists {
     pub(super) const fn new() -> Self {
-        Self {
-            places: [const { Place { at_hand: Cell::new(None), head: Cell::new(None) } }; CLASSES],
-        }
+        Self { places: [const { Place::new() }; CLASSES] }
     }
 
     /// Takes a block of `class`, if there is one: the one at hand, or the last on the list.
@@ -91,14 +114,17 @@ impl FreeLists {
         let place = &self.places[class.0 as usize];
         if let Some(block) = place.at_hand.get() {
             place.at_hand.set(None);
+            place.taken.set(place.taken.get() + 1);
             if cfg!(debug_assertions) {
                 check_poison(block, class.bytes());
             }
             return Some(block);
         }
+        unlikely();
         let block = place.head.get()?;
         // SAFETY: by invariant 1.
         place.head.set(unsafe { take_link(block, class.bytes()) });
+        place.popped.set(place.popped.get() + 1);
         Some(block)
     }
 
@@ -106,8 +132,8 @@ impl FreeLists {
     ///
     /// # Safety
     ///
-    /// The block has at least the class's bytes, is aligned to 16, stays allocated as long as it is
-    /// listed, and nobody uses it any more.
+    /// The block has the class's layout, stays allocated as long as it is listed, and nobody uses
+    /// it any more.
     #[inline]
     pub(super) unsafe fn push(&self, class: Class, block: NonNull<u8>) {
         let place = &self.places[class.0 as usize];
@@ -120,8 +146,36 @@ impl FreeLists {
         // SAFETY: the caller's contract.
         unsafe { put_link(block, class.bytes(), place.head.get()) };
         place.head.set(Some(block));
+        place.pushed.set(place.pushed.get() + 1);
+    }
+
+    /// Blocks taken, and the bytes of those that wait to be.
+    pub(super) fn sums(&self) -> (u64, usize) {
+        (0_u8..).map(Class).zip(&self.places).fold((0, 0), |(reused, bytes), (class, place)| {
+            let listed = place.pushed.get() - place.popped.get();
+            let waiting = listed as usize + usize::from(place.at_hand.get().is_some());
+            (reused + place.taken.get() + place.popped.get(), bytes + waiting * class.bytes())
+        })
     }
 }
+
+impl Place {
+    const fn new() -> Self {
+        Self {
+            at_hand: Cell::new(None),
+            taken: Cell::new(0),
+            head: Cell::new(None),
+            popped: Cell::new(0),
+            pushed: Cell::new(0),
+        }
+    }
+}
+
+/// Where this is called, the compiler expects to come seldom, and lays the other way out without a
+/// jump.
+#[cold]
+#[inline]
+fn unlikely() {}
 
 /// Makes an unused block of `bytes` bytes the bearer of `link`.
 ///
@@ -159,15 +213,25 @@ mod tests {
 
     #[test]
     fn classes_are_the_smallest_that_fit() {
-        let mut last = 0;
-        for bytes in 1..=CLASS_BYTES_MAX {
-            let class = Class::of(bytes).unwrap();
-            assert!(class.bytes() >= bytes && class.bytes().is_multiple_of(STEP), "{bytes}");
-            assert!(class.0 == 0 || Class(class.0 - 1).bytes() < bytes, "{bytes}");
-            assert!(class.0 as usize >= last);
-            last = class.0 as usize;
+        for align in (0..=CHUNK_ALIGN.ilog2()).map(|bit| 1 << bit) {
+            let of = |bytes| Class::of(Layout::from_size_align(bytes, align).unwrap());
+            let mut last = 0;
+            for bytes in 1..=CLASS_BYTES_MAX {
+                let class = of(bytes).unwrap();
+                let block = class.layout();
+                assert!(
+                    block.size() >= bytes && block.size().is_multiple_of(block.align()),
+                    "{bytes}"
+                );
+                assert!(block.align() >= align, "{bytes} bytes aligned to {align}");
+                let fits = |class: Class| class.bytes() >= bytes && class.layout().align() >= align;
+                assert!(!(0..class.0).map(Class).any(fits), "{bytes} bytes aligned to {align}");
+                assert!(class.0 as usize >= last);
+                last = class.0 as usize;
+            }
+            assert_eq!(last, CLASSES - 1);
+            assert_eq!(of(CLASS_BYTES_MAX + 1), None);
         }
-        assert_eq!(last, CLASSES - 1);
-        assert_eq!(Class::of(CLASS_BYTES_MAX + 1), None);
+        assert_eq!(Class::of(Layout::from_size_align(64, 2 * CHUNK_ALIGN).unwrap()), None);
     }
 }
