@@ -2,10 +2,11 @@
 //!
 //! Invariants:
 //!
-//! 1. A box's `value` points to an initialized value in a block that the arena's `Blocks`
+//! 1. A box's `value` points to an initialized value in a block that `blocks`, the arena's,
 //!    handed out for `T`'s layout. The box alone refers to it, and gives the block back once.
 
 use super::Arena;
+use super::blocks::Blocks;
 use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,24 +20,25 @@ use std::ptr::{self, NonNull};
 /// for a value of the same size class.
 pub struct ArenaBox<'a, T> {
     value: NonNull<T>,
-    arena: &'a Arena,
+    blocks: &'a Blocks,
     owned: PhantomData<T>,
 }
 
 impl<'a, T> ArenaBox<'a, T> {
     #[inline]
     pub(super) fn new(arena: &'a Arena, value: T) -> Self {
-        let place = arena.blocks().alloc(Layout::new::<T>(), &arena.chunks).cast::<T>();
+        let blocks = arena.blocks();
+        let place = blocks.alloc(Layout::new::<T>(), &arena.chunks).cast::<T>();
         // SAFETY: the block is new and has `T`'s layout.
         unsafe { place.write(value) };
-        Self { value: place, arena, owned: PhantomData }
+        Self { value: place, blocks, owned: PhantomData }
     }
 
     /// Takes the value out and gives the block back.
     #[must_use]
     pub fn into_inner(this: Self) -> T {
         let this = ManuallyDrop::new(this);
-        let _block = Block { at: this.value, arena: this.arena };
+        let _block = Block { at: this.value, blocks: this.blocks };
         // SAFETY: by invariant 1; nobody reads the value in the block again.
         unsafe { this.value.read() }
     }
@@ -55,7 +57,7 @@ impl<T> Drop for ArenaBox<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // Gives the block back also when the value's `Drop` panics.
-        let _block = Block { at: self.value, arena: self.arena };
+        let _block = Block { at: self.value, blocks: self.blocks };
         // SAFETY: by invariant 1; this is the end of the box.
         unsafe { ptr::drop_in_place(self.value.as_ptr()) };
     }
@@ -64,16 +66,14 @@ impl<T> Drop for ArenaBox<'_, T> {
 /// A block on its way back.
 struct Block<'a, T> {
     at: NonNull<T>,
-    arena: &'a Arena,
+    blocks: &'a Blocks,
 }
 
 impl<T> Drop for Block<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the box that made this borrows the arena, so there was no reset since.
-        let blocks = unsafe { self.arena.blocks_of_box() };
-        // SAFETY: by invariant 1 of that box.
-        unsafe { blocks.free(self.at.cast(), Layout::new::<T>()) };
+        // SAFETY: by invariant 1 of the box that made this.
+        unsafe { self.blocks.free(self.at.cast(), Layout::new::<T>()) };
     }
 }
 

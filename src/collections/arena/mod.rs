@@ -233,19 +233,6 @@ impl Arena {
         unsafe { blocks.as_ref() }
     }
 
-    /// As [`blocks`](Self::blocks) where a box has been made since the last reset.
-    ///
-    /// # Safety
-    ///
-    /// One has.
-    #[inline]
-    unsafe fn blocks_of_box(&self) -> &Blocks {
-        // SAFETY: the caller's contract.
-        let blocks = unsafe { self.blocks.get().unwrap_unchecked() };
-        // SAFETY: by invariant 3.
-        unsafe { blocks.as_ref() }
-    }
-
     #[cold]
     fn make_blocks(&self) -> NonNull<Blocks> {
         let blocks = self.chunks.alloc(Layout::new::<Blocks>()).cast::<Blocks>();
