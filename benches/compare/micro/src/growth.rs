@@ -33,7 +33,7 @@ fn vec_grow_small(run: &mut Run) {
             for value in 0..1000 {
                 vec.push(value);
             }
-            sum = sum.wrapping_add(black_box(&vec)[(i % 1000) as usize]);
+            sum = sum.wrapping_add(black_box(vec.as_slice())[(i % 1000) as usize]);
         }
         sum
     });
@@ -47,7 +47,7 @@ fn vec_grow_512m(run: &mut Run) {
         for value in 0..words as u64 {
             vec.push(value);
         }
-        black_box(&vec)[words - 1]
+        black_box(vec.as_slice())[words - 1]
     });
     run.check(last);
 }
