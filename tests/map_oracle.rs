@@ -48,8 +48,20 @@ fn step<K, V>(
             let mut turn = Random(random.next());
             let doomed: Vec<K> =
                 theirs.keys().filter(|_| turn.below(divisor) == 0).cloned().collect();
-            ours.retain(|key, _| !doomed.contains(key));
-            theirs.retain(|key, _| !doomed.contains(key));
+            if random.below(2) == 0 {
+                ours.retain(|key, _| !doomed.contains(key));
+                theirs.retain(|key, _| !doomed.contains(key));
+            } else {
+                let mut extracted = ours.extract_if(|key, _| doomed.contains(key));
+                let some = random.below(2 * doomed.len() as u64 + 1) as usize;
+                for (key, value) in extracted.by_ref().take(some) {
+                    assert_eq!(theirs.remove(&key), Some(value));
+                }
+                drop(extracted);
+                if some >= doomed.len() {
+                    assert!(!theirs.keys().any(|key| doomed.contains(key)), "not all were taken");
+                }
+            }
         }
         93 => ours.shrink_to_fit(),
         94 => ours.reserve(random.below(2 * keys) as usize),
@@ -185,6 +197,12 @@ fn every_call_at_every_stage_of_a_growth() {
             other.retain(|key, _| key % 3 == 0);
             let kept = reference.iter().filter(|(key, _)| *key % 3 == 0);
             assert_same(&other, &kept.map(|(k, v)| (*k, *v)).collect(), "retain");
+            let mut other = base.clone();
+            let taken: HashMap<u64, u64> = other.extract_if(|key, _| key % 3 == 0).collect();
+            assert!(taken.iter().all(|(key, value)| key % 3 == 0 && reference[key] == *value));
+            let kept = reference.iter().filter(|(key, _)| *key % 3 != 0);
+            assert_same(&other, &kept.map(|(k, v)| (*k, *v)).collect(), "extract_if");
+            assert_eq!(taken.len() + other.len(), reference.len());
             let mut other = base.clone();
             other.shrink_to_fit();
             assert!(other.stats().old.is_none());

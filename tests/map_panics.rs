@@ -102,7 +102,7 @@ impl Drop for Thing {
 type Things = Map<Thing, Thing, Masked>;
 
 /// Every operation that calls the entries' traits.
-const OPERATIONS: usize = 12;
+const OPERATIONS: usize = 13;
 
 fn operate(operation: usize, world: &Rc<World>, map: &mut Things, key: u64) {
     match operation {
@@ -115,6 +115,7 @@ fn operate(operation: usize, world: &Rc<World>, map: &mut Things, key: u64) {
         8 => map.shrink_to_fit(),
         9 => map.reserve(200),
         10 => drop(map.drain().take(5).count()),
+        11 => drop(map.extract_if(|key, _| key.value % 3 == 0).count()),
         _ => map.clear(),
     }
 }
@@ -157,7 +158,7 @@ fn one_life(seed: u64, panics: &mut [u32; 4]) {
     for round in 0..200 {
         let fault = [Fault::Hash, Fault::Eq, Fault::Clone, Fault::Drop][random.below(4) as usize];
         let operation = match random.below(100) {
-            rare @ 0..6 => OPERATIONS - 6 + rare as usize,
+            rare @ 0..7 => OPERATIONS - 7 + rare as usize,
             common => common as usize % 6,
         };
         // Few calls into an insert, or many, into the chains it evacuates.
@@ -195,6 +196,16 @@ fn a_panicking_closure_leaves_the_rest() {
         });
     }));
     assert!(retained.is_err() && map.len() > 50 && map.len() < 100);
+    assert_eq!(map.check(), Ok(()));
+    let before = map.len();
+    let extracted = catch_unwind(AssertUnwindSafe(|| {
+        map.extract_if(|_, value| {
+            assert!(value.starts_with(|first: char| first < '9'), "as arranged");
+            true
+        })
+        .count()
+    }));
+    assert!(extracted.is_err() && map.len() <= before && map.values().any(|v| v.starts_with('9')));
     assert_eq!(map.check(), Ok(()));
     let entered = catch_unwind(AssertUnwindSafe(|| {
         map.entry(1000).or_insert_with(|| panic!("as arranged"));

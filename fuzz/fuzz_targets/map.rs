@@ -35,6 +35,7 @@ enum Call {
     Get(u8),
     Entry(u8, u32),
     Retain(u8),
+    Extract(u8, u8),
     Iterate,
     Cursor,
     Clone,
@@ -94,6 +95,17 @@ fn apply(call: Call, ours: &mut Ours, theirs: &mut HashMap<u8, Box<u32>>) {
             let divisor = divisor.max(1);
             ours.retain(|key, _| key % divisor != 0);
             theirs.retain(|key, _| key % divisor != 0);
+        }
+        Call::Extract(divisor, count) => {
+            let divisor = divisor.max(1);
+            let mut extracted = ours.extract_if(|key, _| key % divisor == 0);
+            for (key, value) in extracted.by_ref().take(usize::from(count)) {
+                assert_eq!((key % divisor, theirs.remove(&key)), (0, Some(value)));
+            }
+            drop(extracted);
+            if usize::from(count) > usize::from(u8::MAX / divisor) {
+                assert!(theirs.keys().all(|key| key % divisor != 0), "not all were taken");
+            }
         }
         Call::Iterate => {
             assert!(ours.iter().all(|(key, value)| theirs.get(key) == Some(value)));

@@ -69,6 +69,47 @@ pub struct IntoIter<K, V> {
     remains: Remains<K, V>,
 }
 
+/// Entries that a closure chooses, taken out: see [`Map::extract_if`].
+pub struct ExtractIf<'a, K, V, S, F> {
+    map: &'a mut Map<K, V, S>,
+    walk: Walk<K, V>,
+    take: F,
+}
+
+impl<K, V, S, F: FnMut(&K, &mut V) -> bool> Iterator for ExtractIf<'_, K, V, S, F> {
+    type Item = (K, V);
+
+    fn next(&mut self) -> Option<(K, V)> {
+        loop {
+            let slot = self.walk.next()?;
+            // SAFETY: a walk yields live slots; the reference ends with the call.
+            let key = unsafe { slot.key() };
+            // SAFETY: as above, and the map is borrowed mutably.
+            if (self.take)(key, unsafe { slot.value_mut() }) {
+                return Some(self.map.table.erase(self.walk.home(), slot));
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.walk.left()))
+    }
+}
+
+impl<K, V, S, F: FnMut(&K, &mut V) -> bool> FusedIterator for ExtractIf<'_, K, V, S, F> {}
+
+impl<K, V, S, F> Drop for ExtractIf<'_, K, V, S, F> {
+    fn drop(&mut self) {
+        self.map.reseed_if_empty();
+    }
+}
+
+impl<K, V, S, F> fmt::Debug for ExtractIf<'_, K, V, S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExtractIf").field("left", &self.walk.left()).finish_non_exhaustive()
+    }
+}
+
 /// Entries taken out of a map that stays: see [`Map::drain`].
 pub struct Drain<'a, K, V> {
     table: &'a mut Table<K, V>,
@@ -277,6 +318,22 @@ impl<K, V, S> Map<K, V, S> {
     pub fn drain(&mut self) -> Drain<'_, K, V> {
         let remains = self.table.detach();
         Drain { table: &mut self.table, remains }
+    }
+
+    /// Takes out the entries for which `take` returns true, as they are asked for: those that the
+    /// iterator has not come to when it is dropped stay. `take` may change the values that stay, too.
+    ///
+    /// ```
+    /// let mut map: spanalloc::map::Map<u32, u32> = (0..10).map(|n| (n, n * n)).collect();
+    /// let even: u32 = map.extract_if(|key, _| key % 2 == 0).map(|(_, square)| square).sum();
+    /// assert_eq!((even, map.len()), (120, 5));
+    /// ```
+    pub fn extract_if<F: FnMut(&K, &mut V) -> bool>(
+        &mut self,
+        take: F,
+    ) -> ExtractIf<'_, K, V, S, F> {
+        let walk = Walk::new(&self.table);
+        ExtractIf { map: self, walk, take }
     }
 }
 

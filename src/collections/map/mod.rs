@@ -75,7 +75,9 @@ pub use cursor::Cursor;
 pub use entry::{Entry, OccupiedEntry, VacantEntry};
 pub use handle::{HandleMap, HandleStats};
 pub use heat::{Heat, Reuse};
-pub use iter::{Drain, IntoIter, IntoKeys, IntoValues, Iter, IterMut, Keys, Values, ValuesMut};
+pub use iter::{
+    Drain, ExtractIf, IntoIter, IntoKeys, IntoValues, Iter, IterMut, Keys, Values, ValuesMut,
+};
 pub use lab::{CasTable, Claim, SlotId};
 pub use lazy::{Lazy, LazyStats, Sweep};
 pub use policy::{Growth, LoadFactor, LoadFactorError, Policy};
