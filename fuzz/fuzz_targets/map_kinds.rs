@@ -112,7 +112,7 @@ impl Maps {
                 assert_eq!(self.lazy.insert(key, (now, token), self.now_ns).is_some(), there);
             }
             Call::Retain(divisor) => {
-                let keep = |key: &u8| key % divisor.max(1) != 0;
+                let keep = |key: &u8| !key.is_multiple_of(divisor.max(1));
                 let gone: Vec<u8> = self.theirs.keys().copied().filter(|key| !keep(key)).collect();
                 self.handles.retain(|key, _| keep(key));
                 gone.iter().for_each(|key| self.forget_handle(*key));
