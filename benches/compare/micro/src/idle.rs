@@ -16,8 +16,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "worst_free",
         kind: Kind::Figures,
-        about: "bursts of 32 MiB freed block by block with pauses; the slowest single free, and the \
-                slowest nothing timed in the same way, which is the host's share",
+        about: "bursts of 32 MiB freed block by block with pauses; the slowest single free and how \
+                many take long, and the same of nothing timed in turn, which is the host's share",
         run: worst_free,
     },
     Workload {
@@ -78,28 +78,40 @@ fn fill(seed: u64, total: usize) -> Vec<Bytes> {
     blocks
 }
 
-/// The longest of a kind, by the clock and by the thread's processor time, in nanoseconds.
+/// The longest of a kind, by the clock and by the thread's processor time, in nanoseconds, and how
+/// many the clock had above [`LONG_NS`].
 #[derive(Clone, Copy, Default)]
 struct Worst {
     wall: u64,
     cpu: u64,
+    long: u64,
 }
+
+/// What no single free is to take.
+const LONG_NS: u64 = 200_000;
 
 impl Worst {
     fn time(&mut self, work: impl FnOnce()) {
         let (cpu, wall) = (cpu_ns_of_thread(), Instant::now());
         work();
-        self.wall = self.wall.max(wall.elapsed().as_nanos() as u64);
+        let wall = wall.elapsed().as_nanos() as u64;
+        self.wall = self.wall.max(wall);
         self.cpu = self.cpu.max(cpu_ns_of_thread() - cpu);
+        self.long += u64::from(wall > LONG_NS);
     }
 
-    fn max(self, other: Self) -> Self {
-        Self { wall: self.wall.max(other.wall), cpu: self.cpu.max(other.cpu) }
+    fn and(self, other: Self) -> Self {
+        Self {
+            wall: self.wall.max(other.wall),
+            cpu: self.cpu.max(other.cpu),
+            long: self.long + other.long,
+        }
     }
 
     fn report(self, run: &mut Run, what: &str) {
         run.figure(&format!("worst_{what}_wall_us"), self.wall as f64 / 1e3);
         run.figure(&format!("worst_{what}_cpu_us"), self.cpu as f64 / 1e3);
+        run.figure(&format!("{what}_above_{}_us", LONG_NS / 1000), self.long as f64);
     }
 }
 
@@ -119,7 +131,7 @@ fn worst_free(run: &mut Run) {
         (free, nothing)
     });
     let of_all = |which: fn(&(Worst, Worst)) -> Worst| {
-        worst.iter().map(which).fold(Worst::default(), Worst::max)
+        worst.iter().map(which).fold(Worst::default(), Worst::and)
     };
     of_all(|worst| worst.0).report(run, "free");
     of_all(|worst| worst.1).report(run, "nothing");
