@@ -103,7 +103,7 @@ impl Chunks {
             return None;
         }
         // What was asked for goes to the high half: by invariants 3 and 6 there is room for it.
-        let next = aligned.wrapping_sub(size as u64).wrapping_add((layout.size() as u64) << 32);
+        let next = aligned - size as u64 + ((layout.size() as u64) << 32);
         let distance = next as u32 as usize;
         // SAFETY: by invariants 1 and 6 the top is in the same chunk, and this is not beyond it.
         let block = unsafe { self.base.get().add(distance) };

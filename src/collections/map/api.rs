@@ -13,7 +13,6 @@ use super::array::Array;
 use super::bucket::Slot;
 use super::policy::Policy;
 use super::table::{AtHome, Table};
-use super::walk::Walk;
 
 /// A hash map that works as Go's did until 1.23 and counts what it does.
 ///
@@ -150,19 +149,11 @@ impl<K, V, S> Map<K, V, S> {
     /// assert_eq!(map.len(), 5);
     /// ```
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
-        let mut walk = Walk::new(&self.table);
-        while let Some(slot) = walk.next() {
-            // SAFETY: a walk yields live slots; the reference ends with the call.
-            let key = unsafe { slot.key() };
-            // SAFETY: as above, and the map is borrowed mutably.
-            if keep(key, unsafe { slot.value_mut() }) {
-                continue;
-            }
-            let entry = self.table.erase(walk.home(), slot);
-            self.table.counters.dropped += 1;
+        let mut doomed = self.extract_if(|key, value| !keep(key, value));
+        while let Some(entry) = doomed.next() {
+            doomed.map.table.counters.dropped += 1;
             drop(entry);
         }
-        self.reseed_if_empty();
     }
 
     /// Draws a new hash seed, as Go does when a map loses its last entry, if the

@@ -71,7 +71,7 @@ pub struct IntoIter<K, V> {
 
 /// Entries that a closure chooses, taken out: see [`Map::extract_if`].
 pub struct ExtractIf<'a, K, V, S, F> {
-    map: &'a mut Map<K, V, S>,
+    pub(super) map: &'a mut Map<K, V, S>,
     walk: Walk<K, V>,
     take: F,
 }
