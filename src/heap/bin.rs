@@ -24,7 +24,7 @@ use core::ptr;
 
 use super::cache::{Drain, List};
 use super::chain::{Block, Chain};
-use super::class::ClassId;
+use super::class::{ClassId, PerClass};
 use super::list::SpanList;
 use super::span::Hot;
 use crate::base::own::{OwnPtr, OwnU8, OwnU32, OwnU64};
@@ -74,17 +74,20 @@ const LIST_BLOCKS_MIN: usize = 8;
 const GRANT_BYTES: usize = 64 * 1024;
 const GRANT_BLOCKS_MAX: usize = 1024;
 
+static LIST_MAX: PerClass = PerClass::of_bytes(LIST_BYTES, LIST_BLOCKS_MIN, LIST_BLOCKS_MAX);
+static GRANT_MAX: PerClass = PerClass::of_bytes(GRANT_BYTES, 1, GRANT_BLOCKS_MAX);
+
 /// How long a list of `class` gets by frees.
 #[inline]
 pub(crate) fn list_max(class: ClassId) -> u32 {
-    (LIST_BYTES / class.block_bytes()).clamp(LIST_BLOCKS_MIN, LIST_BLOCKS_MAX) as u32
+    LIST_MAX.of(class)
 }
 
 /// How many blocks of `class` are allocated before the slow path is asked again:
 /// how soon the sampler notices that it was switched on.
 #[inline]
 pub(crate) fn grant_max(class: ClassId) -> u32 {
-    (GRANT_BYTES / class.block_bytes()).min(GRANT_BLOCKS_MAX) as u32
+    GRANT_MAX.of(class)
 }
 
 impl Bin {
@@ -153,6 +156,14 @@ impl Bin {
         if self.flushes() >= FLUSHES_MAX {
             assert_eq!((length, previous, list.left.get(), list.room.get()), (0, 0, 0, 0));
         }
+    }
+
+    /// Whether nothing of the class is on the thread's lists or in its depot, and nothing
+    /// was popped or pushed that is not in the books.
+    #[inline]
+    pub(crate) fn is_idle(&self, drain: &Drain) -> bool {
+        let words = [&self.granted, &self.roomed, &self.length, &self.previous_blocks, &self.kept];
+        words.iter().fold(drain.frees.get(), |any, word| any | word.get()) == 0
     }
 
     /// Enters what was popped and pushed into the books; the list's length.

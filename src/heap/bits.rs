@@ -104,6 +104,13 @@ impl Bits {
 
     #[inline]
     fn each_word(&mut self, start: usize, count: usize, mut apply: impl FnMut(&mut u64, u64)) {
+        // Most spans are one slot.
+        if count == 1 {
+            if let Some(word) = self.0.get_mut(start / 64) {
+                apply(word, 1 << (start % 64));
+            }
+            return;
+        }
         let (mut at, end) = (start, start + count);
         while at < end {
             let bit = at % 64;

@@ -143,6 +143,13 @@ impl<O: Os> Heap<O> {
         central.open -= 1;
         cache.detach();
         thread_heap.hand_over(|span| {
+            let remote = span.cold().remote.view();
+            if span.in_use() == 0 && !remote.posted() {
+                // No block is left that anybody could free.
+                central.count_remote(span.class(), remote.count());
+                self.retire(span);
+                return;
+            }
             span.hot().owner.set(NOBODY);
             span.hot().place.set(Place::Adrift as u8);
             span.cold().remote.abandon(NEVER);

@@ -142,6 +142,34 @@ pub(crate) fn rounded(layout: Layout) -> usize {
     }
 }
 
+/// A number of blocks for each class: a division that slow paths need not do.
+#[derive(Debug)]
+pub(crate) struct PerClass([u16; CLASSES]);
+
+impl PerClass {
+    /// As many blocks as `bytes` hold, from `least` to `most`.
+    pub(crate) const fn of_bytes(bytes: usize, least: usize, most: usize) -> Self {
+        let mut table = [0; CLASSES];
+        let mut class = 0;
+        while class < CLASSES {
+            let blocks = bytes / block_bytes(class);
+            table[class] = match blocks {
+                _ if blocks < least => least as u16,
+                _ if blocks > most => most as u16,
+                _ => blocks as u16,
+            };
+            class += 1;
+        }
+        Self(table)
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(&self, class: ClassId) -> u32 {
+        // SAFETY: a class is below CLASSES.
+        unsafe { *self.0.get_unchecked(class.index()) }.into()
+    }
+}
+
 /// The class of a size above 256 bytes, by its bits below the highest: two, or three for an
 /// eighth.
 #[inline(always)]

@@ -98,12 +98,16 @@ impl ThreadHeap {
     pub(crate) fn empty_lists<O: Os>(&self, heap: &Heap<O>, cache: &Cache) {
         for class in ClassId::all() {
             let (bin, list) = (self.bin(class), cache.list(class));
+            if bin.is_idle(cache.drain_of(class)) {
+                continue;
+            }
             bin.settle(list, cache.drain_of(class));
             let loaded = bin.unload(list);
             self.send_home(heap, class, loaded);
             self.send_home(heap, class, bin.take_previous());
             bin.make_room(list, 0);
-            loop {
+            // Nobody but this thread puts anything there.
+            while bin.kept.get() > 0 {
                 let mut depot = self.depot.lock();
                 let chain = depot.take(class);
                 if chain.blocks == 0 {

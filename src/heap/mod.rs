@@ -203,6 +203,7 @@ impl<O: Os> Heap<O> {
         self.give(&mut self.space.lock(), span, count);
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn give(&self, space: &mut Space, span: Span, count: usize) {
         space.of(span).give(span, count);
         self.note_free(space.counts().free_dirty);

@@ -17,7 +17,7 @@ pub use host::touch;
 pub use record::{Kind, Listing, PARKED, Record};
 pub use rng::Rng;
 pub use run::{Run, Workload, main};
-pub use usage::{Usage, cpu_ns_of_thread, resident_bytes};
+pub use usage::{Stops, Usage, cpu_ns_of_thread, resident_bytes};
 
 use std::mem::MaybeUninit;
 

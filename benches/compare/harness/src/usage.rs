@@ -21,18 +21,45 @@ pub struct Usage {
 impl Usage {
     /// What this process has used until now.
     pub fn now() -> Self {
-        let mut usage = MaybeUninit::<libc::rusage>::uninit();
-        // SAFETY: `usage` is valid for writes of an `rusage`.
-        let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
-        assert_eq!(status, 0, "getrusage(RUSAGE_SELF) cannot fail");
-        // SAFETY: the call succeeded, so it filled the structure in.
-        let usage = unsafe { usage.assume_init() };
+        let usage = rusage(libc::RUSAGE_SELF);
         Self {
             user_ns: ns(usage.ru_utime.tv_sec, usage.ru_utime.tv_usec * 1000),
             system_ns: ns(usage.ru_stime.tv_sec, usage.ru_stime.tv_usec * 1000),
             minor_faults: usage.ru_minflt as u64,
         }
     }
+}
+
+/// What took the processor from the calling thread since it began.
+#[derive(Clone, Copy, Debug)]
+pub struct Stops {
+    /// Times it waited for something: a lock, a timer, a device.
+    pub waits: u64,
+    /// Times the kernel gave its processor to another thread.
+    pub preemptions: u64,
+    /// Page faults that needed no disk.
+    pub minor_faults: u64,
+}
+
+impl Stops {
+    /// What this thread has seen until now.
+    pub fn of_thread() -> Self {
+        let usage = rusage(libc::RUSAGE_THREAD);
+        Self {
+            waits: usage.ru_nvcsw as u64,
+            preemptions: usage.ru_nivcsw as u64,
+            minor_faults: usage.ru_minflt as u64,
+        }
+    }
+}
+
+fn rusage(of: libc::c_int) -> libc::rusage {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: `usage` is valid for writes of an `rusage`.
+    let status = unsafe { libc::getrusage(of, usage.as_mut_ptr()) };
+    assert_eq!(status, 0, "getrusage of oneself cannot fail");
+    // SAFETY: the call succeeded, so it filled the structure in.
+    unsafe { usage.assume_init() }
 }
 
 /// Processor time of the calling thread, in nanoseconds. Unlike the wall clock
@@ -76,13 +103,24 @@ fn ns(seconds: i64, nanoseconds: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{kib_after, peak_resident_bytes, resident_bytes};
+    use super::{Stops, kib_after, peak_resident_bytes, resident_bytes};
 
     #[test]
     fn a_key_is_found_on_its_own_line() {
         let text = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
         assert_eq!(kib_after(text, "VmRSS:"), Some(1024));
         assert_eq!(kib_after(text, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn a_sleep_is_a_wait_and_fresh_memory_faults() {
+        let before = Stops::of_thread();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        drop(std::hint::black_box(vec![1u8; 8 << 20]));
+        let after = Stops::of_thread();
+        assert!(after.waits > before.waits);
+        assert!(after.minor_faults > before.minor_faults);
+        assert!(after.preemptions >= before.preemptions);
     }
 
     #[test]

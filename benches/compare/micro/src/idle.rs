@@ -1,7 +1,7 @@
 //! What stays resident when nothing is in use, and what giving it back costs.
 
 use crate::threads::on_threads;
-use harness::{Bytes, Kind, Rng, Run, Workload, bytes, cpu_ns_of_thread, resident_bytes};
+use harness::{Bytes, Kind, Rng, Run, Stops, Workload, bytes, cpu_ns_of_thread, resident_bytes};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "worst_free",
         kind: Kind::Figures,
         about: "bursts of 32 MiB freed block by block with pauses; the slowest single free and how \
-                many take long, and the same of nothing timed in turn, which is the host's share",
+                many take long, and what stopped these, and the same of nothing timed in turn, \
+                which is the host's share",
         run: worst_free,
     },
     Workload {
@@ -78,13 +79,19 @@ fn fill(seed: u64, total: usize) -> Vec<Bytes> {
     blocks
 }
 
-/// The longest of a kind, by the clock and by the thread's processor time, in nanoseconds, and how
-/// many the clock had above [`LONG_NS`].
+/// The longest of a kind, by the clock and by the thread's processor time, in nanoseconds; how
+/// many the clock had above [`LONG_NS`], and what stopped these.
 #[derive(Clone, Copy, Default)]
 struct Worst {
     wall: u64,
     cpu: u64,
     long: u64,
+    /// The thread waited for something.
+    waited: u64,
+    /// It did not wait, but the kernel took its processor.
+    preempted: u64,
+    /// Neither, and a page was missing.
+    faulted: u64,
 }
 
 /// What no single free is to take.
@@ -92,12 +99,26 @@ const LONG_NS: u64 = 200_000;
 
 impl Worst {
     fn time(&mut self, work: impl FnOnce()) {
+        let before = Stops::of_thread();
         let (cpu, wall) = (cpu_ns_of_thread(), Instant::now());
         work();
         let wall = wall.elapsed().as_nanos() as u64;
-        self.wall = self.wall.max(wall);
         self.cpu = self.cpu.max(cpu_ns_of_thread() - cpu);
-        self.long += u64::from(wall > LONG_NS);
+        self.wall = self.wall.max(wall);
+        if wall > LONG_NS {
+            self.blame(before, Stops::of_thread());
+        }
+    }
+
+    fn blame(&mut self, before: Stops, after: Stops) {
+        self.long += 1;
+        if after.waits > before.waits {
+            self.waited += 1;
+        } else if after.preemptions > before.preemptions {
+            self.preempted += 1;
+        } else if after.minor_faults > before.minor_faults {
+            self.faulted += 1;
+        }
     }
 
     fn and(self, other: Self) -> Self {
@@ -105,13 +126,20 @@ impl Worst {
             wall: self.wall.max(other.wall),
             cpu: self.cpu.max(other.cpu),
             long: self.long + other.long,
+            waited: self.waited + other.waited,
+            preempted: self.preempted + other.preempted,
+            faulted: self.faulted + other.faulted,
         }
     }
 
     fn report(self, run: &mut Run, what: &str) {
+        let long = format!("{what}_above_{}_us", LONG_NS / 1000);
         run.figure(&format!("worst_{what}_wall_us"), self.wall as f64 / 1e3);
         run.figure(&format!("worst_{what}_cpu_us"), self.cpu as f64 / 1e3);
-        run.figure(&format!("{what}_above_{}_us", LONG_NS / 1000), self.long as f64);
+        run.figure(&long, self.long as f64);
+        run.figure(&format!("{long}_waited"), self.waited as f64);
+        run.figure(&format!("{long}_preempted"), self.preempted as f64);
+        run.figure(&format!("{long}_faulted"), self.faulted as f64);
     }
 }
 
