@@ -2,6 +2,7 @@
 
 use crate::threads::on_threads;
 use harness::{Bytes, Kind, Rng, Run, Stops, Workload, bytes, cpu_ns_of_thread, resident_bytes};
+use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,9 +17,9 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "worst_free",
         kind: Kind::Figures,
-        about: "bursts of 32 MiB freed block by block with pauses; the slowest single free and how \
-                many take long, and what stopped these, and the same of nothing timed in turn, \
-                which is the host's share",
+        about: "bursts of 32 MiB freed block by block with pauses; the slowest single free, how \
+                many take long and what stopped these, and the same of a write to each block \
+                just before its free, which is the share of host and kernel",
         run: worst_free,
     },
     Workload {
@@ -146,23 +147,25 @@ impl Worst {
 fn worst_free(run: &mut Run) {
     let bursts = run.pick(12, 3);
     let worst: Vec<(Worst, Worst)> = on_threads(2, |seed| {
-        let (mut free, mut nothing) = (Worst::default(), Worst::default());
+        let (mut free, mut touch) = (Worst::default(), Worst::default());
         for burst in 0..bursts {
             let mut blocks = fill(seed + burst, 16 << 20);
             Rng::new(burst).shuffle(&mut blocks);
-            for block in blocks {
+            for mut block in blocks {
+                touch.time(|| {
+                    block[0].write(black_box(1));
+                });
                 free.time(|| drop(block));
-                nothing.time(|| ());
             }
             thread::sleep(Duration::from_millis(100));
         }
-        (free, nothing)
+        (free, touch)
     });
     let of_all = |which: fn(&(Worst, Worst)) -> Worst| {
         worst.iter().map(which).fold(Worst::default(), Worst::and)
     };
     of_all(|worst| worst.0).report(run, "free");
-    of_all(|worst| worst.1).report(run, "nothing");
+    of_all(|worst| worst.1).report(run, "touch");
     run.check(bursts);
 }
 
