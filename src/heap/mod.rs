@@ -45,6 +45,7 @@ pub(crate) mod bits;
 pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod chain;
+pub(crate) mod chunk;
 pub(crate) mod class;
 #[cfg(feature = "preload")]
 pub(crate) mod classmap;

@@ -11,15 +11,6 @@
 //! is extended when more is needed, and cut down to what is in use when the kernel
 //! refuses a mapping to somebody else.
 //!
-//! From its 16th MiB on (by preload its 32nd, for memory counts for more there: git packs
-//! in 44 MiB instead of 47), the heap asks for huge pages: one of that size
-//! spends its time on address translation and page faults otherwise (a million live blocks: a third
-//! less per replacement); but not while so many threads share so few slots that most
-//! may be nearly empty, for then 256 threads that wait would hold 340 MiB instead of
-//! a tenth. A chunk that the scavenger takes pages from gives them up,
-//! or the kernel would fill the holes again behind our back, until it is nearly full
-//! once more.
-//!
 //! # Invariants
 //!
 //! 1. A slot in `free` is mapped, belongs to no span and its header's kind is
@@ -33,6 +24,7 @@
 use core::ptr::{self, NonNull};
 
 use super::bits::Bits;
+use super::chunk::Chunk;
 use super::find;
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
@@ -45,24 +37,8 @@ use crate::sys::os::Os;
 const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
-/// Slots of the first chunk that never ask for huge pages.
-const SMALL_SLOTS: usize = if cfg!(feature = "preload") { 512 } else { 256 };
 /// Slots in use for each that may be nearly empty, from which on huge pages pay.
 const DENSE_FACTOR: usize = 4;
-
-/// One chunk and the state of its slots.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    pub(crate) base: NonNull<u8>,
-    pub(crate) mapped: usize,
-    run_max: usize,
-    /// The kernel was asked for huge pages, from `huge_from` on.
-    huge: bool,
-    huge_from: usize,
-    pub(crate) free: Bits,
-    pub(crate) dirty: Bits,
-    aged: Bits,
-}
 
 /// Slots just taken.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +75,6 @@ pub(crate) struct PageHeap {
     in_use: usize,
     free_dirty: usize,
     scavenged_total: u64,
-    /// The first chunk has asked for huge pages.
-    grown: bool,
     /// Slots that threads may have in use for a block or two: one per class and thread.
     pub(crate) sparse: usize,
     chunks: [*mut Chunk; CHUNKS_MAX],
@@ -118,13 +92,14 @@ impl PageHeap {
             in_use: 0,
             free_dirty: 0,
             scavenged_total: 0,
-            grown: false,
             sparse: 0,
             chunks: [ptr::null_mut(); CHUNKS_MAX],
         }
     }
 
-    /// Whether huge pages pay: slots in use are mostly full ones.
+    /// Whether huge pages pay ([`chunk`](super::chunk)): slots in use are mostly full ones.
+    /// While so many threads share so few slots that most may be nearly empty they do not:
+    /// 256 threads that wait would hold 340 MiB instead of a tenth.
     fn is_dense(&self) -> bool {
         self.in_use > DENSE_FACTOR * self.sparse
     }
@@ -155,28 +130,13 @@ impl PageHeap {
         {
             return Some(slots);
         }
-        if !self.grown && self.in_use >= SMALL_SLOTS {
-            self.outgrow_small_pages(os);
-        }
         for index in self.first_free..self.len {
-            if let Some(slots) = self.take_from(index, count, align) {
+            if let Some(slots) = self.take_from(os, index, count, align) {
                 return Some(slots);
             }
         }
         let index = self.grow(os, meta, window, count, align)?;
-        self.take_from(index, count, align)
-    }
-
-    /// Has the first chunk ask for huge pages, once: it may give them up again.
-    #[cold]
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn outgrow_small_pages(&mut self, os: &impl Os) {
-        if self.is_dense()
-            && let Some(chunk) = self.chunk(0)
-        {
-            chunk.set_huge(os, true);
-            self.grown = true;
-        }
+        self.take_from(os, index, count, align)
     }
 
     /// Gives slots back. The caller has ended their span.
@@ -222,7 +182,7 @@ impl PageHeap {
             slots.insert(start, length);
             chunk.aged.subtract(&slots);
             chunk.free.subtract(&slots);
-            chunk.set_huge(os, false);
+            chunk.keep_small(os);
             // SAFETY: the slots lie in the chunk's mapped part.
             let from = unsafe { chunk.base.add(start * SLOT_BYTES) };
             self.free_dirty -= length;
@@ -232,16 +192,11 @@ impl PageHeap {
         None
     }
 
-    /// What is free and dirty now is given back by the next tick, unless used
-    /// before. A chunk that is nearly full has huge pages again.
-    pub(crate) fn age(&mut self, os: &impl Os) {
-        let dense = self.is_dense();
+    /// What is free and dirty now is given back by the next tick, unless used before.
+    pub(crate) fn age(&mut self) {
         for index in 0..self.len {
             if let Some(chunk) = self.chunk(index) {
                 chunk.aged = chunk.free.and(&chunk.dirty);
-                if dense && chunk.free.len() < CHUNK_SLOTS / 8 {
-                    chunk.set_huge(os, true);
-                }
             }
         }
     }
@@ -327,8 +282,14 @@ impl PageHeap {
         None
     }
 
-    fn take_from(&mut self, index: usize, count: usize, align: usize) -> Option<Slots> {
-        let first_free = self.first_free;
+    fn take_from(
+        &mut self,
+        os: &impl Os,
+        index: usize,
+        count: usize,
+        align: usize,
+    ) -> Option<Slots> {
+        let (first_free, dense) = (self.first_free, self.is_dense());
         let chunk = self.chunk(index)?;
         if chunk.run_max < count {
             if chunk.run_max == 0 && index == first_free {
@@ -337,7 +298,12 @@ impl PageHeap {
             return None;
         }
         match chunk.free.find(count, align) {
-            Ok(start) => Some(self.claim(index, start, count)),
+            Ok(start) => {
+                if dense {
+                    chunk.ask_for_huge(os, start);
+                }
+                Some(self.claim(index, start, count))
+            }
             Err(longest) => {
                 chunk.run_max = longest;
                 None
@@ -388,18 +354,7 @@ impl PageHeap {
         let (base, mapped) = find::chunk(os, window, last, slots_min.min(CHUNK_SLOTS))?;
         // For `geometry::hot_header`, which makes headers' addresses from blocks'.
         base.as_ptr().expose_provenance();
-        let mut free = Bits::EMPTY;
-        free.insert(HEADER_SLOTS, mapped - HEADER_SLOTS);
-        let chunk = Chunk {
-            base,
-            mapped,
-            run_max: CHUNK_SLOTS,
-            huge: false,
-            huge_from: if self.len == 0 { SMALL_SLOTS } else { 0 },
-            free,
-            dirty: Bits::EMPTY,
-            aged: Bits::EMPTY,
-        };
+        let chunk = Chunk::new(base, mapped, self.len == 0);
         let Some(place) = meta.place(os, chunk) else {
             // SAFETY: just mapped, used by nobody.
             unsafe { os.unmap(base, mapped * SLOT_BYTES) };
@@ -408,11 +363,9 @@ impl PageHeap {
         #[cfg(feature = "preload")]
         super::classmap::note_chunk(base);
         self.chunks[self.len] = place.as_ptr();
-        if self.len > 0
-            && self.is_dense()
-            && let Some(chunk) = self.chunk(self.len)
-        {
-            chunk.set_huge(os, true);
+        let dense = self.is_dense();
+        if let Some(chunk) = self.chunk(self.len).filter(|_| dense) {
+            chunk.ask_for_huge_throughout(os);
         }
         // SAFETY: slot 0 of a mapped chunk.
         unsafe { Span::from_header(base.as_ptr()) }.hot().slots.set(self.len as u32);
@@ -468,18 +421,6 @@ impl PageHeap {
             shrunk = true;
         }
         shrunk
-    }
-}
-
-impl Chunk {
-    /// Asks the kernel for huge pages, or for none to come.
-    fn set_huge(&mut self, os: &impl Os, huge: bool) {
-        if self.huge != huge && self.mapped > self.huge_from {
-            // SAFETY: the slot lies in the chunk's mapped part.
-            let from = unsafe { self.base.add(self.huge_from * SLOT_BYTES) };
-            os.prefer_huge(from, (self.mapped - self.huge_from) * SLOT_BYTES, huge);
-            self.huge = huge;
-        }
     }
 }
 

@@ -123,7 +123,7 @@ impl<O: Os> Heap<O> {
             }
         }
         let mut space = self.space.lock();
-        space.each().into_iter().for_each(|pages| pages.age(&self.os));
+        space.each().into_iter().for_each(|pages| pages.age());
         space.counts().free_dirty + kept_bytes / SLOT_BYTES
     }
 

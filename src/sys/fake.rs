@@ -20,7 +20,18 @@ pub(crate) struct Fake {
     pub(crate) deny_map_at: AtomicBool,
     /// Nothing is purged.
     pub(crate) deny_purge: AtomicBool,
+    /// Times that huge pages were asked for; never where pages are.
+    pub(crate) huge_asks: AtomicUsize,
     calls: AtomicUsize,
+}
+
+/// How many pages of a mapping are resident.
+fn resident_pages(start: NonNull<u8>, bytes: usize) -> usize {
+    let mut pages = vec![0u8; bytes / super::os::page_bytes()];
+    // SAFETY: there is a byte for each page.
+    let status = unsafe { libc::mincore(start.as_ptr().cast(), bytes, pages.as_mut_ptr()) };
+    assert_eq!(status, 0, "the range is mapped");
+    pages.iter().filter(|page| **page & 1 != 0).count()
 }
 
 impl Fake {
@@ -30,6 +41,7 @@ impl Fake {
             refuse_every: AtomicUsize::new(0),
             deny_map_at: AtomicBool::new(false),
             deny_purge: AtomicBool::new(false),
+            huge_asks: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
         }
     }
@@ -110,7 +122,13 @@ unsafe impl Os for Fake {
         got
     }
 
-    fn prefer_huge(&self, _: NonNull<u8>, _: usize, _: bool) {}
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        if huge {
+            self.huge_asks.fetch_add(1, Relaxed);
+            let resident = resident_pages(start, bytes);
+            assert_eq!(resident, 0, "pages for khugepaged to copy while others wait");
+        }
+    }
 
     fn entropy(&self) -> u64 {
         // The same marks in every run.

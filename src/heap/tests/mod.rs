@@ -8,6 +8,8 @@ pub(crate) mod bytes;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod huge;
+#[cfg(test)]
 mod lives;
 #[cfg(test)]
 mod sleepers;

@@ -1,0 +1,108 @@
+//! A chunk: address space for spans, the state of its slots, and whether it asks for huge pages.
+//!
+//! A heap that is dense (see [`pages`](super::pages)) asks for huge pages from its 16th MiB on (by
+//! preload its 32nd, for memory counts for more there: git packs in 44 MiB instead of 47): one
+//! of that size spends its time on address translation and page faults otherwise (a million
+//! live blocks: a third less per replacement). A chunk that the scavenger takes pages from
+//! gives huge pages up, or the kernel would fill the holes again behind our back.
+//!
+//! A chunk asks only for memory where nothing is resident. Where small pages are, asking
+//! brings `khugepaged`, which copies them into huge ones, one after the other, under the lock
+//! of the address space: whoever frees a block meanwhile may meet a page that is being
+//! copied and wait, on a virtual machine 12 ms for each.
+//!
+//! # Invariants
+//!
+//! 1. `free`, `dirty` and `aged` are as [`pages`](super::pages) says.
+//! 2. While `huge`, the kernel is asked for huge pages from slot `huge_from` to the end of what is
+//!    mapped; no slot there was dirty when it began to be.
+
+use core::ptr::NonNull;
+
+use super::bits::Bits;
+use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES};
+use crate::sys::os::Os;
+
+/// Slots of the first chunk that never ask for huge pages.
+const SMALL_SLOTS: usize = if cfg!(feature = "preload") { 512 } else { 256 };
+/// Slots of a huge page.
+const HUGE_SLOTS: usize = (2 << 20) / SLOT_BYTES;
+
+/// One chunk and the state of its slots.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) base: NonNull<u8>,
+    /// Slots from the base on.
+    pub(crate) mapped: usize,
+    pub(super) run_max: usize,
+    pub(crate) free: Bits,
+    pub(crate) dirty: Bits,
+    pub(super) aged: Bits,
+    huge: bool,
+    huge_from: usize,
+    /// The first slot that may ask, once a slot was used.
+    huge_least: usize,
+}
+
+impl Chunk {
+    /// A chunk of `mapped` slots of fresh memory, those of its headers not free; the heap's
+    /// first one, or not.
+    pub(super) fn new(base: NonNull<u8>, mapped: usize, first: bool) -> Self {
+        let mut free = Bits::EMPTY;
+        free.insert(HEADER_SLOTS, mapped - HEADER_SLOTS);
+        Self {
+            base,
+            mapped,
+            run_max: CHUNK_SLOTS,
+            free,
+            dirty: Bits::EMPTY,
+            aged: Bits::EMPTY,
+            huge: false,
+            huge_from: 0,
+            // The headers are resident, in no set.
+            huge_least: if first { SMALL_SLOTS } else { HUGE_SLOTS },
+        }
+    }
+
+    /// Slot `slot` will be used: asks for huge pages from the one on that it lies in, if nothing
+    /// is resident there.
+    #[inline]
+    pub(super) fn ask_for_huge(&mut self, os: &impl Os, slot: usize) {
+        if !self.huge {
+            self.ask(os, (slot - slot % HUGE_SLOTS).max(self.huge_least));
+        }
+    }
+
+    /// As [`ask_for_huge`](Self::ask_for_huge), for a chunk in which nothing was used, headers
+    /// included.
+    pub(super) fn ask_for_huge_throughout(&mut self, os: &impl Os) {
+        self.ask(os, 0);
+    }
+
+    #[cold]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn ask(&mut self, os: &impl Os, from: usize) {
+        if from < self.mapped && self.dirty.next(from).is_none() {
+            (self.huge, self.huge_from) = (true, from);
+            self.advise(os);
+        }
+    }
+
+    /// Has the kernel make no more huge pages of what is small.
+    pub(super) fn keep_small(&mut self, os: &impl Os) {
+        if self.huge {
+            self.huge = false;
+            self.advise(os);
+        }
+    }
+
+    fn advise(&self, os: &impl Os) {
+        // The end may have been unmapped since.
+        let slots = self.mapped.saturating_sub(self.huge_from);
+        if slots > 0 {
+            // SAFETY: the slot lies in the chunk's mapped part.
+            let from = unsafe { self.base.add(self.huge_from * SLOT_BYTES) };
+            os.prefer_huge(from, slots * SLOT_BYTES, self.huge);
+        }
+    }
+}

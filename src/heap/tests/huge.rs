@@ -1,0 +1,80 @@
+//! When a heap asks for huge pages. That nothing is resident there, the operating system checks.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::*;
+
+const BLOCK: usize = 8 * 1024;
+
+fn fill(worker: &Worker, mib: usize) -> Vec<Piece> {
+    let layout = Worker::layout(BLOCK, 8);
+    (0..(mib << 20) / BLOCK).map(|_| worker.allocate(layout).unwrap()).collect()
+}
+
+fn asks(heap: &Heap<Fake>) -> usize {
+    heap.os.huge_asks.load(Relaxed)
+}
+
+fn free_and_wait(heap: &Heap<Fake>, worker: &Worker, pieces: Vec<Piece>) {
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    for _ in 0..4 {
+        heap.scavenge_tick();
+    }
+    heap.check();
+}
+
+#[test]
+fn a_dense_heap_asks_once_a_chunk_and_again_after_it_was_empty() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let small = fill(&worker, 12);
+    assert_eq!(asks(&HEAP), 0, "12 MiB are a small heap");
+    for asked in [2, 4] {
+        let burst = Worker::new(&HEAP);
+        let pieces = fill(&burst, 88);
+        assert_eq!(asks(&HEAP), asked, "two chunks");
+        pieces.into_iter().for_each(|piece| burst.free(piece));
+        burst.close();
+        for _ in 0..4 {
+            HEAP.scavenge_tick();
+        }
+        HEAP.check();
+        assert_eq!(asks(&HEAP), asked);
+    }
+    free_and_wait(&HEAP, &worker, small);
+    worker.close();
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
+
+#[test]
+fn a_heap_that_was_not_dense_asks_from_where_nothing_is_yet() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    // Six threads may hold 330 slots nearly empty: dense from 83 MiB on.
+    let workers: Vec<Worker> = (0..6).map(|_| Worker::new(&HEAP)).collect();
+    let each: Vec<_> = workers.iter().map(|worker| fill(worker, 12)).collect();
+    assert_eq!(asks(&HEAP), 0);
+    let rest = fill(&workers[0], 24);
+    assert_eq!(asks(&HEAP), 1, "the second chunk, from its middle on");
+    free_and_wait(&HEAP, &workers[0], rest);
+    for (worker, pieces) in workers.iter().zip(each) {
+        free_and_wait(&HEAP, worker, pieces);
+        worker.close();
+    }
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
+
+#[test]
+fn a_chunk_with_a_block_at_its_end_keeps_its_small_pages() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let mut pieces = fill(&worker, 62);
+    let before = asks(&HEAP);
+    pieces.sort_by_key(|piece| piece.start);
+    let last = pieces.split_off(pieces.len() - 1);
+    free_and_wait(&HEAP, &worker, pieces);
+    let again = fill(&worker, 40);
+    assert_eq!((before, asks(&HEAP)), (1, 1), "not between pages that are resident");
+    free_and_wait(&HEAP, &worker, again);
+    free_and_wait(&HEAP, &worker, last);
+    worker.close();
+}
