@@ -1,5 +1,6 @@
 //! A set of a chunk's slots, one bit each.
 
+use super::chunk::HUGE_SLOTS;
 use super::geometry::CHUNK_SLOTS;
 
 const WORDS: usize = CHUNK_SLOTS / 64;
@@ -52,6 +53,17 @@ impl Bits {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word |= other;
         }
+    }
+
+    /// The slots of all huge pages that have one of the set.
+    pub(crate) fn widened(&self) -> Self {
+        let mut wide = Self::EMPTY;
+        for first in (0..CHUNK_SLOTS).step_by(HUGE_SLOTS) {
+            if self.next(first).is_some_and(|slot| slot < first + HUGE_SLOTS) {
+                wide.insert(first, HUGE_SLOTS);
+            }
+        }
+        wide
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -154,6 +166,11 @@ mod tests {
                 .step_by(align)
                 .find(|&slot| plain[slot..slot + want].iter().all(|set| *set));
             assert_eq!(bits.find(want, align).ok(), found);
+            let page = |slot: usize| slot / HUGE_SLOTS * HUGE_SLOTS;
+            let touched = |slot: usize| plain[page(slot)..page(slot) + HUGE_SLOTS].contains(&true);
+            let widened = (0..CHUNK_SLOTS).filter(|&slot| touched(slot));
+            assert_eq!(bits.widened().len(), widened.clone().count());
+            assert_eq!(bits.widened().next(from), widened.clone().find(|&slot| slot >= from));
             assert_eq!(
                 bits.count_in(start, count),
                 plain[start..start + count].iter().filter(|set| **set).count()

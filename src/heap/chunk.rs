@@ -26,7 +26,7 @@ use crate::sys::os::Os;
 /// Slots of the first chunk that never ask for huge pages.
 const SMALL_SLOTS: usize = if cfg!(feature = "preload") { 512 } else { 256 };
 /// Slots of a huge page.
-const HUGE_SLOTS: usize = (2 << 20) / SLOT_BYTES;
+pub(super) const HUGE_SLOTS: usize = (2 << 20) / SLOT_BYTES;
 
 /// One chunk and the state of its slots.
 #[derive(Debug)]
@@ -88,12 +88,22 @@ impl Chunk {
         }
     }
 
-    /// Has the kernel make no more huge pages of what is small.
-    pub(super) fn keep_small(&mut self, os: &impl Os) {
-        if self.huge {
-            self.huge = false;
-            self.advise(os);
+    /// Has the kernel make no more huge pages of what is small. A free slot that shares one
+    /// with a slot in use or used before is as resident as that: it is dirty from here on, and
+    /// aged. Returns how many such slots there are.
+    pub(super) fn keep_small(&mut self, os: &impl Os) -> usize {
+        if !self.huge {
+            return 0;
         }
+        self.huge = false;
+        self.advise(os);
+        let mut beside = self.dirty.widened();
+        beside.remove(0, self.huge_from);
+        beside.subtract(&self.dirty);
+        beside = beside.and(&self.free);
+        self.dirty.unite(&beside);
+        self.aged.unite(&beside);
+        beside.len()
     }
 
     fn advise(&self, os: &impl Os) {

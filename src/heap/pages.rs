@@ -182,9 +182,10 @@ impl PageHeap {
             slots.insert(start, length);
             chunk.aged.subtract(&slots);
             chunk.free.subtract(&slots);
-            chunk.keep_small(os);
+            let beside = chunk.keep_small(os);
             // SAFETY: the slots lie in the chunk's mapped part.
             let from = unsafe { chunk.base.add(start * SLOT_BYTES) };
+            self.free_dirty += beside;
             self.free_dirty -= length;
             self.in_use += length;
             return Some((Scavenged { chunk: index, slots }, from, length * SLOT_BYTES));

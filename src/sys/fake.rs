@@ -26,7 +26,7 @@ pub(crate) struct Fake {
 }
 
 /// How many pages of a mapping are resident.
-fn resident_pages(start: NonNull<u8>, bytes: usize) -> usize {
+pub(crate) fn resident_pages(start: NonNull<u8>, bytes: usize) -> usize {
     let mut pages = vec![0u8; bytes / super::os::page_bytes()];
     // SAFETY: there is a byte for each page.
     let status = unsafe { libc::mincore(start.as_ptr().cast(), bytes, pages.as_mut_ptr()) };
@@ -128,6 +128,7 @@ unsafe impl Os for Fake {
             let resident = resident_pages(start, bytes);
             assert_eq!(resident, 0, "pages for khugepaged to copy while others wait");
         }
+        Linux.prefer_huge(start, bytes, huge);
     }
 
     fn entropy(&self) -> u64 {

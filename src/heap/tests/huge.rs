@@ -2,7 +2,10 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use super::super::geometry::{HEADER_SLOTS, SLOT_BYTES};
 use super::*;
+use crate::sys::fake::resident_pages;
+use crate::sys::os::page_bytes;
 
 const BLOCK: usize = 8 * 1024;
 
@@ -13,6 +16,21 @@ fn fill(worker: &Worker, mib: usize) -> Vec<Piece> {
 
 fn asks(heap: &Heap<Fake>) -> usize {
     heap.os.huge_asks.load(Relaxed)
+}
+
+/// Resident bytes of all chunks, without those of the headers.
+fn resident_bytes(heap: &Heap<Fake>) -> usize {
+    let mut pages = 0;
+    for page_heap in heap.space.lock().each() {
+        for index in 0.. {
+            let Some(chunk) = page_heap.chunk(index) else { break };
+            let slots = chunk.mapped - HEADER_SLOTS;
+            // SAFETY: within the chunk's mapped part.
+            let first = unsafe { chunk.base.add(HEADER_SLOTS * SLOT_BYTES) };
+            pages += resident_pages(first, slots * SLOT_BYTES);
+        }
+    }
+    pages * page_bytes()
 }
 
 fn free_and_wait(heap: &Heap<Fake>, worker: &Worker, pieces: Vec<Piece>) {
@@ -40,6 +58,8 @@ fn a_dense_heap_asks_once_a_chunk_and_again_after_it_was_empty() {
         }
         HEAP.check();
         assert_eq!(asks(&HEAP), asked);
+        let over = resident_bytes(&HEAP).abs_diff(12 << 20);
+        assert!(over < 1 << 20, "{over} bytes of huge pages that were used in part");
     }
     free_and_wait(&HEAP, &worker, small);
     worker.close();

@@ -152,7 +152,10 @@ fn a_tick_gives_pages_back_and_keeps_what_is_live() {
     assert_eq!(HEAP.scavenge_tick(), 0);
     HEAP.check();
     kept.iter().for_each(Piece::check);
-    assert_eq!(HEAP.space.lock().counts().scavenged_total, 200);
+    // Behind 2 slots of headers and 400 of blocks, 14 share the last huge page. By preload there
+    // are none so early.
+    let beside = if cfg!(feature = "preload") { 0 } else { 14 };
+    assert_eq!(HEAP.space.lock().counts().scavenged_total, 200 + beside);
     // `allocate` finds them zeroed, as the heap says they are.
     let again: Vec<_> = (0..50).map(|_| worker.allocate(layout).unwrap()).collect();
     kept.into_iter().chain(again).for_each(|piece| worker.free(piece));
