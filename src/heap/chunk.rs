@@ -14,8 +14,8 @@
 //! # Invariants
 //!
 //! 1. `free`, `dirty` and `aged` are as [`pages`](super::pages) says.
-//! 2. While `huge`, the kernel is asked for huge pages from slot `huge_from` to the end of what is
-//!    mapped; no slot there was dirty when it began to be.
+//! 2. While `huge`, the kernel is asked for huge pages from slot `huge_from` to the end of what was
+//!    mapped when it began to be; no slot there was dirty then.
 
 use core::ptr::NonNull;
 

@@ -4,7 +4,8 @@
 //! run that fits, which keeps the heap dense and lets high chunks empty. A slot
 //! that was used is *dirty*: resident, with old contents. Single slots prefer dirty
 //! ones, so that a heap in a steady state faults no pages. Dirty slots that stay
-//! free for a whole tick of the scavenger go back to the OS.
+//! free for a whole tick of the scavenger go back to the OS, and with them what was never
+//! used but shares a huge page with them.
 //!
 //! Chunks are taken whole where the kernel allows it, and in smaller prefixes
 //! under `RLIMIT_AS`, strict overcommit or a checker that shadows memory; a prefix
