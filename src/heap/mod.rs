@@ -10,6 +10,7 @@
 //! | thread heap | the spans that a thread owns; refills its cache |
 //! | depot | full lists that a thread keeps, whole, for later |
 //! | central lists | spans whose thread has ended |
+//! | chunk | 64 MiB of address space, and which of its slots are free, dirty, in huge pages |
 //! | page heap | the free slots of all chunks |
 //! | scavenger | gives free slots back to the OS |
 //!

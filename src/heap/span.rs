@@ -384,9 +384,9 @@ impl Span {
     }
 
     /// Cuts blocks that were never used: as many again as the span has carved so
-    /// far, between half a page and four, and 16 at first, so that a rarely used class
-    /// touches little memory, a short thread cuts little that it does not use, and a busy
-    /// one comes here seldom.
+    /// far, at least 16 or what half a page holds, at most what four hold, so that a
+    /// rarely used class touches little memory, a short thread cuts little that it does not
+    /// use, and a busy one comes here seldom.
     fn carve(self) -> Option<Chain> {
         let hot = self.hot();
         let class = self.class();
