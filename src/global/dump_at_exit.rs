@@ -158,11 +158,20 @@ extern "C" fn start() {
     }
     // Wakes the allocator, which then knows the interval it was built with.
     quietly(|| drop(std::hint::black_box(Box::new(0_u8))));
-    let Some(variable) = config::variable() else {
+    match config::variable() {
+        Some(variable) => obey(variable),
         #[cfg(feature = "profile")]
-        crate::profile::prepare();
-        return;
-    };
+        None => crate::profile::prepare(),
+        #[cfg(not(feature = "profile"))]
+        None => {}
+    }
+}
+
+/// Does what the environment asks for.
+#[cold]
+#[inline(never)]
+#[unsafe(link_section = ".spanalloc.rare")]
+fn obey(variable: &'static [u8]) {
     let asked = config::parse(variable, config::Problem::report);
     #[cfg(feature = "profile")]
     {

@@ -333,7 +333,7 @@ use crate::preload::{enter, interrupts, leave};
 /// Whether the latest fork was beside other threads.
 static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);
 
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn before_fork() {
     enter();
     if !interrupts() {
@@ -344,7 +344,7 @@ unsafe extern "C" fn before_fork() {
     }
 }
 
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_parent() {
     if !interrupts() {
         HEAP.after_fork();
@@ -354,7 +354,7 @@ unsafe extern "C" fn after_fork_in_parent() {
     leave();
 }
 
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_child() {
     if !interrupts() {
         HEAP.after_fork();

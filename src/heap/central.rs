@@ -102,7 +102,7 @@ impl<O: Os> Heap<O> {
                 let mut space = self.space.lock();
                 let fresh = space.place_zero::<ThreadHeap>(&self.os);
                 let Some(fresh) = fresh else { return false };
-                space.note_thread_heap();
+                space.note_thread_heap(Kind::Blocks);
                 drop(space);
                 central.enrol(fresh.as_ptr());
                 fresh.as_ptr()
@@ -123,6 +123,7 @@ impl<O: Os> Heap<O> {
     pub(crate) fn open_shared(&self, cache: &Cache, thread_heap: &ThreadHeap, kind: Kind) {
         let central = self.central.lock();
         let address = ptr::from_ref(thread_heap).cast_mut();
+        self.space.lock().note_thread_heap(kind);
         central.enrol(address);
         thread_heap.for_samples.set((kind == Kind::Sampled).into());
         thread_heap.seed(self.os.entropy());

@@ -91,19 +91,21 @@ use span::{Kind, Span};
 use thread::{Refill, ThreadHeap};
 use waits::Waits;
 
-/// A heap: an instance over an operating system, not a singleton.
+/// A heap: an instance over an operating system, not a singleton. In this order, so that all
+/// words which a small process touches lie in a page or two.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Heap<O> {
     os: O,
+    scavenger: Scavenger,
     reaping: Lock<()>,
-    sampled: Lock<Shared>,
-    late: Lock<Shared>,
-    central: Lock<Central>,
     hints: Hints,
     waits: Waits,
-    large: Lock<LargeTable>,
+    central: Lock<Central>,
     space: Lock<Space>,
-    scavenger: Scavenger,
+    large: Lock<LargeTable>,
+    sampled: Lock<Shared>,
+    late: Lock<Shared>,
 }
 
 impl<O: Os> Heap<O> {
@@ -111,15 +113,15 @@ impl<O: Os> Heap<O> {
     pub(crate) const fn new(os: O) -> Self {
         Self {
             os,
+            scavenger: Scavenger::new(),
             reaping: Lock::new(()),
-            sampled: Shared::new(),
-            late: Shared::new(),
-            central: Lock::new(Central::new()),
             hints: Hints::new(),
             waits: Waits::new(),
-            large: Lock::new(LargeTable::new()),
+            central: Lock::new(Central::new()),
             space: Lock::new(Space::new()),
-            scavenger: Scavenger::new(),
+            large: Lock::new(LargeTable::new()),
+            sampled: Shared::new(),
+            late: Shared::new(),
         }
     }
 
@@ -153,7 +155,7 @@ impl<O: Os> Heap<O> {
 
     /// Frees for a thread without a heap.
     #[cold]
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     unsafe fn free_late(&self, class: ClassId, block: *mut Block) {
         // SAFETY: passed on.
         let span = unsafe { Span::of_class(class, block) };
@@ -231,7 +233,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Releases every lock, in the parent or the child.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn after_fork(&self) {
         self.space.release();
         self.large.release();

@@ -35,7 +35,7 @@ impl<O: Os> Heap<O> {
     /// The OS has no more: has everything in depots go home. `false` if somebody forks or
     /// reaps already, for the caller may hold a lock that comes after `reaping`.
     #[cold]
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn reap_in_need(&self) -> bool {
         let Some(_reaping) = self.reaping.try_lock() else { return false };
         self.each_thread_heap(|thread_heap| {
@@ -55,7 +55,7 @@ impl<O: Os> Heap<O> {
         most
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn each_thread_heap(&self, mut visit: impl FnMut(&ThreadHeap)) {
         let mut next = self.central.lock().all.get();
         // SAFETY: thread heaps live as long as the heap.
@@ -69,7 +69,7 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn reap_one(&self, thread_heap: &ThreadHeap, all: bool) -> usize {
         loop {
             let mut depot = thread_heap.depot.lock();

@@ -100,7 +100,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// One tick. Returns the slots that are still dirty and free, or as good as that.
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn scavenge_tick(&self) -> usize {
         let traced = self.traced_bytes();
         let left = self.scavenge_silently();

@@ -40,7 +40,7 @@ impl Shared {
         core::ptr::eq(&self.heap, thread_heap)
     }
 
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn open<O: Os>(&self, heap: &Heap<O>, kind: Kind) {
         if self.cache.phase() == Phase::New {
             heap.open_shared(&self.cache, &self.heap, kind);

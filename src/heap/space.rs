@@ -65,9 +65,10 @@ impl Space {
         self.meta.mapped()
     }
 
-    /// Notes that one thread heap more may have spans.
-    pub(crate) fn note_thread_heap(&mut self) {
-        self.each().into_iter().for_each(|pages| pages.sparse += CLASSES);
+    /// Notes that one thread heap more may have spans of `kind`.
+    pub(crate) fn note_thread_heap(&mut self, kind: Kind) {
+        let pages = if kind == Kind::Sampled { &mut self.upper } else { &mut self.lower };
+        pages.sparse += CLASSES;
     }
 
     /// Moves a record to lasting memory; see [`Meta::place`].

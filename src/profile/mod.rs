@@ -297,7 +297,7 @@ pub(crate) fn on_resize(address: usize, requested_bytes: usize) {
 }
 
 /// Takes every lock, so that a fork finds the tables whole.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.rare")]
 pub(crate) fn before_fork() {
     // A fork inside the profiler, from a signal handler, can only hope: to wait
     // for a lock of its own would be to wait for ever.
@@ -310,7 +310,7 @@ pub(crate) fn before_fork() {
 }
 
 /// Ends what [`before_fork`] began, in the parent.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.rare")]
 pub(crate) fn after_fork_parent() {
     if THREAD.with(|thread| thread.forking.replace(false)) {
         PROFILER.release_all();
@@ -321,7 +321,7 @@ pub(crate) fn after_fork_parent() {
 
 /// Ends what [`before_fork`] began, in the child, which goes on with the
 /// parent's profile as its own. `beside_others` says that the parent had other threads.
-#[unsafe(link_section = ".spanalloc.text")]
+#[unsafe(link_section = ".spanalloc.rare")]
 pub(crate) fn after_fork_child(beside_others: bool) {
     if beside_others {
         modules::forked();

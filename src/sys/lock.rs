@@ -21,8 +21,10 @@ const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
 const SPINS: u32 = 60;
 
-/// A mutual-exclusion lock around a `T`.
+/// A mutual-exclusion lock around a `T`. The word comes first, for what follows may be long
+/// and not be touched.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Lock<T> {
     word: AtomicU32,
     value: UnsafeCell<T>,
@@ -56,7 +58,7 @@ impl<T> Lock<T> {
     #[inline]
     pub(crate) fn acquire(&self) {
         if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
-            self.acquire_contended();
+            acquire_contended(&self.word);
         }
     }
 
@@ -68,21 +70,20 @@ impl<T> Lock<T> {
             futex(&self.word, libc::FUTEX_WAKE, 1);
         }
     }
+}
 
-    #[cold]
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn acquire_contended(&self) {
-        for _ in 0..SPINS {
-            if self.word.load(Relaxed) == FREE
-                && self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
-            {
-                return;
-            }
-            core::hint::spin_loop();
+#[cold]
+#[unsafe(link_section = ".spanalloc.text")]
+fn acquire_contended(word: &AtomicU32) {
+    for _ in 0..SPINS {
+        if word.load(Relaxed) == FREE && word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
+        {
+            return;
         }
-        while self.word.swap(CONTENDED, Acquire) != FREE {
-            futex(&self.word, libc::FUTEX_WAIT, CONTENDED);
-        }
+        core::hint::spin_loop();
+    }
+    while word.swap(CONTENDED, Acquire) != FREE {
+        futex(word, libc::FUTEX_WAIT, CONTENDED);
     }
 }
 

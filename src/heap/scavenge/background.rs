@@ -33,7 +33,7 @@ impl Pace {
 impl<O: Os> Heap<O> {
     /// Starts the thread, unless it runs.
     #[cold]
-    #[unsafe(link_section = ".spanalloc.text")]
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(super) fn pace(&self) {
         let scavenger = &self.scavenger;
         scavenger.wanted.store(false, Relaxed);
@@ -88,6 +88,7 @@ impl<O: Os> Heap<O> {
     }
 }
 
+#[unsafe(link_section = ".spanalloc.rare")]
 extern "C" fn scavenge<O: Os>(heap: *mut c_void) -> *mut c_void {
     // SAFETY: `tend` is called on a heap that is never dropped.
     let heap = unsafe { &*heap.cast::<Heap<O>>() };

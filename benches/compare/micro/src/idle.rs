@@ -15,6 +15,12 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         run: idle_burst,
     },
     Workload {
+        name: "idle_survivors",
+        kind: Kind::Idle,
+        about: "the same, but one block in a hundred, at random, stays in use",
+        run: idle_survivors,
+    },
+    Workload {
         name: "worst_free",
         kind: Kind::Figures,
         about: "bursts of 32 MiB freed block by block with pauses; the slowest single free, how \
@@ -35,6 +41,15 @@ const BURST_THREADS: u64 = 32;
 const LOOKS_S: [u64; 5] = [1, 2, 4, 8, 12];
 
 fn idle_burst(run: &mut Run) {
+    idle(run, |_| false);
+}
+
+fn idle_survivors(run: &mut Run) {
+    idle(run, |rng| rng.between(1, 100) == 1);
+}
+
+/// Threads fill up, free all blocks but those that `stays` says, and park.
+fn idle(run: &mut Run, stays: impl Fn(&mut Rng) -> bool + Sync) {
     let per_thread = run.pick(16 << 20, 1 << 20);
     let freed = Barrier::new(BURST_THREADS as usize + 1);
     let ended = Barrier::new(BURST_THREADS as usize + 1);
@@ -42,11 +57,12 @@ fn idle_burst(run: &mut Run) {
     let mut resident = Vec::new();
     thread::scope(|scope| {
         for seed in 0..BURST_THREADS {
-            let (full, freed, ended) = (&full, &freed, &ended);
+            let (full, freed, ended, stays) = (&full, &freed, &ended, &stays);
             scope.spawn(move || {
-                let blocks = fill(seed, per_thread);
+                let mut blocks = fill(seed, per_thread);
+                let mut rng = Rng::new(seed + BURST_THREADS);
                 full.wait();
-                drop(blocks);
+                blocks.retain(|_| stays(&mut rng));
                 freed.wait();
                 ended.wait();
             });
