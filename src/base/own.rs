@@ -96,4 +96,16 @@ impl<T> OwnPtr<T> {
     pub(crate) fn set(&self, pointer: *mut T) {
         self.0.store(pointer, Relaxed);
     }
+
+    /// As `set`; whoever [`read`](Self::read)s the pointer sees what was stored before.
+    #[inline(always)]
+    pub(crate) fn publish(&self, pointer: *mut T) {
+        self.0.store(pointer, Release);
+    }
+
+    /// As `get`, and what was stored before the pointer was published is seen.
+    #[inline(always)]
+    pub(crate) fn read(&self) -> *mut T {
+        self.0.load(Acquire)
+    }
 }

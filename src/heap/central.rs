@@ -67,7 +67,7 @@ impl Central {
         }
     }
 
-    fn list(&self, class: ClassId) -> &SpanList {
+    pub(super) fn list(&self, class: ClassId) -> &SpanList {
         // SAFETY: a class is below CLASSES.
         unsafe { self.partial.get_unchecked(class.index()) }
     }
@@ -271,7 +271,7 @@ impl<O: Os> Heap<O> {
                 return;
             }
             let hot = span.hot();
-            let here = hot.spare_blocks.get() + (class.capacity() - hot.carved.get());
+            let here = class.capacity() - hot.out.get();
             let elsewhere = remote.view().count();
             if span.place() == Place::Adrift && here + elsewhere >= span.worthwhile() {
                 central.list(class).append(span);

@@ -26,7 +26,7 @@ pub(crate) struct ClassCount {
     /// Waits for a lock.
     pub(crate) waits: u64,
     pub(crate) spans: u64,
-    /// Blocks carved, so resident: live ones and free ones.
+    /// Blocks carved and not thinned out, so resident: live ones and free ones.
     pub(crate) carved: u64,
     /// Free blocks on threads' lists.
     pub(crate) listed: u64,
@@ -90,7 +90,8 @@ impl<O: Os> Heap<O> {
                 }
                 if let Some(count) = counts.classes.get_mut(span.class().index()) {
                     count.spans += 1;
-                    count.carved += u64::from(span.hot().carved.get());
+                    let carved = span.hot().carved.get();
+                    count.carved += u64::from(carved.saturating_sub(span.thinned_out()));
                     count.remote_frees += u64::from(span.cold().remote.view().count());
                 }
             });

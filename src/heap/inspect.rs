@@ -173,11 +173,15 @@ fn owns(cache: &Cache, span: Span) -> bool {
 
 /// Whether the block is on one of the lists of invariant 1. The thread owns the span.
 fn is_free(cache: &Cache, span: Span, block: *mut Block) -> bool {
-    let (class, hot, view) = (span.class(), span.hot(), span.cold().remote.view());
+    let (class, hot) = (span.class(), span.hot());
     let Some(owner) = cache.owner() else { return false };
     let lists = owner.bin(class).lists(cache.list(class));
-    // The scavenger takes magazines, too.
+    // The scavenger takes magazines and thins spans, too.
     let depot = owner.depot.lock();
+    let view = span.cold().remote.view();
+    if span.is_thinned_out(span.number_of(block)) {
+        return true;
+    }
     let kept = depot.each(class).map(|chain| (chain.head, chain.blocks));
     let own = [
         (hot.spare.get(), hot.spare_blocks.get()),

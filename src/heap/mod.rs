@@ -54,6 +54,7 @@ pub(crate) mod counts;
 pub(crate) mod depot;
 mod find;
 mod flush;
+pub(crate) mod gather;
 pub(crate) mod geometry;
 pub(crate) mod inspect;
 pub(crate) mod large;
@@ -70,6 +71,7 @@ pub(crate) mod scavenge;
 pub(crate) mod shared;
 pub(crate) mod space;
 pub(crate) mod span;
+pub(crate) mod thin;
 pub(crate) mod thread;
 pub(crate) mod waits;
 

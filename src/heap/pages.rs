@@ -153,6 +153,12 @@ impl PageHeap {
         self.first_free = self.first_free.min(index);
     }
 
+    /// Pages inside `span` will go back: the kernel is to fill no huge page up again.
+    pub(crate) fn keep_small(&mut self, os: &impl Os, span: Span) {
+        let beside = self.chunk(chunk_index(span.link().cast())).map(|chunk| chunk.keep_small(os));
+        self.free_dirty += beside.unwrap_or(0);
+    }
+
     /// Takes the `more` slots right behind a span of `count`, if they are free.
     /// Returns whether they read as zeroes.
     pub(crate) fn extend(&mut self, span: Span, count: usize, more: usize) -> Option<bool> {

@@ -56,7 +56,7 @@ impl<O: Os> Heap<O> {
     }
 
     #[unsafe(link_section = ".spanalloc.rare")]
-    fn each_thread_heap(&self, mut visit: impl FnMut(&ThreadHeap)) {
+    pub(super) fn each_thread_heap(&self, mut visit: impl FnMut(&ThreadHeap)) {
         let mut next = self.central.lock().all.get();
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {

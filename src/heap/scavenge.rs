@@ -13,7 +13,7 @@
 //! 1. `running` is true from the decision to start the thread, or to tick, until it has
 //!    decided, under the space lock, to end, or has ticked; so there is one at most.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::*};
 
 use super::Heap;
 use super::depot::WORTHWHILE_BYTES;
@@ -29,6 +29,8 @@ mod trace;
 
 /// Dirty free slots that are worth a thread: 1 MiB.
 const WORTHWHILE_SLOTS: usize = 16;
+/// Spans half free that are worth it.
+const SPARSE_SPANS: u32 = 32;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
 const BATCH_SLOTS: usize = 128;
 
@@ -42,6 +44,10 @@ pub(crate) struct Scavenger {
     trace: Trace,
     /// 0 until set.
     tick_ms: AtomicU32,
+    /// Visits of spans to thin them, so far.
+    passes: AtomicU16,
+    /// Times since the last visit that a span was found to be half free.
+    sparse: AtomicU32,
 }
 
 impl Scavenger {
@@ -52,7 +58,15 @@ impl Scavenger {
             pace: Pace::new(),
             trace: Trace::new(),
             tick_ms: AtomicU32::new(0),
+            passes: AtomicU16::new(0),
+            sparse: AtomicU32::new(0),
         }
+    }
+
+    /// The number of this visit of spans.
+    pub(super) fn next_pass(&self) -> u16 {
+        self.sparse.store(0, Relaxed);
+        self.passes.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// Milliseconds between ticks.
@@ -86,6 +100,14 @@ impl<O: Os> Heap<O> {
         }
     }
 
+    /// Notes that a parked span is half free.
+    pub(crate) fn note_sparse(&self) {
+        let before = self.scavenger.sparse.fetch_add(1, Relaxed);
+        if before >= SPARSE_SPANS && !self.scavenger.running.load(Relaxed) {
+            self.scavenger.wanted.store(true, Relaxed);
+        }
+    }
+
     /// Starts the scavenger if that was found worthwhile. No lock is held. Cost
     /// when it was not: one load.
     ///
@@ -112,6 +134,7 @@ impl<O: Os> Heap<O> {
 
     fn scavenge_silently(&self) -> usize {
         let kept_bytes = self.reap(false);
+        let waiting = if pace::THINS { self.thin(false) } else { 0 };
         for which in 0..2 {
             while let Some((taken, start, bytes)) = {
                 let mut space = self.space.lock();
@@ -124,13 +147,14 @@ impl<O: Os> Heap<O> {
         }
         let mut space = self.space.lock();
         space.each().into_iter().for_each(|pages| pages.age());
-        space.counts().free_dirty + kept_bytes / SLOT_BYTES
+        space.counts().free_dirty + kept_bytes / SLOT_BYTES + waiting
     }
 
     /// Gives all free slots back at once; their bytes.
     pub(crate) fn release_free(&self) -> usize {
         let before = self.space.lock().counts().scavenged_total;
         self.reap(true);
+        self.thin(true);
         self.scavenge_tick();
         self.scavenge_tick();
         let after = self.space.lock().counts().scavenged_total;

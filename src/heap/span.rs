@@ -6,15 +6,16 @@
 //! | place | chain | how many |
 //! | --- | --- | --- |
 //! | never handed out | none; above `carved` | `capacity − carved` |
+//! | thinned out: free, and their memory given back | none; those that begin in `thinned` pages | what is left of `carved` |
 //! | spare: freed by an owner that has ended | `spare` | `spare_blocks` |
-//! | freed by the owner since the last collect | `local` | `freed()` |
-//! | freed by others since the last collect | `remote` | its count |
+//! | freed by the owner since the last collect | `local` | `freed() − thinned_local` |
+//! | freed by others since the last collect | `remote` | its count `− thinned_remote` |
 //! | on some thread's list, in its depot or outbox, or with the program | theirs; none | the rest |
 //!
 //! # Invariants
 //!
-//! 1. `carved == spare_blocks + out`, and `out` counts the last three rows:
-//!    `out ≥ freed() + remote.count()`.
+//! 1. `carved ≥ spare_blocks + out`, and `out` counts the last three rows with what was
+//!    thinned out of them: `out ≥ freed() + remote.count()`. The difference is thinned out.
 //! 2. The words of [`Hot`] and the plain words of [`Cold`] are written by the
 //!    span's owner: the thread whose heap `home` names; the holder of the central
 //!    lock while the span is abandoned; the page heap while it is free.
@@ -29,16 +30,19 @@
 //!    header before it takes its heap's lock and looks who owns the span: the scavenger
 //!    may end it as soon as it sees that store, which therefore releases, and is acquired
 //!    by [`freed`](Span::freed).
+//! 7. `thinned`, `thinned_local` and `thinned_remote` are the scavenger's while the span is
+//!    parked, under the lock of its owner's heap or the central one; else its owner's.
 
 use core::ptr::{self, NonNull};
 
-use super::chain::{Block, Chain};
-use super::class::{ClassId, PerClass, WIDE_SLOTS};
+use super::chain::Block;
+use super::class::{ClassId, WIDE_SLOTS};
 use super::geometry;
 use super::mailbox::Mail;
 use super::remote::Remote;
+use super::thin::NOT_VISITED;
 use super::thread::ThreadHeap;
-use crate::base::own::{OwnPtr, OwnU8, OwnU32};
+use crate::base::own::{OwnPtr, OwnU8, OwnU32, OwnU64};
 use crate::base::sync::AtomicPtr;
 
 /// The owner of what no thread owns. Not null, so that a thread which does not drain
@@ -97,6 +101,10 @@ pub(crate) struct Hot {
     pub(crate) place: OwnU8,
     /// The large block was sampled.
     pub(crate) sampled: OwnU8,
+    /// Blocks missing on `local`, since they were thinned out.
+    pub(crate) thinned_local: OwnU32,
+    /// A bit for each page that was given back and in which a block begins.
+    pub(crate) thinned: OwnU64,
 }
 
 /// What other threads write, and the links of the owner's lists.
@@ -108,6 +116,10 @@ pub(crate) struct Cold {
     pub(crate) home: OwnPtr<ThreadHeap>,
     pub(crate) previous: OwnPtr<Hot>,
     pub(crate) next: OwnPtr<Hot>,
+    /// As `thinned_local`, on `remote`.
+    pub(crate) thinned_remote: OwnU32,
+    /// What the scavenger saw at its last visit (see [`thin`](super::thin)).
+    pub(crate) visit: OwnU32,
 }
 
 const _: () = assert!(size_of::<Hot>() == 64 && size_of::<Cold>() == 64);
@@ -233,6 +245,10 @@ impl Span {
         hot.class.set(class.header_byte());
         hot.sampled.set(0);
         hot.place.set(Place::Current as u8);
+        hot.thinned_local.set(0);
+        hot.thinned.set(0);
+        cold.thinned_remote.set(0);
+        cold.visit.set(NOT_VISITED);
         cold.remote.reset();
         cold.home.set(home);
         self.arm(0, FAR);
@@ -284,34 +300,6 @@ impl Span {
         (self.class().capacity() / 8).max(1)
     }
 
-    /// Takes a chain of blocks to hand out, in the order: spare, freed here, freed
-    /// elsewhere, never used. `None` when the span has nothing. Counts them out.
-    #[inline]
-    pub(crate) fn gather(self) -> Option<Gathered> {
-        let hot = self.hot();
-        let spare_blocks = hot.spare_blocks.get();
-        if spare_blocks > 0 {
-            let chain = Chain { head: hot.spare.get(), blocks: spare_blocks };
-            hot.spare.set(ptr::null_mut());
-            hot.spare_blocks.set(0);
-            hot.out.add(spare_blocks);
-            return Some(Gathered { chain, remote: 0 });
-        }
-        let freed = self.freed();
-        if freed > 0 {
-            let chain = Chain { head: hot.local.get(), blocks: freed };
-            hot.local.set(ptr::null_mut());
-            self.arm(0, FAR);
-            // They were out and are out again.
-            return Some(Gathered { chain, remote: 0 });
-        }
-        if self.cold().remote.view().count() > 0 {
-            let chain = self.take_remote();
-            return Some(Gathered { chain, remote: chain.blocks });
-        }
-        self.carve().map(|chain| Gathered { chain, remote: 0 })
-    }
-
     /// Puts the owner's run of `blocks` free blocks, linked from `first` to `last`,
     /// on the local chain. Returns whether the countdown has run out.
     ///
@@ -328,7 +316,7 @@ impl Span {
         let hot = self.hot();
         // SAFETY: the block is free and the caller's to link.
         unsafe { (*last).next = hot.local.get() };
-        hot.local.set(first);
+        hot.local.publish(first);
         let left = hot.countdown.get();
         if left >= blocks {
             hot.countdown.publish(left - blocks);
@@ -357,15 +345,9 @@ impl Span {
         }
         // SAFETY: the block is free and the caller's to link.
         unsafe { (*block).next = hot.local.get() };
-        hot.local.set(block);
+        hot.local.publish(block);
         hot.countdown.publish(left);
         true
-    }
-
-    /// Takes what other threads freed; still counted out.
-    pub(crate) fn take_remote(self) -> Chain {
-        let view = self.cold().remote.take();
-        Chain { head: self.block_at(view.head()), blocks: view.count() }
     }
 
     /// The block at a remote head (units of 8 bytes plus one), null for 0.
@@ -383,43 +365,13 @@ impl Span {
         ((block.addr() - self.start().addr()) / 8 + 1) as u32
     }
 
-    /// Cuts blocks that were never used: as many again as the span has carved so
-    /// far, at least 16 or what half a page holds, at most what four hold, so that a
-    /// rarely used class touches little memory, a short thread cuts little that it does not
-    /// use, and a busy one comes here seldom.
-    fn carve(self) -> Option<Chain> {
-        let hot = self.hot();
-        let class = self.class();
-        let (carved, bytes) = (hot.carved.get(), class.block_bytes());
-        let left = class.capacity() - carved;
-        if left == 0 {
-            return None;
-        }
-        let blocks = carved.clamp(CARVE_MIN.of(class), CARVE_MAX.of(class)).min(left);
-        let head = self.start().wrapping_add(carved as usize * bytes).cast::<Block>();
-        let last = head.wrapping_byte_add((blocks as usize - 1) * bytes);
-        let mut block = head;
-        // By address: the compiler makes eight interleaved chains of a loop that counts.
-        while block != last {
-            let next = block.wrapping_byte_add(bytes);
-            // SAFETY: `block` is a block of this span that nobody has (first row of
-            // the table), aligned to 8.
-            unsafe { (*block).next = next };
-            block = next;
-        }
-        // SAFETY: as above.
-        unsafe { (*last).next = ptr::null_mut() };
-        hot.carved.set(carved + blocks);
-        hot.out.add(blocks);
-        Some(Chain { head, blocks })
-    }
-
     /// Makes what the owner freed the spare chain: the owner gives the span up.
     /// There is no spare chain yet, since a span's owner takes it first.
     pub(crate) fn spare_freed(self) {
         let (hot, freed) = (self.hot(), self.freed());
         hot.spare.set(hot.local.get());
-        hot.spare_blocks.set(freed);
+        hot.spare_blocks.set(freed - hot.thinned_local.get());
+        hot.thinned_local.set(0);
         hot.out.sub(freed);
         hot.local.set(ptr::null_mut());
         self.arm(0, FAR);
@@ -428,23 +380,28 @@ impl Span {
     /// Dies if an invariant does not hold. Nobody else uses the span meanwhile.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn check(self) {
-        let (hot, view) = (self.hot(), self.cold().remote.view());
+        let (hot, cold, view) = (self.hot(), self.cold(), self.cold().remote.view());
         let (class, freed) = (self.class(), self.freed());
         assert!(hot.carved.get() <= class.capacity());
-        assert_eq!(hot.carved.get(), hot.spare_blocks.get() + hot.out.get(), "invariant 1");
+        let withdrawn = (0..hot.carved.get()).filter(|index| self.is_thinned_out(*index)).count();
+        let (missing, missing_remote) = (hot.thinned_local.get(), cold.thinned_remote.get());
+        let thinned = withdrawn as u32 - missing - missing_remote;
+        let placed = hot.spare_blocks.get() + hot.out.get() + thinned;
+        assert_eq!(hot.carved.get(), placed, "invariant 1");
         assert!(hot.out.get() >= freed + view.count(), "invariant 1");
         let mut met = std::collections::HashSet::new();
         let chains = [
             (hot.spare.get(), hot.spare_blocks.get()),
-            (hot.local.get(), freed),
-            (self.block_at(view.head()), view.count()),
+            (hot.local.get(), freed - missing),
+            (self.block_at(view.head()), view.count() - missing_remote),
         ];
         for (head, blocks) in chains {
             let mut block = head;
             for _ in 0..blocks {
                 let offset = block.addr() - self.start().addr();
                 assert_eq!(offset % class.block_bytes(), 0);
-                assert!(offset / class.block_bytes() < hot.carved.get() as usize);
+                let index = (offset / class.block_bytes()) as u32;
+                assert!(index < hot.carved.get() && !self.is_thinned_out(index));
                 assert!(met.insert(offset), "a block is free twice");
                 // SAFETY: a free block of this span is linked.
                 block = unsafe { (*block).next };
@@ -466,13 +423,6 @@ impl Span {
     }
 }
 
-/// A chain ready to be handed out, and how many of it other threads had freed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Gathered {
-    pub(crate) chain: Chain,
-    pub(crate) remote: u32,
-}
-
 impl Mail for Hot {
     fn link(item: *mut Self) -> *const AtomicPtr<Self> {
         let cold = geometry::cold_header(item.cast()).cast::<Cold>();
@@ -480,6 +430,3 @@ impl Mail for Hot {
         unsafe { &raw const (*cold).mail }
     }
 }
-
-static CARVE_MIN: PerClass = PerClass::of_bytes(2 * 1024, 1, 16);
-static CARVE_MAX: PerClass = PerClass::of_bytes(16 * 1024, 1, usize::MAX);

@@ -22,9 +22,10 @@
 //!    or it becomes worth linking. One of the two happens at the latest when its
 //!    last block is freed, by whomever: of `n` blocks, one side frees `⌈n/2⌉`.
 //! 4. Who looks at the partial and full lists, at a span's place on them, or takes
-//!    from the mailbox or the depot holds the depot's lock. Beside the thread itself
-//!    that is the scavenger alone ([`reap`](super::reap)), which ends spans that are
-//!    empty and changes no other.
+//!    from the mailbox, the depot or a span holds the depot's lock. Beside the thread itself
+//!    that is the scavenger alone, which ends spans that are empty ([`reap`](super::reap)) and
+//!    gives pages of others back ([`thin`](super::thin)). What it does not write is what
+//!    frees write.
 //! 5. Thread heaps are never unmapped: a new thread takes over the heap of an
 //!    ended one.
 
@@ -225,24 +226,27 @@ impl ThreadHeap {
             return previous;
         }
         bin.stop_draining();
+        let chain = self.refill(heap, bin, class);
+        // The lock is not held: what is in depots, this one's included, goes home.
+        if chain.blocks == 0 && heap.reap_in_need() {
+            return self.refill(heap, bin, class);
+        }
+        chain
+    }
+
+    /// Takes a magazine, or a chain of blocks from the spans; none when the OS has no more.
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn refill<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
+        let mut depot = self.depot.lock();
         if bin.kept.get() > 0 {
-            let mut depot = self.depot.lock();
             let chain = depot.take(class);
             if chain.blocks > 0 {
                 bin.kept.sub(chain.blocks);
                 return chain;
             }
-            drop(depot);
         }
-        self.refill(heap, bin, class)
-    }
-
-    /// Takes a chain of blocks from the spans; none when the OS has no more.
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn refill<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
         bin.refills.add(1);
         if self.mailbox.has_mail() {
-            let _held = self.depot.lock();
             self.read_mail(heap);
         }
         loop {
@@ -253,28 +257,12 @@ impl ThreadHeap {
                     bin.carved.add((span.hot().carved.get() - carved).into());
                     return gathered.chain;
                 }
+                self.park(heap, bin, span);
             }
-            if !self.change_span(heap, bin, class) {
+            if !self.next_span(heap, class) {
                 return Chain::EMPTY;
             }
         }
-    }
-
-    /// Puts the current span, if there is one, aside and makes another one current.
-    /// `false` when the OS has no more.
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn change_span<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> bool {
-        self.try_change_span(heap, bin, class)
-            || heap.reap_in_need() && self.try_change_span(heap, bin, class)
-    }
-
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn try_change_span<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> bool {
-        let _held = self.depot.lock();
-        if let Some(span) = Span::from_link(bin.current.get()) {
-            self.park(heap, bin, span);
-        }
-        self.next_span(heap, class)
     }
 
     /// Makes a span current that has blocks to hand out: one of this heap's, one
@@ -359,6 +347,9 @@ impl ThreadHeap {
                 bin.full.remove(span);
                 bin.partial.append(span);
                 span.hot().place.set(Place::Partial as u8);
+            }
+            if span.place() == Place::Partial && regained >= span.class().capacity() / 2 {
+                heap.note_sparse();
             }
             let step = match span.place() {
                 Place::Partial => in_use.div_ceil(2),

@@ -11,6 +11,8 @@ use crate::sys::os::Os;
 
 /// Milliseconds between ticks unless set.
 pub(super) const TICK_MS: u32 = 500;
+/// Whether a tick thins spans.
+pub(super) const THINS: bool = true;
 /// Ticks to stay for after there is nothing left.
 const LINGER_TICKS: u32 = 4;
 const REFUSALS_MAX: u32 = 8;

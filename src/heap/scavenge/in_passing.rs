@@ -17,6 +17,9 @@ use crate::sys::os::{Os, monotonic_ns};
 /// ticks come late (peak memory of clang++ was 2.5 % less, its time the same).
 pub(super) const TICK_MS: u32 = 250;
 
+/// Whether a tick thins spans: not in a free of the program's, which would wait for it.
+pub(super) const THINS: bool = false;
+
 /// When the last tick was.
 #[derive(Debug)]
 pub(super) struct Pace {

@@ -63,6 +63,7 @@ fn idle(run: &mut Run, stays: impl Fn(&mut Rng) -> bool + Sync) {
                 let mut rng = Rng::new(seed + BURST_THREADS);
                 full.wait();
                 blocks.retain(|_| stays(&mut rng));
+                blocks.shrink_to_fit();
                 freed.wait();
                 ended.wait();
             });

@@ -1,0 +1,365 @@
+//! Thinning: pages inside spans that are in use go back to the OS where all blocks are free.
+//!
+//! One block in a hundred that stays in use after a burst keeps nearly every span of 64 KiB, but
+//! only a page or two of each. So the scavenger takes the free blocks that cover whole pages off
+//! the chains of a span that has gone unused for a tick, and gives these pages back. The blocks
+//! are cut again when nothing else of the span is left ([`gather`](super::gather)).
+//!
+//! It does so while the owner frees into the span without a lock, and others do. Both only ever
+//! put blocks in front of a chain, so what lies behind a head that was read stays as it is, and
+//! nobody looks at its links: who takes a chain holds the lock of the owner's heap. The head
+//! itself stays, and its page with it. How many blocks a chain lacks is noted beside the counts
+//! that these threads write, which go on including them.
+//!
+//! Looked at are a class's current span, which ends if it is empty, and those on partial lists,
+//! of which an eighth is free at least. What is on a thread's lists is in use as far as spans know.
+//!
+//! # Invariants
+//!
+//! 1. A span that is thinned is current in a thread heap or on its partial list, and the depot's
+//!    lock is held, or it is on a central list and the central lock is held: until its pages have
+//!    gone back.
+//! 2. A page has a bit in `thinned` if it was given back and a block begins in it. All blocks that
+//!    begin there are free and on no chain, and no other block in use or on a chain reaches into it.
+
+use core::ptr::{self, NonNull};
+
+use super::Heap;
+use super::chain::Block;
+use super::class::ClassId;
+use super::geometry::SLOT_BYTES;
+use super::list::SpanList;
+use super::span::Span;
+use super::thread::ThreadHeap;
+use crate::sys::os::{Os, page_bytes};
+
+/// The most blocks of a span.
+const BLOCKS_MAX: usize = SLOT_BYTES / 8;
+/// Spans looked at before the lock is given to who waits for it.
+const SPANS_AT_A_TIME: usize = 4;
+
+/// Which blocks of a span, by number.
+struct Blocks([u64; BLOCKS_MAX / 64]);
+
+impl Blocks {
+    const NONE: Self = Self([0; BLOCKS_MAX / 64]);
+
+    fn insert(&mut self, index: u32) {
+        if let Some(word) = self.0.get_mut(index as usize / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    fn has(&self, index: u32) -> bool {
+        self.0.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    fn unite(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
+    }
+
+    /// Each of them, lowest first.
+    fn each(&self, mut visit: impl FnMut(u32)) {
+        for (number, word) in self.0.iter().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                visit(number as u32 * 64 + left.trailing_zeros());
+                left &= left - 1;
+            }
+        }
+    }
+}
+
+/// The word of a span that was not visited yet: no span has so many blocks.
+pub(crate) const NOT_VISITED: u32 = Visit::DONE - 1;
+
+/// What the scavenger saw at its last visit, in a word: which visit it was, how many blocks of
+/// the span were in use, and whether it was thinned since.
+#[derive(Clone, Copy)]
+struct Visit(u32);
+
+impl Visit {
+    const DONE: u32 = 1 << 15;
+
+    fn new(pass: u16, in_use: u32, done: bool) -> Self {
+        Self(u32::from(pass) << 16 | if done { Self::DONE } else { 0 } | in_use)
+    }
+
+    fn pass(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    fn in_use(self) -> u32 {
+        self.0 & (Self::DONE - 1)
+    }
+
+    fn is_done(self) -> bool {
+        self.0 & Self::DONE != 0
+    }
+}
+
+const _: () = assert!(BLOCKS_MAX < NOT_VISITED as usize);
+
+impl<O: Os> Heap<O> {
+    /// Thins the spans that nothing was freed into since the last call, or `all`. Returns how
+    /// many of the others wait for the next one.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    pub(crate) fn thin(&self, all: bool) -> usize {
+        let pass = self.scavenger.next_pass();
+        let mut waiting = 0;
+        self.each_thread_heap(|thread_heap| {
+            for class in ClassId::all() {
+                let bin = thread_heap.bin(class);
+                if !bin.current.get().is_null() {
+                    let _reaping = self.reaping.lock();
+                    let _held = thread_heap.depot.lock();
+                    self.thin_current(thread_heap, class, pass, all);
+                }
+                let list = &bin.partial;
+                while list.first().is_some() {
+                    let _reaping = self.reaping.lock();
+                    let _held = thread_heap.depot.lock();
+                    // The thread may have ended meanwhile.
+                    if thread_heap.cache.get().is_null()
+                        || !self.thin_some(list, pass, all, &mut waiting)
+                    {
+                        break;
+                    }
+                }
+            }
+        });
+        for class in ClassId::all() {
+            loop {
+                let _reaping = self.reaping.lock();
+                let central = self.central.lock();
+                if !self.thin_some(central.list(class), pass, all, &mut waiting) {
+                    break;
+                }
+            }
+        }
+        waiting
+    }
+
+    /// Visits the first few spans of a partial list and puts them at its end; `false` when all
+    /// were visited. The list's lock is held.
+    fn thin_some(&self, list: &SpanList, pass: u16, all: bool, waiting: &mut usize) -> bool {
+        for _ in 0..SPANS_AT_A_TIME {
+            let Some(span) = list.first() else { return false };
+            if Visit(span.cold().visit.get()).pass() == pass {
+                return false;
+            }
+            list.remove(span);
+            list.append(span);
+            // SAFETY: by invariant 1.
+            *waiting += usize::from(!unsafe { self.visit(span, pass, all) });
+        }
+        true
+    }
+
+    /// Ends the current span of `class` if it is empty, else visits it. The depot's lock is held.
+    fn thin_current(&self, thread_heap: &ThreadHeap, class: ClassId, pass: u16, all: bool) {
+        let bin = thread_heap.bin(class);
+        let Some(span) = Span::from_link(bin.current.get()) else { return };
+        let was_empty = Visit(span.cold().visit.get()).in_use() == 0;
+        let remote = span.cold().remote.view();
+        if (all || was_empty) && span.in_use() == 0 && !remote.posted() {
+            // Nobody has a block of it that could still be freed.
+            bin.remote.add(remote.count().into());
+            bin.current.set(ptr::null_mut());
+            self.retire(span);
+            return;
+        }
+        // SAFETY: by invariant 1.
+        unsafe { self.visit(span, pass, all) };
+    }
+
+    /// Thins a span that is as it was at the last visit, or in any case if `all`; whether that
+    /// was so.
+    ///
+    /// # Safety
+    ///
+    /// Invariant 1.
+    unsafe fn visit(&self, span: Span, pass: u16, all: bool) -> bool {
+        let (before, in_use) = (Visit(span.cold().visit.get()), span.in_use());
+        let quiet = before.in_use() == in_use;
+        if (all || quiet) && !(quiet && before.is_done()) {
+            // SAFETY: passed on.
+            unsafe { self.thin_span(span) };
+        }
+        span.cold().visit.set(Visit::new(pass, in_use, all || quiet).0);
+        all || quiet
+    }
+
+    /// Gives the pages of `span` back that only free blocks lie in.
+    ///
+    /// # Safety
+    ///
+    /// Invariant 1.
+    unsafe fn thin_span(&self, span: Span) {
+        let (hot, cold) = (span.hot(), span.cold());
+        let chains = [
+            // Nobody else puts blocks in front of this one, so its head may go, too.
+            (hot.spare.get(), true),
+            (hot.local.read(), false),
+            (span.block_at(cold.remote.view().head()), false),
+        ];
+        let chains = chains.map(|(head, whole)| Part::of(span, head, whole));
+        let mut free = Blocks::NONE;
+        chains.iter().for_each(|part| free.unite(&part.blocks));
+        let pages = Pages::of(span, free);
+        if pages.all == 0 {
+            return;
+        }
+        hot.thinned.set(hot.thinned.get() | pages.with_starts);
+        let [spare, local, remote] = chains.map(|part| part.without_thinned(span));
+        hot.spare.set(spare.0);
+        hot.spare_blocks.sub(spare.1);
+        hot.thinned_local.add(local.1);
+        cold.thinned_remote.add(remote.1);
+        self.space.lock().of(span).keep_small(&self.os, span);
+        let mut left = pages.all;
+        while left != 0 {
+            let first = left.trailing_zeros();
+            let count = (left >> first).trailing_ones();
+            left &= !(u64::MAX >> (64 - count) << first);
+            let start = span.start().wrapping_add(first as usize * page_bytes());
+            let Some(start) = NonNull::new(start) else { return };
+            // SAFETY: by invariant 2 nobody uses these bytes; nobody takes the blocks there
+            // before the lock is released.
+            unsafe { self.os.purge(start, count as usize * page_bytes()) };
+        }
+    }
+}
+
+/// The blocks of a chain that may be thinned out.
+struct Part {
+    head: *mut Block,
+    whole: bool,
+    blocks: Blocks,
+}
+
+impl Part {
+    /// The blocks of the chain that begins with `head`, that itself only if the `whole` may go.
+    fn of(span: Span, head: *mut Block, whole: bool) -> Self {
+        let mut blocks = Blocks::NONE;
+        let mut next = head;
+        for at in 0..span.class().capacity() {
+            if next.is_null() {
+                break;
+            }
+            if at > 0 || whole {
+                blocks.insert(span.checked_number_of(next));
+            }
+            // SAFETY: a free block of a chain, linked; below a head that was read nobody
+            // changes links.
+            next = unsafe { (*next).next };
+        }
+        Self { head, whole, blocks }
+    }
+
+    /// Takes the blocks out that begin in thinned pages; the chain's head, and how many went.
+    fn without_thinned(self, span: Span) -> (*mut Block, u32) {
+        let (mut head, mut last, mut gone) = (self.head, self.head, 0);
+        if self.whole {
+            (head, last) = (ptr::null_mut(), ptr::null_mut());
+        }
+        self.blocks.each(|index| {
+            if span.is_thinned_out(index) {
+                gone += 1;
+                return;
+            }
+            let block = span.block(index);
+            if last.is_null() {
+                head = block;
+            } else {
+                // SAFETY: as in `of`; the chain's blocks are put in order of address.
+                unsafe { (*last).next = block };
+            }
+            last = block;
+        });
+        if !last.is_null() {
+            // SAFETY: as above.
+            unsafe { (*last).next = ptr::null_mut() };
+        }
+        (head, gone)
+    }
+}
+
+/// Pages of a span, a bit each.
+struct Pages {
+    /// To be given back.
+    all: u64,
+    /// Those of them in which a block begins.
+    with_starts: u64,
+}
+
+impl Pages {
+    /// The pages that no other block reaches into but `free` ones, those thinned out, and those
+    /// never used.
+    fn of(span: Span, mut free: Blocks) -> Self {
+        let hot = span.hot();
+        let (bytes, page) = (span.class().block_bytes(), page_bytes());
+        let (carved, thinned) = (hot.carved.get(), hot.thinned.get());
+        (0..carved)
+            .filter(|index| span.is_thinned_out(*index))
+            .for_each(|index| free.insert(index));
+        let mut pages = Self { all: 0, with_starts: 0 };
+        let used = carved as usize * bytes;
+        for (number, start) in (0..used).step_by(page).enumerate() {
+            let end = start + page;
+            let mut blocks = (start / bytes) as u32..(end.min(used)).div_ceil(bytes) as u32;
+            if thinned >> number & 1 == 0 && blocks.all(|index| free.has(index)) {
+                pages.all |= 1 << number;
+                if start.div_ceil(bytes) * bytes < end.min(used) {
+                    pages.with_starts |= 1 << number;
+                }
+            }
+        }
+        pages
+    }
+}
+
+impl Span {
+    /// The block of number `index`.
+    fn block(self, index: u32) -> *mut Block {
+        self.start().wrapping_add(index as usize * self.class().block_bytes()).cast()
+    }
+
+    /// The number of a block of this span.
+    pub(crate) fn number_of(self, block: *mut Block) -> u32 {
+        ((block.addr() - self.start().addr()) / self.class().block_bytes()) as u32
+    }
+
+    /// As [`number_of`](Self::number_of), for what a free block's first word says: dies if that is
+    /// no block of this span.
+    fn checked_number_of(self, block: *mut Block) -> u32 {
+        let offset = block.addr().wrapping_sub(self.start().addr());
+        let carved = self.hot().carved.get() as usize;
+        let bytes = self.class().block_bytes();
+        if offset >= carved * bytes || !offset.is_multiple_of(bytes) {
+            crate::sys::fatal::die("a block was written to after it had been freed");
+        }
+        (offset / bytes) as u32
+    }
+
+    /// How many blocks begin in thinned pages: their first words are not resident. For
+    /// snapshots, from any thread.
+    pub(crate) fn thinned_out(self) -> u32 {
+        let (hot, bytes, page) = (self.hot(), self.class().block_bytes(), page_bytes());
+        let (carved, mut left) = (hot.carved.get() as usize, hot.thinned.get());
+        let mut blocks = 0;
+        while left != 0 {
+            let start = left.trailing_zeros() as usize * page;
+            let behind = (start + page).div_ceil(bytes).min(carved);
+            blocks += behind.saturating_sub(start.div_ceil(bytes)) as u32;
+            left &= left - 1;
+        }
+        blocks
+    }
+
+    /// Whether the block of number `index`, which is below `carved`, is thinned out.
+    pub(crate) fn is_thinned_out(self, index: u32) -> bool {
+        let page = index as usize * self.class().block_bytes() / page_bytes();
+        self.hot().thinned.get() >> page & 1 == 1
+    }
+}
