@@ -219,6 +219,10 @@ impl<O: Os> Heap<O> {
     #[unsafe(link_section = ".spanalloc.text")]
     fn retire(&self, span: Span) {
         let (count, class) = (span.hot().slots.get() as usize, span.class());
+        let thinned = span.hot().thinned.get();
+        if thinned != 0 {
+            self.note_no_longer_thinned(thinned.count_ones());
+        }
         span.end();
         self.give(&mut self.waits.lock(&self.space, class), span, count);
     }

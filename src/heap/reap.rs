@@ -3,9 +3,9 @@
 //! A thread that freed much and then waits keeps magazines in its depot, and finds out
 //! only when it wakes which of its spans other threads have emptied. Under the lock of
 //! its depot the scavenger does both: magazines that were not used for a whole tick go
-//! home, as blocks that another thread frees, and a span that the mailbox names, and of
-//! which no block is in use, is ended. It changes no other span, since the owner frees
-//! into its spans without a lock.
+//! home, as blocks that another thread frees, and of the spans that the mailbox names those
+//! that are empty are ended, and those that are worth it linked. It changes nothing else of a
+//! span, since the owner frees into its spans without a lock.
 //!
 //! # Invariants
 //!
@@ -93,8 +93,8 @@ impl<O: Os> Heap<O> {
 }
 
 impl ThreadHeap {
-    /// Ends the empty spans that the mailbox names; the other messages stay. The depot's
-    /// lock is held.
+    /// Ends the empty spans that the mailbox names and links others; their messages stay. The
+    /// depot's lock is held.
     fn reap_mail<O: Os>(&self, heap: &Heap<O>) {
         if !self.mailbox.has_mail() {
             return;
@@ -110,6 +110,8 @@ impl ThreadHeap {
                 heap.count_remote(span.class(), remote.view().count());
                 heap.retire(span);
             } else {
+                // The owner will look at it, too, when it wakes.
+                self.list_if_worthwhile(span);
                 // SAFETY: the span's header stays valid while it is posted.
                 if unsafe { self.mailbox.push(item) }.is_err() {
                     crate::sys::fatal::die("a thread's mailbox was closed without its lock");

@@ -13,12 +13,12 @@
 //! 1. `running` is true from the decision to start the thread, or to tick, until it has
 //!    decided, under the space lock, to end, or has ticked; so there is one at most.
 
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering::*};
 
 use super::Heap;
 use super::depot::WORTHWHILE_BYTES;
 use super::geometry::SLOT_BYTES;
-use crate::sys::os::Os;
+use crate::sys::os::{Os, page_bytes};
 use pace::Pace;
 use trace::Trace;
 
@@ -48,6 +48,9 @@ pub(crate) struct Scavenger {
     passes: AtomicU16,
     /// Times since the last visit that a span was found to be half free.
     sparse: AtomicU32,
+    /// Pages inside spans that are given back now, and those that ever were.
+    thinned: AtomicUsize,
+    thinned_total: AtomicUsize,
 }
 
 impl Scavenger {
@@ -60,6 +63,8 @@ impl Scavenger {
             tick_ms: AtomicU32::new(0),
             passes: AtomicU16::new(0),
             sparse: AtomicU32::new(0),
+            thinned: AtomicUsize::new(0),
+            thinned_total: AtomicUsize::new(0),
         }
     }
 
@@ -98,6 +103,17 @@ impl<O: Os> Heap<O> {
         if bytes >= WORTHWHILE_BYTES && !self.scavenger.running.load(Relaxed) {
             self.scavenger.wanted.store(true, Relaxed);
         }
+    }
+
+    /// Notes that pages inside a span went back.
+    pub(super) fn note_thinned(&self, pages: u32) {
+        self.scavenger.thinned.fetch_add(pages as usize, Relaxed);
+        self.scavenger.thinned_total.fetch_add(pages as usize, Relaxed);
+    }
+
+    /// Notes that pages inside a span are in use again, or its slots free.
+    pub(super) fn note_no_longer_thinned(&self, pages: u32) {
+        self.scavenger.thinned.fetch_sub(pages as usize, Relaxed);
     }
 
     /// Notes that a parked span is half free.
@@ -150,15 +166,17 @@ impl<O: Os> Heap<O> {
         space.counts().free_dirty + kept_bytes / SLOT_BYTES + waiting
     }
 
-    /// Gives all free slots back at once; their bytes.
+    /// Gives all free slots back at once, and all free pages inside spans; their bytes.
     pub(crate) fn release_free(&self) -> usize {
         let before = self.space.lock().counts().scavenged_total;
+        let thinned_before = self.scavenger.thinned_total.load(Relaxed);
         self.reap(true);
         self.thin(true);
         self.scavenge_tick();
         self.scavenge_tick();
         let after = self.space.lock().counts().scavenged_total;
-        (after - before) as usize * SLOT_BYTES
+        let thinned = self.scavenger.thinned_total.load(Relaxed).wrapping_sub(thinned_before);
+        (after - before) as usize * SLOT_BYTES + thinned * page_bytes()
     }
 
     /// Sets the time between ticks, a millisecond at least.
@@ -166,13 +184,15 @@ impl<O: Os> Heap<O> {
         self.scavenger.tick_ms.store(decay_ms.max(1), Relaxed);
     }
 
-    /// Bytes that the heap holds: slots in use or free with old contents, mappings
-    /// of large blocks, records.
+    /// Bytes that the heap holds: slots in use, but for pages given back, or free with old
+    /// contents, mappings of large blocks, records.
     pub(crate) fn held_bytes(&self) -> u64 {
         let mapped_bytes = self.large.lock().mapped_bytes;
         let space = self.space.lock();
         let counts = space.counts();
         let slots = counts.in_use + counts.free_dirty;
-        (slots * SLOT_BYTES + space.records_bytes()) as u64 + mapped_bytes
+        let thinned_bytes = self.scavenger.thinned.load(Relaxed) * page_bytes();
+        let slots_bytes = (slots * SLOT_BYTES).saturating_sub(thinned_bytes);
+        (slots_bytes + space.records_bytes()) as u64 + mapped_bytes
     }
 }

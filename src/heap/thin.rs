@@ -217,6 +217,7 @@ impl<O: Os> Heap<O> {
         hot.thinned_local.add(local.1);
         cold.thinned_remote.add(remote.1);
         self.space.lock().of(span).keep_small(&self.os, span);
+        self.note_thinned(pages.with_starts.count_ones());
         let mut left = pages.all;
         while left != 0 {
             let first = left.trailing_zeros();

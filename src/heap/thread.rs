@@ -251,10 +251,13 @@ impl ThreadHeap {
         }
         loop {
             if let Some(span) = Span::from_link(bin.current.get()) {
-                let carved = span.hot().carved.get();
+                let (carved, thinned) = (span.hot().carved.get(), span.hot().thinned.get());
                 if let Some(gathered) = span.gather() {
                     bin.remote.add(gathered.remote.into());
                     bin.carved.add((span.hot().carved.get() - carved).into());
+                    if thinned != span.hot().thinned.get() {
+                        heap.note_no_longer_thinned(1);
+                    }
                     return gathered.chain;
                 }
                 self.park(heap, bin, span);
@@ -343,11 +346,7 @@ impl ThreadHeap {
             }
             let elsewhere = remote.view().count();
             let regained = freed + elsewhere;
-            if span.place() == Place::Full && regained >= span.worthwhile() {
-                bin.full.remove(span);
-                bin.partial.append(span);
-                span.hot().place.set(Place::Partial as u8);
-            }
+            self.list_if_worthwhile(span);
             if span.place() == Place::Partial && regained >= span.class().capacity() / 2 {
                 heap.note_sparse();
             }
@@ -364,6 +363,18 @@ impl ThreadHeap {
                 return;
             }
             mail = false;
+        }
+    }
+
+    /// Moves a full span that has regained enough to the partial list. The depot's lock is
+    /// held.
+    pub(super) fn list_if_worthwhile(&self, span: Span) {
+        let regained = span.freed() + span.cold().remote.view().count();
+        if span.place() == Place::Full && regained >= span.worthwhile() {
+            let bin = self.bin(span.class());
+            bin.full.remove(span);
+            bin.partial.append(span);
+            span.hot().place.set(Place::Partial as u8);
         }
     }
 

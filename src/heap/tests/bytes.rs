@@ -52,6 +52,7 @@ impl Program {
                 self.workers[who].close();
                 self.workers[who] = Worker::new(&HEAP);
             }
+            13 if argument % 4 == 3 => _ = HEAP.thin(true),
             13 => _ = HEAP.scavenge_tick(),
             14 => HEAP.os.refuse_every.store(argument % 6, Relaxed),
             _ => {

@@ -13,6 +13,8 @@ mod huge;
 mod lives;
 #[cfg(test)]
 mod sleepers;
+#[cfg(test)]
+mod thin;
 
 use core::alloc::Layout;
 use core::ptr::NonNull;

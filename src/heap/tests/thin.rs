@@ -1,0 +1,235 @@
+//! Pages inside spans that are in use: given back, taken again, and nobody's block touched.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::*;
+use crate::heap::geometry::SLOT_BYTES;
+use crate::sys::lock::Lock;
+
+/// Sizes with blocks that cross pages, that fill them, that are larger than them.
+const SIZES: [usize; 9] = [8, 24, 64, 200, 320, 1152, 3000, 6000, 30_000];
+const SPANS: usize = 12;
+
+/// Blocks of `bytes` that fill about [`SPANS`] spans.
+fn fill(worker: &Worker, bytes: usize) -> Vec<Piece> {
+    let layout = Worker::layout(bytes, 8);
+    let class = ClassId::of(layout).unwrap();
+    let count = SPANS * class.capacity() as usize;
+    (0..count).map(|_| worker.allocate(layout).unwrap()).collect()
+}
+
+/// Those that stay, one in `share`, and the others.
+fn split(pieces: Vec<Piece>, share: usize, random: &mut Random) -> (Vec<Piece>, Vec<Piece>) {
+    pieces.into_iter().partition(|_| random.below(share) == 0)
+}
+
+/// Resident pages of all slots in spans.
+fn resident_pages(heap: &Heap<Fake>) -> usize {
+    let mut pages = 0;
+    heap.space.lock().each().into_iter().for_each(|page_heap| {
+        page_heap.each_header(|span| {
+            if span.kind() == Kind::Blocks {
+                let bytes = span.hot().slots.get() as usize * SLOT_BYTES;
+                let mut map = vec![0_u8; bytes / 4096];
+                // SAFETY: a mapped span, and a byte for each of its pages.
+                let done = unsafe { libc::mincore(span.start().cast(), bytes, map.as_mut_ptr()) };
+                assert_eq!(done, 0);
+                pages += map.iter().filter(|page| **page & 1 == 1).count();
+            }
+        });
+    });
+    pages
+}
+
+/// Frees all but a few blocks in a way of its own, and looks at what stays resident.
+fn thinned(heap: &'static Heap<Fake>, free: impl Fn(&Worker, Vec<Piece>), heads: usize) {
+    let (mut random, mut telling) = (Random(7), 0);
+    for bytes in SIZES {
+        let worker = Worker::new(heap);
+        let class = ClassId::of(Worker::layout(bytes, 8)).unwrap();
+        let share = (class.capacity() as usize).max(6);
+        let (stay, go) = split(fill(&worker, bytes), share, &mut random);
+        free(&worker, go);
+        // By the second tick magazines have gone home, by the fourth nothing has changed.
+        (0..4).for_each(|_| _ = heap.scavenge_tick());
+        heap.check();
+        stay.iter().for_each(Piece::check);
+        // A block lies in a page or two more than it fills; a span keeps its chains' heads; and
+        // the worker's two lists may hold blocks anywhere.
+        let block_pages = bytes.div_ceil(4096) + 1;
+        let listed = heap.counts().classes[class.index()].listed as usize;
+        let most = (stay.len() + listed + heads * (SPANS + 1)) * block_pages;
+        let resident = resident_pages(heap);
+        let full = SPANS * class.slots() * 16;
+        assert!(resident <= most, "{bytes} B: {resident} pages, {} blocks stay", stay.len());
+        telling += usize::from(most < full / 2);
+        // Everything can be had again, and once only: pieces check their bytes.
+        worker.close();
+        let worker = Worker::new(heap);
+        let again = fill(&worker, bytes);
+        heap.check();
+        stay.into_iter().chain(again).for_each(|piece| worker.free(piece));
+        worker.close();
+        heap.check();
+        assert_eq!(heap.slots_in_use(), 0, "{bytes} B");
+        heap.release_free();
+    }
+    assert!(telling >= 2, "for {telling} sizes alone the bound says something");
+}
+
+#[test]
+fn what_the_owner_freed_between_blocks_in_use_goes_back() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    thinned(&HEAP, |worker, go| go.into_iter().for_each(|piece| worker.free(piece)), 2);
+}
+
+#[test]
+fn what_another_thread_freed_goes_back() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    thinned(
+        &HEAP,
+        |_, go| {
+            let other = Worker::new(&HEAP);
+            go.into_iter().for_each(|piece| other.free(piece));
+            other.close();
+        },
+        2,
+    );
+}
+
+#[test]
+fn what_an_ended_thread_left_goes_back() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    thinned(
+        &HEAP,
+        |worker, go| {
+            go.into_iter().for_each(|piece| worker.free(piece));
+            worker.close();
+        },
+        1,
+    );
+}
+
+#[test]
+fn half_by_the_owner_and_half_by_another_goes_back() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    thinned(
+        &HEAP,
+        |worker, go| {
+            let other = Worker::new(&HEAP);
+            for (at, piece) in go.into_iter().enumerate() {
+                if at % 2 == 0 { worker.free(piece) } else { other.free(piece) }
+            }
+            other.close();
+        },
+        2,
+    );
+}
+
+#[test]
+fn a_span_in_use_between_two_ticks_stays_whole() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(1));
+    let (stay, go) = split(fill(&worker, 64), 300, &mut random);
+    go.into_iter().for_each(|piece| worker.free(piece));
+    let before = resident_pages(&HEAP);
+    HEAP.scavenge_tick();
+    assert_eq!(resident_pages(&HEAP), before, "seen once");
+    // Magazines go home by the second tick, which changes spans once more.
+    (0..3).for_each(|_| _ = HEAP.scavenge_tick());
+    let after = resident_pages(&HEAP);
+    assert!(after < before, "{before} pages, then {after}");
+    HEAP.scavenge_tick();
+    assert_eq!(resident_pages(&HEAP), after, "nothing has changed");
+    stay.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
+fn held_bytes_follow_what_goes_back_and_comes_again() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(1));
+    let (stay, go) = split(fill(&worker, 64), 300, &mut random);
+    go.into_iter().for_each(|piece| worker.free(piece));
+    let (held, resident) = (HEAP.held_bytes(), resident_pages(&HEAP));
+    let given_back = HEAP.release_free() as u64;
+    assert_eq!(HEAP.held_bytes(), held - given_back);
+    assert_eq!((resident - resident_pages(&HEAP)) as u64 * 4096, given_back);
+    let again = fill(&worker, 64);
+    stay.into_iter().chain(again).for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.release_free();
+    let records = HEAP.space.lock().records_bytes() as u64;
+    assert_eq!(HEAP.held_bytes(), records, "nothing is in use");
+}
+
+#[test]
+fn an_empty_current_span_ends() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, other) = (Worker::new(&HEAP), Worker::new(&HEAP));
+    let piece = worker.allocate(Worker::layout(6000, 8)).unwrap();
+    // What was carved and not used goes home with the thread's lists only.
+    let mut carved = vec![piece];
+    while HEAP.counts().classes[ClassId::of(carved[0].layout).unwrap().index()].listed > 0 {
+        carved.push(worker.allocate(Worker::layout(6000, 8)).unwrap());
+    }
+    carved.into_iter().for_each(|piece| other.free(piece));
+    other.close();
+    assert_eq!(HEAP.slots_in_use(), 1);
+    (0..2).for_each(|_| _ = HEAP.scavenge_tick());
+    assert_eq!(HEAP.slots_in_use(), 0);
+    HEAP.check();
+    let piece = worker.allocate(Worker::layout(6000, 8)).unwrap();
+    worker.free(piece);
+    worker.close();
+    assert_eq!(HEAP.slots_in_use(), 0);
+    HEAP.check();
+}
+
+#[test]
+fn spans_are_thinned_while_threads_allocate_and_free() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (pool, done) = (Lock::new(Vec::<Piece>::new()), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3_u64)
+            .map(|seed| {
+                let pool = &pool;
+                scope.spawn(move || {
+                    let (mut worker, mut random) = (Worker::new(&HEAP), Random(seed));
+                    for round in 0..60 {
+                        let layout = Worker::layout(SIZES[random.below(SIZES.len())], 8);
+                        let count = 1 + random.below((1 << 20) / layout.size()).min(3000);
+                        let pieces = (0..count).map(|_| worker.allocate(layout).unwrap());
+                        let (stay, go) = split(pieces.collect(), 40, &mut random);
+                        go.into_iter().for_each(|piece| worker.free(piece));
+                        let mut pool = pool.lock();
+                        pool.extend(stay);
+                        let from = pool.len() / 2;
+                        let taken = pool.split_off(from);
+                        drop(pool);
+                        taken.into_iter().for_each(|piece| worker.free(piece));
+                        if round % 20 == 19 {
+                            worker.close();
+                            worker = Worker::new(&HEAP);
+                        }
+                    }
+                    worker.close();
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                HEAP.thin(true);
+                HEAP.scavenge_tick();
+            }
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        done.store(true, Relaxed);
+    });
+    let worker = Worker::new(&HEAP);
+    pool.lock().drain(..).for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
