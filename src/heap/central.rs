@@ -144,8 +144,10 @@ impl<O: Os> Heap<O> {
         central.open -= 1;
         cache.detach();
         thread_heap.hand_over(|span| {
+            let is_empty = span.in_use() == 0;
+            // Looked at after that: the push that emptied it may have a message to deliver.
             let remote = span.cold().remote.view();
-            if span.in_use() == 0 && !remote.posted() {
+            if is_empty && !remote.posted() {
                 // No block is left that anybody could free.
                 central.count_remote(span.class(), remote.count());
                 self.retire(span);
@@ -226,6 +228,8 @@ impl<O: Os> Heap<O> {
     #[cold]
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn deliver(&self, span: Span) {
+        // Its owner may be asleep, and what it regained is worth a look.
+        self.note_sparse();
         loop {
             if span.cold().remote.view().abandoned() {
                 let central = self.central.lock();
@@ -277,6 +281,9 @@ impl<O: Os> Heap<O> {
                 central.list(class).append(span);
                 self.hints.of(class).fetch_add(1, Relaxed);
                 hot.place.set(Place::Central as u8);
+            }
+            if span.place() == Place::Central && here + elsewhere >= class.capacity() / 2 {
+                self.note_sparse();
             }
             let notify = match span.place() {
                 Place::Central => hot.out.get(),

@@ -179,6 +179,10 @@ fn is_free(cache: &Cache, span: Span, block: *mut Block) -> bool {
     // The scavenger takes magazines and thins spans, too.
     let depot = owner.depot.lock();
     let view = span.cold().remote.view();
+    if !owns(cache, span) || span.class() != class {
+        // The scavenger has ended it meanwhile, since it was empty.
+        return true;
+    }
     if span.is_thinned_out(span.number_of(block)) {
         return true;
     }

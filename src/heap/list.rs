@@ -28,6 +28,12 @@ impl SpanList {
         Span::from_link(self.head.get())
     }
 
+    /// Whether no span is on the list: true moments ago, unless the list's lock is held.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.get().is_null()
+    }
+
     /// Adds `span`, which is on no list, at the end.
     pub(crate) fn append(&self, span: Span) {
         let cold = span.cold();

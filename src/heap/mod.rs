@@ -12,7 +12,7 @@
 //! | central lists | spans whose thread has ended |
 //! | chunk | 64 MiB of address space, and which of its slots are free, dirty, in huge pages |
 //! | page heap | the free slots of all chunks |
-//! | scavenger | gives free slots back to the OS |
+//! | scavenger | gives free slots, and free pages inside spans, back to the OS |
 //!
 //! # The life of an allocation
 //!
@@ -20,7 +20,7 @@
 //!    list ([`cache`]). That is the whole fast path.
 //! 2. The list is empty: the bin's other list takes its place, or a magazine from the
 //!    [`depot`]. Else the thread heap refills it ([`thread`]) from its current
-//!    span ([`span`]): blocks that this thread freed there, that others freed there
+//!    span ([`gather`]): blocks that this thread freed there, that others freed there
 //!    ([`remote`]), that were never used. Then from another span of its own, one
 //!    from the [`central`] lists, a fresh one from the [`pages`].
 //! 3. Above the largest class a block is a span of its own, or a mapping
@@ -33,7 +33,8 @@
 //! 5. Frees that change a span's fortune are few: its countdown, or a message in
 //!    the owner's [`mailbox`], has it linked again or retired to the page heap.
 //!    What stays free there the scavenger gives back ([`scavenge`]), which also does
-//!    what a sleeping owner does not ([`reap`]).
+//!    what a sleeping owner does not ([`reap`]), and gives back what is free inside spans of
+//!    which little is in use ([`thin`]).
 //!
 //! # Locks
 //!

@@ -44,6 +44,8 @@ pub(crate) struct Scavenger {
     trace: Trace,
     /// 0 until set.
     tick_ms: AtomicU32,
+    /// A thread thins spans.
+    thinning: AtomicBool,
     /// Visits of spans to thin them, so far.
     passes: AtomicU16,
     /// Times since the last visit that a span was found to be half free.
@@ -61,11 +63,21 @@ impl Scavenger {
             pace: Pace::new(),
             trace: Trace::new(),
             tick_ms: AtomicU32::new(0),
+            thinning: AtomicBool::new(false),
             passes: AtomicU16::new(0),
             sparse: AtomicU32::new(0),
             thinned: AtomicUsize::new(0),
             thinned_total: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether no other thread thins spans: then this one may until it ends it.
+    pub(super) fn begin_thinning(&self) -> bool {
+        !self.thinning.swap(true, Acquire)
+    }
+
+    pub(super) fn end_thinning(&self) {
+        self.thinning.store(false, Release);
     }
 
     /// The number of this visit of spans.
@@ -85,6 +97,7 @@ impl Scavenger {
     /// In a forked child the thread is gone.
     pub(crate) fn forked(&self) {
         self.running.store(false, Relaxed);
+        self.thinning.store(false, Relaxed);
     }
 }
 
@@ -116,10 +129,16 @@ impl<O: Os> Heap<O> {
         self.scavenger.thinned.fetch_sub(pages as usize, Relaxed);
     }
 
-    /// Notes that a parked span is half free.
+    /// Whether so many spans were found to be sparse that they are worth a thread.
+    #[cfg(not(feature = "preload"))]
+    pub(super) fn is_sparse(&self) -> bool {
+        self.scavenger.sparse.load(Relaxed) > SPARSE_SPANS
+    }
+
+    /// Notes that a parked span is half free, or its owner has mail.
     pub(crate) fn note_sparse(&self) {
         let before = self.scavenger.sparse.fetch_add(1, Relaxed);
-        if before >= SPARSE_SPANS && !self.scavenger.running.load(Relaxed) {
+        if pace::THINS && before >= SPARSE_SPANS && !self.scavenger.running.load(Relaxed) {
             self.scavenger.wanted.store(true, Relaxed);
         }
     }
@@ -168,10 +187,16 @@ impl<O: Os> Heap<O> {
 
     /// Gives all free slots back at once, and all free pages inside spans; their bytes.
     pub(crate) fn release_free(&self) -> usize {
+        self.release(true)
+    }
+
+    /// Gives all free slots back at once, and the free pages of spans that nothing was freed into
+    /// since the last tick, or of `all`; their bytes.
+    pub(crate) fn release(&self, all: bool) -> usize {
         let before = self.space.lock().counts().scavenged_total;
         let thinned_before = self.scavenger.thinned_total.load(Relaxed);
         self.reap(true);
-        self.thin(true);
+        self.thin(all);
         self.scavenge_tick();
         self.scavenge_tick();
         let after = self.space.lock().counts().scavenged_total;

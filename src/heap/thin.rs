@@ -20,23 +20,26 @@
 //!    lock is held, or it is on a central list and the central lock is held: until its pages have
 //!    gone back.
 //! 2. A page has a bit in `thinned` if it was given back and a block begins in it. All blocks that
-//!    begin there are free and on no chain, and no other block in use or on a chain reaches into it.
+//!    begin there are free and on no chain. A free block may reach into it from the page before;
+//!    when that is used again a part of the page is resident and not counted.
 
 use core::ptr::{self, NonNull};
 
 use super::Heap;
+use super::bin::Bin;
 use super::chain::Block;
 use super::class::ClassId;
 use super::geometry::SLOT_BYTES;
 use super::list::SpanList;
 use super::span::Span;
-use super::thread::ThreadHeap;
-use crate::sys::os::{Os, page_bytes};
+use crate::sys::lock::Lock;
+use crate::sys::os::{Os, page_bytes, pause};
 
 /// The most blocks of a span.
 const BLOCKS_MAX: usize = SLOT_BYTES / 8;
-/// Spans looked at before the lock is given to who waits for it.
-const SPANS_AT_A_TIME: usize = 4;
+/// The least part of a span's pages that is given back: less is not worth it to break up a huge
+/// page.
+const LEAST_PART: usize = 8;
 
 /// Which blocks of a span, by number.
 struct Blocks([u64; BLOCKS_MAX / 64]);
@@ -100,69 +103,87 @@ impl Visit {
 
 const _: () = assert!(BLOCKS_MAX < NOT_VISITED as usize);
 
+/// One call of [`Heap::thin`].
+struct Round {
+    pass: u16,
+    all: bool,
+    waiting: usize,
+}
+
 impl<O: Os> Heap<O> {
     /// Thins the spans that nothing was freed into since the last call, or `all`. Returns how
-    /// many of the others wait for the next one.
+    /// many of the others wait for the next one. One thread at a time does so.
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn thin(&self, all: bool) -> usize {
-        let pass = self.scavenger.next_pass();
-        let mut waiting = 0;
+        while !self.scavenger.begin_thinning() {
+            if !all {
+                return 0;
+            }
+            pause();
+        }
+        let mut round = Round { pass: self.scavenger.next_pass(), all, waiting: 0 };
         self.each_thread_heap(|thread_heap| {
             for class in ClassId::all() {
                 let bin = thread_heap.bin(class);
                 if !bin.current.get().is_null() {
-                    let _reaping = self.reaping.lock();
-                    let _held = thread_heap.depot.lock();
-                    self.thin_current(thread_heap, class, pass, all);
+                    self.under(&thread_heap.depot, |_| self.thin_current(bin, &round));
                 }
-                let list = &bin.partial;
-                while list.first().is_some() {
-                    let _reaping = self.reaping.lock();
-                    let _held = thread_heap.depot.lock();
-                    // The thread may have ended meanwhile.
-                    if thread_heap.cache.get().is_null()
-                        || !self.thin_some(list, pass, all, &mut waiting)
-                    {
-                        break;
-                    }
-                }
+                while !bin.partial.is_empty()
+                    && self.under(&thread_heap.depot, |_| {
+                        // The thread may have ended meanwhile.
+                        !thread_heap.cache.get().is_null()
+                            && self.thin_next(&bin.partial, &mut round)
+                    })
+                {}
             }
         });
         for class in ClassId::all() {
-            loop {
-                let _reaping = self.reaping.lock();
-                let central = self.central.lock();
-                if !self.thin_some(central.list(class), pass, all, &mut waiting) {
-                    break;
-                }
+            while self
+                .under(&self.central, |central| self.thin_next(central.list(class), &mut round))
+            {
             }
         }
-        waiting
+        self.scavenger.end_thinning();
+        round.waiting
     }
 
-    /// Visits the first few spans of a partial list and puts them at its end; `false` when all
-    /// were visited. The list's lock is held.
-    fn thin_some(&self, list: &SpanList, pass: u16, all: bool, waiting: &mut usize) -> bool {
-        for _ in 0..SPANS_AT_A_TIME {
-            let Some(span) = list.first() else { return false };
-            if Visit(span.cold().visit.get()).pass() == pass {
-                return false;
-            }
-            list.remove(span);
-            list.append(span);
-            // SAFETY: by invariant 1.
-            *waiting += usize::from(!unsafe { self.visit(span, pass, all) });
+    /// Does one step under `lock`, then lets those have it who wait for it: otherwise whoever
+    /// released it takes it again before they have woken up.
+    fn under<T, R>(&self, lock: &Lock<T>, step: impl FnOnce(&T) -> R) -> R {
+        let reaping = self.reaping.lock();
+        let held = lock.lock();
+        let result = step(&held);
+        let waited_for = lock.is_waited_for();
+        drop(held);
+        drop(reaping);
+        if waited_for {
+            pause();
         }
+        result
+    }
+
+    /// Visits the first span of a partial list and puts it at its end; `false` when it was
+    /// visited already, and so all. The list's lock is held.
+    fn thin_next(&self, list: &SpanList, round: &mut Round) -> bool {
+        let Some(span) = list.first() else { return false };
+        if Visit(span.cold().visit.get()).pass() == round.pass {
+            return false;
+        }
+        list.remove(span);
+        list.append(span);
+        // SAFETY: by invariant 1.
+        round.waiting += usize::from(!unsafe { self.visit(span, round) });
         true
     }
 
-    /// Ends the current span of `class` if it is empty, else visits it. The depot's lock is held.
-    fn thin_current(&self, thread_heap: &ThreadHeap, class: ClassId, pass: u16, all: bool) {
-        let bin = thread_heap.bin(class);
+    /// Ends the current span of a bin if it is empty, else visits it. The depot's lock is held.
+    fn thin_current(&self, bin: &Bin, round: &Round) {
         let Some(span) = Span::from_link(bin.current.get()) else { return };
         let was_empty = Visit(span.cold().visit.get()).in_use() == 0;
+        let is_empty = span.in_use() == 0;
+        // Looked at after that: the push that emptied it may have a message to deliver.
         let remote = span.cold().remote.view();
-        if (all || was_empty) && span.in_use() == 0 && !remote.posted() {
+        if (round.all || was_empty) && is_empty && !remote.posted() {
             // Nobody has a block of it that could still be freed.
             bin.remote.add(remote.count().into());
             bin.current.set(ptr::null_mut());
@@ -170,7 +191,7 @@ impl<O: Os> Heap<O> {
             return;
         }
         // SAFETY: by invariant 1.
-        unsafe { self.visit(span, pass, all) };
+        unsafe { self.visit(span, round) };
     }
 
     /// Thins a span that is as it was at the last visit, or in any case if `all`; whether that
@@ -179,15 +200,16 @@ impl<O: Os> Heap<O> {
     /// # Safety
     ///
     /// Invariant 1.
-    unsafe fn visit(&self, span: Span, pass: u16, all: bool) -> bool {
+    unsafe fn visit(&self, span: Span, round: &Round) -> bool {
         let (before, in_use) = (Visit(span.cold().visit.get()), span.in_use());
         let quiet = before.in_use() == in_use;
-        if (all || quiet) && !(quiet && before.is_done()) {
+        let due = round.all || quiet;
+        if due && !(quiet && before.is_done()) {
             // SAFETY: passed on.
             unsafe { self.thin_span(span) };
         }
-        span.cold().visit.set(Visit::new(pass, in_use, all || quiet).0);
-        all || quiet
+        span.cold().visit.set(Visit::new(round.pass, in_use, due).0);
+        due
     }
 
     /// Gives the pages of `span` back that only free blocks lie in.
@@ -207,28 +229,38 @@ impl<O: Os> Heap<O> {
         let mut free = Blocks::NONE;
         chains.iter().for_each(|part| free.unite(&part.blocks));
         let pages = Pages::of(span, free);
-        if pages.all == 0 {
+        let pages_least = hot.slots.get() as usize * SLOT_BYTES / page_bytes() / LEAST_PART;
+        if (pages.all.count_ones() as usize) < pages_least.max(1) {
             return;
         }
-        hot.thinned.set(hot.thinned.get() | pages.with_starts);
+        self.space.lock().of(span).keep_small(&self.os, span);
+        let gone = self.purge_pages(span, pages.all) & pages.with_starts;
+        hot.thinned.set(hot.thinned.get() | gone);
         let [spare, local, remote] = chains.map(|part| part.without_thinned(span));
         hot.spare.set(spare.0);
         hot.spare_blocks.sub(spare.1);
         hot.thinned_local.add(local.1);
         cold.thinned_remote.add(remote.1);
-        self.space.lock().of(span).keep_small(&self.os, span);
-        self.note_thinned(pages.with_starts.count_ones());
-        let mut left = pages.all;
+        self.note_thinned(gone.count_ones());
+    }
+
+    /// Gives pages of `span` back that free blocks alone lie in; those that went.
+    fn purge_pages(&self, span: Span, pages: u64) -> u64 {
+        let (mut left, mut gone) = (pages, 0);
         while left != 0 {
             let first = left.trailing_zeros();
             let count = (left >> first).trailing_ones();
-            left &= !(u64::MAX >> (64 - count) << first);
+            let run = u64::MAX >> (64 - count) << first;
+            left &= !run;
             let start = span.start().wrapping_add(first as usize * page_bytes());
-            let Some(start) = NonNull::new(start) else { return };
-            // SAFETY: by invariant 2 nobody uses these bytes; nobody takes the blocks there
-            // before the lock is released.
-            unsafe { self.os.purge(start, count as usize * page_bytes()) };
+            let Some(start) = NonNull::new(start) else { break };
+            // SAFETY: free blocks, whose links are known and written anew; nobody takes them
+            // before the lock of invariant 1 is released.
+            if unsafe { self.os.purge(start, count as usize * page_bytes()) } {
+                gone |= run;
+            }
         }
+        gone
     }
 }
 

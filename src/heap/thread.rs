@@ -44,6 +44,7 @@ use super::meta::Zero;
 use super::outbox::Outbox;
 use super::remote::NEVER;
 use super::span::{FAR, Hot, Kind, Place, Span};
+use super::thin::NOT_VISITED;
 use crate::base::marks::Marks;
 use crate::base::own::{OwnPtr, OwnU8};
 use crate::sys::lock::Lock;
@@ -253,6 +254,7 @@ impl ThreadHeap {
             if let Some(span) = Span::from_link(bin.current.get()) {
                 let (carved, thinned) = (span.hot().carved.get(), span.hot().thinned.get());
                 if let Some(gathered) = span.gather() {
+                    span.cold().visit.set(NOT_VISITED);
                     bin.remote.add(gathered.remote.into());
                     bin.carved.add((span.hot().carved.get() - carved).into());
                     if thinned != span.hot().thinned.get() {

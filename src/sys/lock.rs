@@ -62,6 +62,12 @@ impl<T> Lock<T> {
         }
     }
 
+    /// Whether a thread may be waiting for the lock, which this one holds.
+    #[inline]
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.word.load(Relaxed) == CONTENDED
+    }
+
     /// Releases a lock that [`acquire`](Self::acquire) took.
     #[inline]
     pub(crate) fn release(&self) {

@@ -169,6 +169,13 @@ pub(super) fn keep_errno<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Sleeps for a moment.
+pub(crate) fn pause() {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
+    // SAFETY: `time` is live; the remaining time is not asked for.
+    keep_errno(|| unsafe { libc::nanosleep(&time, core::ptr::null_mut()) });
+}
+
 /// The page size, read once from the kernel: 4 to 64 KiB.
 pub(crate) fn page_bytes() -> usize {
     static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);

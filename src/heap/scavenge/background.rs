@@ -85,8 +85,11 @@ impl<O: Os> Heap<O> {
         }
         self.scavenger.running.store(false, Relaxed);
         drop(space);
-        // Who puts more aside after this look finds nothing running, by the depots' locks.
-        self.kept_bytes_most() < WORTHWHILE_BYTES || self.scavenger.running.swap(true, Relaxed)
+        // Who puts more aside after this look finds nothing running, by the depots' locks. Of
+        // spans found to be sparse the same is true unless it comes at this very moment; then
+        // the next one starts the thread.
+        !self.is_sparse() && self.kept_bytes_most() < WORTHWHILE_BYTES
+            || self.scavenger.running.swap(true, Relaxed)
     }
 }
 

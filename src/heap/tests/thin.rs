@@ -147,6 +147,46 @@ fn a_span_in_use_between_two_ticks_stays_whole() {
 }
 
 #[test]
+fn each_of_several_bursts_goes_back() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(1));
+    let (stay, mut go) = split(fill(&worker, 64), 300, &mut random);
+    let full = resident_pages(&HEAP);
+    for burst in 0..4 {
+        let count = go.len();
+        go.into_iter().for_each(|piece| worker.free(piece));
+        (0..4).for_each(|_| _ = HEAP.scavenge_tick());
+        HEAP.check();
+        let left = resident_pages(&HEAP);
+        assert!(left < full * 2 / 3, "burst {burst}: {left} of {full} pages");
+        go = (0..count).map(|_| worker.allocate(Worker::layout(64, 8)).unwrap()).collect();
+        HEAP.check();
+    }
+    stay.into_iter().chain(go).for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
+
+#[test]
+fn refused_purges_change_nothing() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(1));
+    let (stay, go) = split(fill(&worker, 64), 300, &mut random);
+    go.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.os.deny_purge.store(true, Relaxed);
+    let held = HEAP.held_bytes();
+    assert_eq!(HEAP.release_free(), 0);
+    HEAP.check();
+    assert_eq!(HEAP.held_bytes(), held);
+    HEAP.os.deny_purge.store(false, Relaxed);
+    stay.into_iter().chain(fill(&worker, 64)).for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
+
+#[test]
 fn held_bytes_follow_what_goes_back_and_comes_again() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     let (worker, mut random) = (Worker::new(&HEAP), Random(1));
