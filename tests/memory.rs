@@ -174,4 +174,17 @@ fn memory_goes_back_by_decay_and_above_the_limit() {
     assert!(free_pages() >= 32);
     spanalloc::set_decay(Duration::from_millis(1));
     eventually("a short decay gives it back", || free_pages() < 8);
+
+    // One block in two hundred stays: each keeps its page, not its span.
+    let mut blocks: Vec<_> = (0..300_000u32).map(|n| black_box(Box::new([n; 25]))).collect();
+    let spare = || spanalloc::stats().memory.spare >> 20;
+    let mut number = 0;
+    blocks.retain(|_| {
+        number += 1;
+        number % 200 == 0
+    });
+    let most = spare();
+    eventually("what lies between blocks in use goes back", || spare() < 12);
+    assert!(most > 12, "{most} MiB were free in spans");
+    assert!(blocks.iter().enumerate().all(|(n, block)| block[24] == n as u32 * 200 + 199));
 }

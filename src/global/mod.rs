@@ -38,9 +38,10 @@ pub use snapshots::{ClassGrowth, Snapshot, Snapshots, Snapshotter};
 pub use span_layer::SpanLayer;
 pub use stats::stats;
 
-/// Gives all free pages back to the OS now, instead of after a while: see [`set_decay`].
-/// Returns the bytes given back. Cost: a system call per run of free pages; other
-/// threads go on meanwhile.
+/// Gives all free pages back to the OS now, instead of after a while: see [`set_decay`]. Also
+/// those inside spans of which other blocks are in use; not what threads keep on their lists.
+/// Returns the bytes given back. Cost: a system call per run of free pages, and a look at
+/// each free block of a span that is partly in use; other threads go on meanwhile.
 ///
 /// # Examples
 ///
