@@ -170,8 +170,13 @@ impl World {
         self.read_mail(who);
         let central = self.central.lock().unwrap();
         if owns && self.words(|words| words.retired == 0) {
-            self.item.remote.abandon(NEVER);
-            self.review_central(&central, false);
+            let is_empty = self.item.remote.view().count() == BLOCKS;
+            if is_empty && !self.item.remote.view().posted() {
+                self.words(|words| words.retired += 1);
+            } else {
+                self.item.remote.abandon(NEVER);
+                self.review_central(&central, false);
+            }
         }
         self.heaps[who].close(|_| {
             if self.item.remote.view().abandoned() {
