@@ -6,6 +6,10 @@
 //! live blocks: a third less per replacement). A chunk that the scavenger takes pages from
 //! gives huge pages up, or the kernel would fill the holes again behind our back.
 //!
+//! What is not asked for stays small, also where the system makes huge pages unasked (`always`
+//! in `/sys/kernel/mm/transparent_hugepage/enabled`): the first block of a small process would
+//! take 2 MiB, and what the scavenger gave back would be filled up again in the background.
+//!
 //! A chunk asks only for memory where nothing is resident. Where small pages are, asking
 //! brings `khugepaged`, which copies them into huge ones, one after the other, under the lock
 //! of the address space: whoever frees a block meanwhile may meet a page that is being
@@ -77,6 +81,13 @@ impl Chunk {
     /// included.
     pub(super) fn ask_for_huge_throughout(&mut self, os: &impl Os) {
         self.ask(os, 0);
+    }
+
+    /// Has the kernel make no huge pages of the slots from `from` on, which were just mapped.
+    pub(super) fn begin_small(&self, os: &impl Os, from: usize) {
+        // SAFETY: the slot lies in the chunk's mapped part.
+        let start = unsafe { self.base.add(from * SLOT_BYTES) };
+        os.prefer_huge(start, (self.mapped - from) * SLOT_BYTES, false);
     }
 
     #[cold]

@@ -372,8 +372,12 @@ impl PageHeap {
         super::classmap::note_chunk(base);
         self.chunks[self.len] = place.as_ptr();
         let dense = self.is_dense();
-        if let Some(chunk) = self.chunk(self.len).filter(|_| dense) {
-            chunk.ask_for_huge_throughout(os);
+        if let Some(chunk) = self.chunk(self.len) {
+            if dense {
+                chunk.ask_for_huge_throughout(os);
+            } else {
+                chunk.begin_small(os, 0);
+            }
         }
         // SAFETY: slot 0 of a mapped chunk.
         unsafe { Span::from_header(base.as_ptr()) }.hot().slots.set(self.len as u32);
@@ -397,6 +401,7 @@ impl PageHeap {
         };
         chunk.free.insert(chunk.mapped, more);
         chunk.mapped += more;
+        chunk.begin_small(os, chunk.mapped - more);
         chunk.run_max = CHUNK_SLOTS;
         self.first_free = self.first_free.min(index);
         true

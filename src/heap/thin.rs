@@ -333,9 +333,11 @@ impl Pages {
         let hot = span.hot();
         let (bytes, page) = (span.class().block_bytes(), page_bytes());
         let (carved, thinned) = (hot.carved.get(), hot.thinned.get());
-        (0..carved)
-            .filter(|index| span.is_thinned_out(*index))
-            .for_each(|index| free.insert(index));
+        if thinned != 0 {
+            (0..carved)
+                .filter(|index| span.is_thinned_out(*index))
+                .for_each(|index| free.insert(index));
+        }
         let mut pages = Self { all: 0, with_starts: 0 };
         let used = carved as usize * bytes;
         for (number, start) in (0..used).step_by(page).enumerate() {
@@ -392,7 +394,7 @@ impl Span {
 
     /// Whether the block of number `index`, which is below `carved`, is thinned out.
     pub(crate) fn is_thinned_out(self, index: u32) -> bool {
-        let page = index as usize * self.class().block_bytes() / page_bytes();
+        let page = index as usize * self.class().block_bytes() >> page_bytes().trailing_zeros();
         self.hot().thinned.get() >> page & 1 == 1
     }
 }
