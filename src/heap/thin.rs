@@ -394,7 +394,8 @@ impl Span {
 
     /// Whether the block of number `index`, which is below `carved`, is thinned out.
     pub(crate) fn is_thinned_out(self, index: u32) -> bool {
-        let page = index as usize * self.class().block_bytes() >> page_bytes().trailing_zeros();
+        let offset = index as usize * self.class().block_bytes();
+        let page = offset >> page_bytes().trailing_zeros();
         self.hot().thinned.get() >> page & 1 == 1
     }
 }
