@@ -28,8 +28,9 @@
 //! | what is at an address: size class, span, live or free | [`inspect`] |
 //! | what a piece of code allocates, in a test | [`measure`](fn@measure), [`assert_usage!`]: exact |
 //!
-//! Free memory, also between blocks in use, goes back to the system after a while ([`set_decay`]), at once above a limit
-//! ([`set_soft_limit`], [`on_pressure`]) or on demand ([`release_free_memory`]).
+//! Free memory, also between blocks in use, goes back to the system after a while
+//! ([`set_decay`]), at once above a limit ([`set_soft_limit`], [`on_pressure`]) or on demand
+//! ([`release_free_memory`]).
 //!
 //! The environment variable `SPANALLOC` asks the same of a program that is built:
 //! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over code.

@@ -55,9 +55,10 @@ pub struct Pressure {
 pub struct PressureListener(Arc<Call>);
 
 /// Sets how long free pages stay before they go back to the system: between once and
-/// twice `decay`, inside spans that are partly in use up to three times, which is 500 ms unless it is set (250 ms in a program by preload). Less saves memory, more saves page faults
-/// when memory swells and shrinks. Below a millisecond counts as one, above 49 days
-/// as that.
+/// twice `decay`, inside spans that are partly in use up to three times. It is 500 ms unless
+/// it is set (250 ms in a program by preload, where what is inside such spans stays until all
+/// threads but one have ended, or `malloc_trim`). Less saves memory, more saves page faults
+/// when memory swells and shrinks. Below a millisecond counts as one, above 49 days as that.
 ///
 /// The key `decay` of the environment variable `SPANALLOC` wins.
 ///
