@@ -1,30 +1,31 @@
-//! A set of a chunk's slots, one bit each.
+//! A set of small numbers, one bit each: the slots of a chunk, the blocks of a span.
 
 use super::chunk::HUGE_SLOTS;
 use super::geometry::CHUNK_SLOTS;
 
-const WORDS: usize = CHUNK_SLOTS / 64;
+/// A set of a chunk's slots.
+pub(crate) type SlotSet = Bits<{ CHUNK_SLOTS / 64 }>;
 
-/// A set of slot numbers.
+/// A set of numbers below `64 * WORDS`; what is beyond is never in it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bits([u64; WORDS]);
+pub(crate) struct Bits<const WORDS: usize>([u64; WORDS]);
 
-impl Bits {
+impl<const WORDS: usize> Bits<WORDS> {
     pub(crate) const EMPTY: Self = Self([0; WORDS]);
 
-    /// Adds the slots `start .. start + count`.
+    /// Adds the numbers `start .. start + count`.
     #[inline]
     pub(crate) fn insert(&mut self, start: usize, count: usize) {
         self.each_word(start, count, |word, mask| *word |= mask);
     }
 
-    /// Removes the slots `start .. start + count`.
+    /// Removes the numbers `start .. start + count`.
     #[inline]
     pub(crate) fn remove(&mut self, start: usize, count: usize) {
         self.each_word(start, count, |word, mask| *word &= !mask);
     }
 
-    /// How many of the slots `start .. start + count` are in the set.
+    /// How many of the numbers `start .. start + count` are in the set.
     #[inline]
     pub(crate) fn count_in(&mut self, start: usize, count: usize) -> usize {
         let mut found = 0;
@@ -32,7 +33,7 @@ impl Bits {
         found as usize
     }
 
-    /// The slots in both sets.
+    /// The numbers in both sets.
     pub(crate) fn and(&self, other: &Self) -> Self {
         let mut both = *self;
         for (word, other) in both.0.iter_mut().zip(&other.0) {
@@ -41,36 +42,43 @@ impl Bits {
         both
     }
 
-    /// Removes the slots of `other`.
+    /// Removes those of `other`.
     pub(crate) fn subtract(&mut self, other: &Self) {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word &= !other;
         }
     }
 
-    /// Adds the slots of `other`.
+    /// Adds those of `other`.
     pub(crate) fn unite(&mut self, other: &Self) {
         for (word, other) in self.0.iter_mut().zip(&other.0) {
             *word |= other;
         }
     }
 
-    /// The slots of all huge pages that have one of the set.
-    pub(crate) fn widened(&self) -> Self {
-        let mut wide = Self::EMPTY;
-        for first in (0..CHUNK_SLOTS).step_by(HUGE_SLOTS) {
-            if self.next(first).is_some_and(|slot| slot < first + HUGE_SLOTS) {
-                wide.insert(first, HUGE_SLOTS);
-            }
-        }
-        wide
+    /// Whether `number` is in the set.
+    #[inline]
+    pub(crate) fn has(&self, number: usize) -> bool {
+        self.0.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
+    /// Each number of the set, the least first.
+    pub(crate) fn each(&self, mut visit: impl FnMut(usize)) {
+        for (index, word) in self.0.iter().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                visit(index * 64 + left.trailing_zeros() as usize);
+                left &= left - 1;
+            }
+        }
+    }
+
+    /// How many numbers are in the set.
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// The first slot at or behind `from` that is in the set.
+    /// The first number of the set at or behind `from`.
     #[inline]
     pub(crate) fn next(&self, from: usize) -> Option<usize> {
         self.scan(from, 0)
@@ -79,11 +87,11 @@ impl Bits {
     /// The first run at or behind `from`: its start and length.
     pub(crate) fn next_run(&self, from: usize) -> Option<(usize, usize)> {
         let start = self.next(from)?;
-        let end = self.scan(start, u64::MAX).unwrap_or(CHUNK_SLOTS);
+        let end = self.scan(start, u64::MAX).unwrap_or(WORDS * 64);
         Some((start, end - start))
     }
 
-    /// The first run of `count` slots whose start is a multiple of `align`; or the
+    /// The first run of `count` numbers whose start is a multiple of `align`; or the
     /// longest run met.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn find(&self, count: usize, align: usize) -> Result<usize, usize> {
@@ -136,6 +144,19 @@ impl Bits {
     }
 }
 
+impl SlotSet {
+    /// The slots of all huge pages that have one of the set.
+    pub(crate) fn widened(&self) -> Self {
+        let mut wide = Self::EMPTY;
+        for first in (0..CHUNK_SLOTS).step_by(HUGE_SLOTS) {
+            if self.next(first).is_some_and(|slot| slot < first + HUGE_SLOTS) {
+                wide.insert(first, HUGE_SLOTS);
+            }
+        }
+        wide
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +168,7 @@ mod tests {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (random >> 33) as usize % below
         };
-        let mut bits = Bits::EMPTY;
+        let mut bits = SlotSet::EMPTY;
         let mut plain = [false; CHUNK_SLOTS];
         for _ in 0..4000 {
             let start = next(CHUNK_SLOTS);
@@ -161,6 +182,10 @@ mod tests {
             plain[start..start + count].fill(add);
             assert_eq!(bits.len(), plain.iter().filter(|set| **set).count());
             let (from, want, align) = (next(CHUNK_SLOTS), 1 + next(90), 1 << next(5));
+            assert_eq!(bits.has(from), plain[from]);
+            let mut each = Vec::new();
+            bits.each(|slot| each.push(slot));
+            assert!((0..CHUNK_SLOTS).filter(|&slot| plain[slot]).eq(each));
             assert_eq!(bits.next(from), (from..CHUNK_SLOTS).find(|&slot| plain[slot]));
             let found = (0..=CHUNK_SLOTS - want)
                 .step_by(align)

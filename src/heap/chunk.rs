@@ -23,7 +23,7 @@
 
 use core::ptr::NonNull;
 
-use super::bits::Bits;
+use super::bits::SlotSet;
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES};
 use crate::sys::os::Os;
 
@@ -39,9 +39,9 @@ pub(crate) struct Chunk {
     /// Slots from the base on.
     pub(crate) mapped: usize,
     pub(super) run_max: usize,
-    pub(crate) free: Bits,
-    pub(crate) dirty: Bits,
-    pub(super) aged: Bits,
+    pub(crate) free: SlotSet,
+    pub(crate) dirty: SlotSet,
+    pub(super) aged: SlotSet,
     huge: bool,
     huge_from: usize,
     /// The first slot that may ask, once a slot was used.
@@ -52,15 +52,15 @@ impl Chunk {
     /// A chunk of `mapped` slots of fresh memory, those of its headers not free; the heap's
     /// first one, or not.
     pub(super) fn new(base: NonNull<u8>, mapped: usize, first: bool) -> Self {
-        let mut free = Bits::EMPTY;
+        let mut free = SlotSet::EMPTY;
         free.insert(HEADER_SLOTS, mapped - HEADER_SLOTS);
         Self {
             base,
             mapped,
             run_max: CHUNK_SLOTS,
             free,
-            dirty: Bits::EMPTY,
-            aged: Bits::EMPTY,
+            dirty: SlotSet::EMPTY,
+            aged: SlotSet::EMPTY,
             huge: false,
             huge_from: 0,
             // The headers are resident, in no set.

@@ -24,7 +24,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::bits::Bits;
+use super::bits::SlotSet;
 use super::chunk::Chunk;
 use super::find;
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
@@ -53,7 +53,7 @@ pub(crate) struct Slots {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scavenged {
     chunk: usize,
-    slots: Bits,
+    slots: SlotSet,
 }
 
 /// Figures of the page heap, in slots.
@@ -184,7 +184,7 @@ impl PageHeap {
         for index in 0..self.len {
             let chunk = self.chunk(index)?;
             let Some((start, length)) = chunk.aged.next_run(0) else { continue };
-            let mut slots = Bits::EMPTY;
+            let mut slots = SlotSet::EMPTY;
             let length = length.min(wanted);
             slots.insert(start, length);
             chunk.aged.subtract(&slots);
@@ -246,7 +246,7 @@ impl PageHeap {
         for index in 0..self.len {
             let first_free = self.first_free;
             let chunk = self.chunk(index).expect("a chunk below `len`");
-            let mut mapped = Bits::EMPTY;
+            let mut mapped = SlotSet::EMPTY;
             mapped.insert(HEADER_SLOTS, chunk.mapped - HEADER_SLOTS);
             assert_eq!(chunk.free.and(&mapped).len(), chunk.free.len(), "free and not mapped");
             let dirty = chunk.free.and(&chunk.dirty);

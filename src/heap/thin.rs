@@ -27,6 +27,7 @@ use core::ptr::{self, NonNull};
 
 use super::Heap;
 use super::bin::Bin;
+use super::bits::Bits;
 use super::chain::Block;
 use super::class::ClassId;
 use super::geometry::SLOT_BYTES;
@@ -41,37 +42,8 @@ const BLOCKS_MAX: usize = SLOT_BYTES / 8;
 /// page.
 const LEAST_PART: usize = 8;
 
-/// Which blocks of a span, by number.
-struct Blocks([u64; BLOCKS_MAX / 64]);
-
-impl Blocks {
-    const NONE: Self = Self([0; BLOCKS_MAX / 64]);
-
-    fn insert(&mut self, index: u32) {
-        if let Some(word) = self.0.get_mut(index as usize / 64) {
-            *word |= 1 << (index % 64);
-        }
-    }
-
-    fn has(&self, index: u32) -> bool {
-        self.0.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
-    }
-
-    fn unite(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
-    }
-
-    /// Each of them, lowest first.
-    fn each(&self, mut visit: impl FnMut(u32)) {
-        for (number, word) in self.0.iter().enumerate() {
-            let mut left = *word;
-            while left != 0 {
-                visit(number as u32 * 64 + left.trailing_zeros());
-                left &= left - 1;
-            }
-        }
-    }
-}
+/// A set of a span's blocks, by number.
+type BlockSet = Bits<{ BLOCKS_MAX / 64 }>;
 
 /// The word of a span that was not visited yet: no span has so many blocks.
 pub(crate) const NOT_VISITED: u32 = Visit::DONE - 1;
@@ -226,7 +198,7 @@ impl<O: Os> Heap<O> {
             (span.block_at(cold.remote.view().head()), false),
         ];
         let chains = chains.map(|(head, whole)| Part::of(span, head, whole));
-        let mut free = Blocks::NONE;
+        let mut free = BlockSet::EMPTY;
         chains.iter().for_each(|part| free.unite(&part.blocks));
         let pages = Pages::of(span, free);
         let pages_least = hot.slots.get() as usize * SLOT_BYTES / page_bytes() / LEAST_PART;
@@ -268,20 +240,20 @@ impl<O: Os> Heap<O> {
 struct Part {
     head: *mut Block,
     whole: bool,
-    blocks: Blocks,
+    blocks: BlockSet,
 }
 
 impl Part {
     /// The blocks of the chain that begins with `head`, that itself only if the `whole` may go.
     fn of(span: Span, head: *mut Block, whole: bool) -> Self {
-        let mut blocks = Blocks::NONE;
+        let mut blocks = BlockSet::EMPTY;
         let mut next = head;
         for at in 0..span.class().capacity() {
             if next.is_null() {
                 break;
             }
             if at > 0 || whole {
-                blocks.insert(span.checked_number_of(next));
+                blocks.insert(span.checked_number_of(next) as usize, 1);
             }
             // SAFETY: a free block of a chain, linked; below a head that was read nobody
             // changes links.
@@ -297,6 +269,7 @@ impl Part {
             (head, last) = (ptr::null_mut(), ptr::null_mut());
         }
         self.blocks.each(|index| {
+            let index = index as u32;
             if span.is_thinned_out(index) {
                 gone += 1;
                 return;
@@ -329,20 +302,20 @@ struct Pages {
 impl Pages {
     /// The pages that no other block reaches into but `free` ones, those thinned out, and those
     /// never used.
-    fn of(span: Span, mut free: Blocks) -> Self {
+    fn of(span: Span, mut free: BlockSet) -> Self {
         let hot = span.hot();
         let (bytes, page) = (span.class().block_bytes(), page_bytes());
         let (carved, thinned) = (hot.carved.get(), hot.thinned.get());
         if thinned != 0 {
             (0..carved)
                 .filter(|index| span.is_thinned_out(*index))
-                .for_each(|index| free.insert(index));
+                .for_each(|index| free.insert(index as usize, 1));
         }
         let mut pages = Self { all: 0, with_starts: 0 };
         let used = carved as usize * bytes;
         for (number, start) in (0..used).step_by(page).enumerate() {
             let end = start + page;
-            let mut blocks = (start / bytes) as u32..(end.min(used)).div_ceil(bytes) as u32;
+            let mut blocks = start / bytes..end.min(used).div_ceil(bytes);
             if thinned >> number & 1 == 0 && blocks.all(|index| free.has(index)) {
                 pages.all |= 1 << number;
                 if start.div_ceil(bytes) * bytes < end.min(used) {
