@@ -33,13 +33,16 @@
 //! ([`release_free_memory`]).
 //!
 //! The environment variable `SPANALLOC` asks the same of a program that is built:
-//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over code.
+//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over what the program was built
+//! with, [`set_decay`] and [`dump_at_exit`]; [`profile::start`] and [`profile::stop`] change what it
+//! said. A program that runs with more rights than who started it (setuid) ignores it.
 //!
 //! | key | accepted |
 //! | --- | --- |
-//! | `sample` | mean bytes between samples: a whole number with or without `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`; 1 samples every allocation, 0 none |
-//! | `dump` | where to write the reports at exit: a path that ends in the beginning of a file name; `%p` is the process id, `%n` the program's name |
-//! | `decay` | how long free pages stay before they go back to the system: a whole number with `ms` or `s`; 500ms unless given, 250ms by preload |
+//! | `sample` | mean bytes between samples: a whole number with or without `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`, in letters of either case; 1 samples every allocation, 0 none |
+//! | `dump` | where to write the reports at exit: a path without a comma that ends in the beginning of a file name; `%p` is the process id, `%n` the program's name, `%%` is `%` |
+//! | `decay` | how long free pages stay before they go back to the system: a whole number with or without `ms` or `s`, up to 49 days; 500ms unless given, 250ms by preload |
+//! | `trace` | `scavenge`: a line on standard error for each time that pages went back |
 //! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `dhat`, `speedscope`, `html` |
 //!
 //! Programs that were never compiled for it run on it as well, with the feature `preload`:

@@ -12,8 +12,8 @@ use crate::heap::geometry::is_sampled;
 ///
 /// A `static` of this type with `#[global_allocator]` is all that a program needs;
 /// exact counts per size class are always on, sampling is off until it is asked
-/// for: here, by [`profile::start`](crate::profile::start), or by the environment
-/// variable `SPANALLOC`, which wins.
+/// for: here, by the environment variable `SPANALLOC`, which wins over what is given
+/// here, or by [`profile::start`](crate::profile::start) while the program runs.
 ///
 /// Cost on x86-64, whether sampling is on or off: 10 instructions to allocate and 11
 /// to free when the layout is a constant, 17 for either when the size is known only at

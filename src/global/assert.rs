@@ -62,9 +62,16 @@ macro_rules! assert_no_allocs {
     };
 }
 
-/// The meter of an assertion.
+/// The meter of an assertion. Panics if it would see nothing.
 #[doc(hidden)]
+#[track_caller]
 pub fn __meter() -> Meter {
+    let probe = Meter::new();
+    probe.count(|| drop(std::hint::black_box(Box::new(0_u8))));
+    assert!(
+        probe.usage().allocs == 1,
+        "spanalloc is not this program's global allocator, so that there is nothing to assert: add `#[global_allocator] static GLOBAL: spanalloc::SpanAlloc = spanalloc::SpanAlloc::new();`"
+    );
     #[cfg(feature = "profile")]
     return Meter::with_sites();
     #[cfg(not(feature = "profile"))]

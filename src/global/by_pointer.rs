@@ -220,7 +220,6 @@ pub(crate) unsafe fn usable_bytes(block: NonNull<u8>) -> Result<usize, Foreign> 
 #[cfg(feature = "profile")]
 pub(crate) fn note_modules() {
     crate::profile::note_modules();
-    slow::take_back_grants();
 }
 
 /// Every count of the heap's.

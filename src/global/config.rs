@@ -11,6 +11,10 @@
 //! It wins over what the program was built with. Parsing allocates nothing and
 //! never panics, so the allocator may ask for the interval on its first
 //! allocation; what is wrong with the variable is said once, before `main`.
+//!
+//! A program that runs with more rights than who started it (`AT_SECURE`: setuid, file
+//! capabilities) ignores it, as the C library does with such variables: a dump would write
+//! files with these rights.
 
 use core::ffi::CStr;
 
@@ -57,13 +61,17 @@ const SIZES: &str =
     "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB (0 turns sampling off)";
 const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
 
-const TIMES: &str = "a whole number with or without ms or s, of 1 ms at least (decay=500ms)";
+const TIMES: &str = "a whole number with or without ms or s, from 1 ms to 4294967295 ms, which is 49 days (decay=500ms)";
 
 const TRACES: &str = "trace=scavenge";
 
 /// The value of the variable, if it is set. The environment must not be changed
 /// while the result is in use, which holds before `main`.
 pub(super) fn variable() -> Option<&'static [u8]> {
+    // SAFETY: no preconditions.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
     // SAFETY: the name is terminated.
     let value = unsafe { libc::getenv(VARIABLE.as_ptr()) };
     if value.is_null() {
@@ -94,31 +102,40 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
         let problem = |what, accepted| Problem { part, what, accepted };
         match (key, halves.next()) {
             #[cfg(feature = "profile")]
-            (b"sample", Some(value)) => match size(value) {
+            (b"sample", Some(value)) => match size(value.trim_ascii()) {
                 Some(bytes) => config.sample_bytes = Some(bytes),
                 None => wrong(problem("is not a size", SIZES)),
             },
             (b"dump", Some(value)) => match value {
-                [] | [.., b'/'] => wrong(problem("names no file", PREFIXES)),
+                value if !names_file(value) => wrong(problem("names no file", PREFIXES)),
                 prefix => config.dump = Some(prefix),
             },
             #[cfg(feature = "profile")]
+            (b"formats", Some(b"")) => wrong(problem("has no value", Formats::ACCEPTED)),
+            #[cfg(feature = "profile")]
             (b"formats", Some(value)) => match Formats::named(value) {
                 Some(formats) => config.formats = Some(formats),
-                None => wrong(problem("names an unknown format", Formats::ACCEPTED)),
+                None => wrong(problem(
+                    "names an unknown format, so that all defaults are written",
+                    Formats::ACCEPTED,
+                )),
             },
             #[cfg(feature = "profile")]
             (b"formats", None) => wrong(problem("has no value", Formats::ACCEPTED)),
             #[cfg(feature = "profile")]
             (b"sample", None) => wrong(problem("has no value", SIZES)),
             (b"dump", None) => wrong(problem("has no value", PREFIXES)),
-            (b"decay", Some(value)) => match milliseconds(value) {
+            (b"decay", Some(value)) => match milliseconds(value.trim_ascii()) {
                 Some(ms) => config.decay_ms = Some(ms),
                 None => wrong(problem("is not a time", TIMES)),
             },
             (b"decay", None) => wrong(problem("has no value", TIMES)),
             (b"trace", Some(b"scavenge")) => config.trace = true,
             (b"trace", _) => wrong(problem("names nothing to trace", TRACES)),
+            #[cfg(not(feature = "profile"))]
+            (b"sample" | b"formats", _) => {
+                wrong(problem("needs a build with the feature `profile`", KEYS));
+            }
             _ => wrong(problem("is no known key", KEYS)),
         }
     }
@@ -128,9 +145,15 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
 impl Problem<'_> {
     /// Says what is wrong, in one line on standard error.
     pub(super) fn report(self) {
-        let line = Line::new().text("SPANALLOC: \"").raw(self.part).text("\" ");
+        let line = Line::new().text("SPANALLOC: \"").shortened(self.part).text("\" ");
         line.text(self.what).text("; accepted: ").text(self.accepted).write();
     }
+}
+
+/// Whether a path ends in the beginning of a file name.
+pub(super) fn names_file(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    !matches!(name, b"" | b"." | b"..")
 }
 
 /// A time in milliseconds, which is also the unit when none is given.
@@ -207,6 +230,11 @@ mod tests {
         assert_eq!(parsed("sample=1,,sample=2,").0.sample_bytes, Some(2));
         assert_eq!(parsed("").0, Config::default());
         assert_eq!(parsed("dump=a=b").0.dump, Some(&b"a=b"[..]));
+        assert_eq!(parsed("sample= 8 KiB").0.sample_bytes, Some(8192));
+        for wrong in ["dump=", "dump=out/", "dump=.", "dump=out/..", "dump=/"] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!((config.dump, problems[0].what), (None, "names no file"), "{wrong}");
+        }
     }
 
     #[test]
@@ -218,7 +246,7 @@ mod tests {
         for wrong in ["decay=", "decay=0", "decay=1.5s", "decay=9999999s", "decay=1h", "decay"] {
             let (config, problems) = parsed(wrong);
             assert_eq!((config.decay_ms, problems.len()), (None, 1), "{wrong}");
-            assert!(problems[0].accepted.contains("500ms"), "{wrong}");
+            assert!(problems[0].accepted.contains("4294967295"), "{wrong}");
         }
     }
 
@@ -238,8 +266,14 @@ mod tests {
         let (config, problems) = parsed("formats=json+folded");
         assert_eq!(config.formats, Formats::named(b"folded+json"));
         assert!(config.formats.is_some() && problems.is_empty());
-        for wrong in ["formats=", "formats=json+png", "formats", "formats=json+"] {
+        for (wrong, what) in [
+            ("formats=", "has no value"),
+            ("formats=json+png", "names an unknown format, so that all defaults are written"),
+            ("formats", "has no value"),
+            ("formats=json+", "names an unknown format, so that all defaults are written"),
+        ] {
             let (config, problems) = parsed(wrong);
+            assert_eq!(problems[0].what, what);
             assert_eq!(config.formats, None);
             assert!(problems[0].accepted.contains("text+json"), "{wrong}");
         }

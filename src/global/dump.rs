@@ -21,6 +21,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::config;
 #[cfg(feature = "profile")]
 use super::formats::Formats;
 #[cfg(feature = "profile")]
@@ -46,7 +47,8 @@ const SINGLE: [&str; 1] = [".classes.txt"];
 const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
 
 /// Writes all reports now, to files whose names begin with `prefix`; returns
-/// their paths. Directories that are missing are created.
+/// their paths. Directories that are missing are created. The prefix is taken as it is: `%p` and
+/// the like stand for something in [`dump_at_exit`](super::dump_at_exit) alone.
 ///
 /// Resolves names, which reads the program's file: milliseconds, or a second or two with
 /// hundreds of megabytes of debug information. Stacks are named once for all formats.
@@ -153,9 +155,10 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     /// Creates the directory the files go to.
     fn new(prefix: &'a Path) -> io::Result<Self> {
-        let ends_in_slash = prefix.as_os_str().as_encoded_bytes().ends_with(b"/");
-        let directory = match (prefix.file_name(), prefix.parent()) {
-            (Some(_), Some(directory)) if !ends_in_slash => directory,
+        let directory = match prefix.parent() {
+            Some(directory) if config::names_file(prefix.as_os_str().as_encoded_bytes()) => {
+                directory
+            }
             _ => {
                 let problem = "names no file; accepted: a path that ends in the beginning of a file name, such as out/app";
                 let message = format!("dump prefix {prefix:?} {problem}");
@@ -263,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_prefix_without_a_file_name_is_refused() {
-        for prefix in ["", "/", "out/", "out/.."] {
+        for prefix in ["", "/", "out/", "out/..", ".", "out/."] {
             let error = Files::new(Path::new(prefix)).map(|_| ()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains("accepted"), "{error}");

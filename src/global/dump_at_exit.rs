@@ -38,8 +38,8 @@ struct AtExit {
 /// wins. In the prefix `%p` stands for the process id, `%n` for the program's name and
 /// `%%` for `%`; a forked child writes files of its own where the prefix has `%p`, and
 /// none otherwise. Where an earlier process had the same id, `%p` is the id with `-2` and
-/// so on behind it, and its files stay. A dump that fails prints one line that names the path and the error, and
-/// changes neither the exit code nor the files that were there.
+/// so on behind it, and its files stay. A dump that fails prints one line that names the path and
+/// the error, and changes neither the exit code nor the files that were there.
 ///
 /// # Examples
 ///
@@ -106,12 +106,12 @@ fn has_room() -> bool {
 const WRITER_STACK_BYTES: usize = 2 << 20;
 
 fn write(at_exit: &AtExit) {
-    let failure = match catch_unwind(AssertUnwindSafe(|| dump(at_exit.prefix.expand(is_there)))) {
-        Ok(Ok(_)) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the report panicked".to_owned(),
-    };
-    Line::new().text("dump failed: ").text(&failure).write();
+    let line = Line::new().text("dump failed: ");
+    match catch_unwind(AssertUnwindSafe(|| dump(at_exit.prefix.expand(is_there)))) {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => line.shortened(error.to_string().as_bytes()).write(),
+        Err(_) => line.text("the report panicked").write(),
+    }
 }
 
 /// For a process that ends without its handlers, by `_exit`: as [`run`]. The thread may be in

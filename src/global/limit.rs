@@ -204,7 +204,7 @@ fn relieve(limit: u64) -> bool {
     if HEAP.held_bytes() <= limit {
         return false;
     }
-    // Often, while the limit is passed: spans in use are left alone.
+    // Often, while the limit is passed: spans that were freed into since last time are left alone.
     HEAP.release(false);
     HEAP.held_bytes() > limit
 }

@@ -11,13 +11,14 @@ mod hooks {
         profile::init(config::sample_bytes().unwrap_or(interval));
     }
 
-    /// The interval to sample with here and now; 0 for not at all.
+    /// The interval to sample with here and now, 0 for not at all; `None` if sampling is on,
+    /// but suppressed on this thread for a while.
     #[inline]
-    pub(in crate::global) fn interval() -> u64 {
+    pub(in crate::global) fn interval() -> Option<u64> {
         match profile::interval() {
-            0 => 0,
-            _ if profile::suppressed() => 0,
-            interval => interval,
+            0 => Some(0),
+            _ if profile::suppressed() => None,
+            interval => Some(interval),
         }
     }
 
@@ -33,8 +34,8 @@ mod hooks {
     pub(in crate::global) fn begin_thread() {}
 
     #[inline]
-    pub(in crate::global) fn interval() -> u64 {
-        0
+    pub(in crate::global) fn interval() -> Option<u64> {
+        Some(0)
     }
 
     pub(in crate::global) fn quietly<R>(work: impl FnOnce() -> R) -> R {

@@ -49,7 +49,7 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
         let interval = sampling::interval();
         let block = match HEAP.allocate_slow(cache, class, interval) {
             Refill::Block(block) => block.cast(),
-            Refill::Sample => allocate_sampled(cache, class, bytes, interval),
+            Refill::Sample => allocate_sampled(cache, class, bytes, interval.unwrap_or(0)),
             Refill::OutOfMemory => ptr::null_mut(),
         };
         if !block.is_null() {
@@ -66,7 +66,7 @@ fn allocate_sampled(cache: &Cache, class: ClassId, bytes: usize, interval: u64) 
         sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
         return block.cast();
     }
-    match HEAP.allocate_slow(cache, class, 0) {
+    match HEAP.allocate_slow(cache, class, None) {
         Refill::Block(block) => block.cast(),
         Refill::Sample | Refill::OutOfMemory => ptr::null_mut(),
     }
@@ -171,7 +171,8 @@ fn draw_large(options: &SpanAlloc, layout: Layout) -> (bool, u64) {
     CACHE.with(|cache| {
         open_thread(options.interval, cache);
         let interval = sampling::interval();
-        (HEAP.charge_large(cache, block_bytes(layout), interval), interval)
+        let sampled = HEAP.charge_large(cache, block_bytes(layout), interval);
+        (sampled, interval.unwrap_or(0))
     })
 }
 
@@ -256,11 +257,11 @@ pub(super) fn observe(on: bool) {
     });
 }
 
-/// Takes back what was granted to this thread while sampling was suppressed, so that all
-/// it allocates from here on can be sampled.
+/// Takes back what was granted to this thread before sampling was on, so that all it
+/// allocates from here on can be sampled.
 #[cfg(feature = "profile")]
 pub(super) fn take_back_grants() {
-    if sampling::interval() != 0 {
+    if sampling::interval() != Some(0) {
         observe(false);
     }
 }

@@ -25,8 +25,9 @@ use crate::profile::{self, Label, quietly};
 /// bytes were allocated in each kind of span and are still in use, wherever they
 /// are by now.
 ///
-/// A kind is a span's name, or the value of a field if one was chosen. Some 250
-/// kinds are told apart; further ones count together as `(others)`.
+/// A kind is a span's name, or the value of a field if one was chosen, of which the first 63
+/// bytes count; an empty one is no kind. Some 250 kinds are told apart; further ones count
+/// together as `(others)`.
 ///
 /// # Examples
 ///

@@ -128,9 +128,16 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Allocates when the cache's list is empty. `cache` belongs to this thread.
+    /// Allocates when the cache's list is empty. `cache` belongs to this thread. The sampler's
+    /// `interval` is 0 while it is off, and `None` while it is suppressed on this thread: then the
+    /// block is not sampled, and nothing is changed for those that are allocated afterwards.
     #[unsafe(link_section = ".spanalloc.text")]
-    pub(crate) fn allocate_slow(&self, cache: &Cache, class: ClassId, interval: u64) -> Refill {
+    pub(crate) fn allocate_slow(
+        &self,
+        cache: &Cache,
+        class: ClassId,
+        interval: Option<u64>,
+    ) -> Refill {
         match cache.owner() {
             Some(thread_heap) => thread_heap.allocate(self, cache, class, interval),
             None => match self.allocate_late(class) {
@@ -187,8 +194,10 @@ impl<O: Os> Heap<O> {
         thread_heap.outbox.flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
     }
 
-    /// Whether the sampler wants a large block of `bytes`.
-    pub(crate) fn charge_large(&self, cache: &Cache, bytes: usize, interval: u64) -> bool {
+    /// Whether the sampler wants a large block of `bytes`; the `interval` is as for
+    /// [`allocate_slow`](Self::allocate_slow).
+    pub(crate) fn charge_large(&self, cache: &Cache, bytes: usize, interval: Option<u64>) -> bool {
+        let Some(interval) = interval else { return false };
         cache.owner().is_some_and(|thread_heap| thread_heap.charge(bytes, interval))
     }
 

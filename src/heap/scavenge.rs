@@ -4,9 +4,9 @@
 //! `in_passing` for C programs). Who frees enough slots starts it; it ticks, gives back
 //! what was free and dirty for a whole tick, and ends when nothing is left. How long a
 //! tick is, is the *decay* setting. So memory of an idle program returns within two
-//! ticks, memory that a busy one is about to reuse stays, and
-//! nobody's `free` ever waits for the kernel: the slots being purged are out of
-//! the page heap meanwhile, and its lock is not held.
+//! ticks, memory that a busy one is about to reuse stays, and the free of a block in a
+//! span does not wait for the kernel: the slots being purged are out of the page heap
+//! meanwhile, and its lock is not held.
 //!
 //! # Invariants
 //!
@@ -159,17 +159,17 @@ impl<O: Os> Heap<O> {
     /// One tick. Returns the slots that are still dirty and free, or as good as that.
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn scavenge_tick(&self) -> usize {
-        let traced = self.traced_bytes();
-        let left = self.scavenge_silently();
-        if let Some(held) = traced {
-            self.trace(held);
-        }
-        left
+        self.traced(|| {
+            let kept_bytes = self.reap(false);
+            let waiting = if pace::THINS { self.thin(false) } else { 0 };
+            self.scavenge_slots() + kept_bytes / SLOT_BYTES + waiting
+        })
     }
 
-    fn scavenge_silently(&self) -> usize {
-        let kept_bytes = self.reap(false);
-        let waiting = if pace::THINS { self.thin(false) } else { 0 };
+    /// Gives the slots back that were free for a tick, and lets the others age. Returns how
+    /// many are still dirty and free.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    fn scavenge_slots(&self) -> usize {
         for which in 0..2 {
             while let Some((taken, start, bytes)) = {
                 let mut space = self.space.lock();
@@ -182,7 +182,7 @@ impl<O: Os> Heap<O> {
         }
         let mut space = self.space.lock();
         space.each().into_iter().for_each(|pages| pages.age());
-        space.counts().free_dirty + kept_bytes / SLOT_BYTES + waiting
+        space.counts().free_dirty
     }
 
     /// Gives all free slots back at once, and all free pages inside spans; their bytes.
@@ -191,14 +191,17 @@ impl<O: Os> Heap<O> {
     }
 
     /// Gives all free slots back at once, and the free pages of spans that nothing was freed into
-    /// since the last tick, or of `all`; their bytes.
+    /// since they were last looked at, or of `all`; their bytes.
     pub(crate) fn release(&self, all: bool) -> usize {
         let before = self.space.lock().counts().scavenged_total;
         let thinned_before = self.scavenger.thinned_total.load(Relaxed);
-        self.reap(true);
-        self.thin(all);
-        self.scavenge_tick();
-        self.scavenge_tick();
+        self.traced(|| {
+            self.reap(true);
+            self.thin(all);
+            // Those that came free just now are old enough the second time.
+            self.scavenge_slots();
+            self.scavenge_slots();
+        });
         let after = self.space.lock().counts().scavenged_total;
         let thinned = self.scavenger.thinned_total.load(Relaxed).wrapping_sub(thinned_before);
         (after - before) as usize * SLOT_BYTES + thinned * page_bytes()

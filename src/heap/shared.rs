@@ -53,7 +53,7 @@ impl Shared {
         if !block.is_null() {
             return Some(block);
         }
-        match self.heap.allocate(heap, &self.cache, class, 0) {
+        match self.heap.allocate(heap, &self.cache, class, Some(0)) {
             Refill::Block(block) => Some(block),
             Refill::Sample | Refill::OutOfMemory => None,
         }

@@ -98,7 +98,7 @@ impl<O: Os> Heap<O> {
             for class in ClassId::all() {
                 let bin = thread_heap.bin(class);
                 if !bin.current.get().is_null() {
-                    self.under(&thread_heap.depot, |_| self.thin_current(bin, &round));
+                    self.under(&thread_heap.depot, |_| self.thin_current(bin, &mut round));
                 }
                 while !bin.partial.is_empty()
                     && self.under(&thread_heap.depot, |_| {
@@ -149,7 +149,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Ends the current span of a bin if it is empty, else visits it. The depot's lock is held.
-    fn thin_current(&self, bin: &Bin, round: &Round) {
+    fn thin_current(&self, bin: &Bin, round: &mut Round) {
         let Some(span) = Span::from_link(bin.current.get()) else { return };
         let was_empty = Visit(span.cold().visit.get()).in_use() == 0;
         let is_empty = span.in_use() == 0;
@@ -163,7 +163,7 @@ impl<O: Os> Heap<O> {
             return;
         }
         // SAFETY: by invariant 1.
-        unsafe { self.visit(span, round) };
+        round.waiting += usize::from(!unsafe { self.visit(span, round) });
     }
 
     /// Thins a span that is as it was at the last visit, or in any case if `all`; whether that

@@ -181,7 +181,7 @@ impl ThreadHeap {
         heap: &Heap<O>,
         cache: &Cache,
         class: ClassId,
-        interval: u64,
+        interval: Option<u64>,
     ) -> Refill {
         let (bin, list) = (self.bin(class), cache.list(class));
         let length = bin.settle(list, cache.drain_of(class));
@@ -189,7 +189,7 @@ impl ThreadHeap {
             bin.due.set(0);
             // A mark drawn for another interval, or met inside the profiler, is
             // dropped with what was left of its gap: nothing remembers it.
-            if self.marks().in_force(interval) {
+            if interval.is_some_and(|interval| self.marks().in_force(interval)) {
                 return Refill::Sample;
             }
         }
@@ -205,6 +205,11 @@ impl ThreadHeap {
             cache.set_draining(class, false);
         }
         if list.left.get() == 0 {
+            let Some(interval) = interval else {
+                // This block alone: what follows may be the program's again.
+                bin.grant(list, 1);
+                return Refill::Block(cache.pop(class));
+            };
             let granted = self.allowance(grant_max(class));
             match self.marks().charge(class.block_bytes() as u64, granted.into(), interval) {
                 None => bin.grant(list, granted),

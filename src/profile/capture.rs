@@ -150,6 +150,7 @@ pub(crate) fn sizes() -> Vec<BlockSize> {
             allocated: amount(&row.alloc),
             in_use: amount(&row.live),
             lifetimes: Lifetimes::of(row.lifetimes.objects()),
+            weight: row.alloc.weight(),
         });
     });
     sizes.sort_by_key(|size| size.block_bytes);

@@ -137,6 +137,9 @@ pub(crate) fn note_modules() {
 /// Starts sampling, or changes the interval: one sample per `interval_bytes`
 /// allocated, on average. 1 samples every allocation.
 ///
+/// What the program was built with and what `sample=` of the environment variable `SPANALLOC`
+/// said no longer counts: this is a decision of the running program's.
+///
 /// A thread notices when it next asks the slow path for a class: what it was granted
 /// before, at most 64 KiB or 1,024 blocks of each class, is allocated unsampled. To
 /// sample everything from the first allocation on, set the interval in the

@@ -230,6 +230,9 @@ pub struct BlockSize {
     /// How long the objects lived that were freed.
     #[serde(default)]
     pub lifetimes: Lifetimes,
+    /// The objects allocated, not rounded.
+    #[serde(skip)]
+    pub(crate) weight: f64,
 }
 
 /// An executable or shared object.

@@ -109,6 +109,11 @@ impl Sums {
         Self::rounded(self.objects)
     }
 
+    /// Objects, not rounded.
+    pub(crate) fn weight(&self) -> f64 {
+        self.objects as f64 / ONE as f64
+    }
+
     pub(crate) fn requested_bytes(&self) -> u64 {
         Self::rounded(self.requested)
     }

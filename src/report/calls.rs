@@ -171,22 +171,35 @@ pub(super) fn unknown() -> Frame {
 /// Which frames of a stack, leaf first, are the program's; at least the root's, if
 /// there is one.
 pub(super) fn kept(all: &[&Frame]) -> Range<usize> {
-    let (leaf, end) = (leaf_frames(all), program_end(all));
+    let leaf = leaf_frames(all);
+    let end = program_end(all, leaf);
     if leaf < end { leaf..end } else { all.len().saturating_sub(1)..all.len() }
 }
 
 /// Where the program's frames end and those begin in which the standard library
 /// and the C library start it. Walks along frame pointers end before the latter;
 /// leaving them out makes such stacks equal to whole ones.
-fn program_end(leaf_first: &[&Frame]) -> usize {
+///
+/// What a thread runs is often a closure that was inlined into the function at the
+/// standard library's mark; without debug information that is all there is to name it by.
+fn program_end(leaf_first: &[&Frame], leaf: usize) -> usize {
     // The standard library marks this place, for its own backtraces.
     let is_mark = |function: &str| {
         function.starts_with("std::") && function.contains("::__rust_begin_short_backtrace")
     };
     if let Some(mark) = leaf_first.iter().rposition(|frame| is_mark(&frame.function)) {
-        return mark;
+        let called = leaf_first[..mark].last().filter(|_| leaf < mark);
+        let is_inlined = called.is_none_or(|frame| is_standard(&plain(&frame.function)));
+        return mark + usize::from(is_inlined);
     }
     leaf_first.iter().rposition(|frame| !is_start(&frame.function)).map_or(0, |at| at + 1)
+}
+
+/// Whether a function is of the standard library, but for those that call a closure.
+fn is_standard(function: &str) -> bool {
+    const CRATES: [&str; 4] = ["alloc::", "core::", "hashbrown::", "std::"];
+    CRATES.iter().any(|krate| function.starts_with(krate))
+        && !function.starts_with("core::ops::function::")
 }
 
 /// Whether a function at the root is the C library's.
@@ -308,7 +321,7 @@ mod tests {
     }
 
     fn program_end(leaf_first: &[&str]) -> usize {
-        super::program_end(&frames(leaf_first).iter().collect::<Vec<_>>())
+        super::program_end(&frames(leaf_first).iter().collect::<Vec<_>>(), 0)
     }
 
     #[test]
@@ -348,6 +361,13 @@ mod tests {
     fn the_librarys_start_is_trimmed() {
         let mark = "std::sys::backtrace::__rust_begin_short_backtrace";
         assert_eq!(program_end(&["app::main", mark, "std::rt::lang_start", "main"]), 1);
+        assert_eq!(program_end(&["core::ops::function::FnOnce::call_once", mark, "main"]), 1);
+        // A closure that has no function of its own.
+        assert_eq!(program_end(&[mark, "std::thread::run", "start_thread"]), 1);
+        let grow = "alloc::raw_vec::RawVec<T,A>::grow_one";
+        assert_eq!(program_end(&[grow, mark, "std::thread::run", "start_thread"]), 2);
+        let all = frames(&["spanalloc::global::slow::allocate", mark, "libc.so.6+0x1098eb"]);
+        assert_eq!(kept(&all.iter().collect::<Vec<_>>()), 1..2);
         assert_eq!(program_end(&["app::f", "main", "libc.so.6+0x27249", "_start"]), 2);
         assert_eq!(program_end(&["_start"]), 0);
     }

@@ -3,7 +3,7 @@
 use super::units::Bytes;
 use crate::profile::{Losses, Profile, Unwinding};
 
-/// The interval and how stacks were walked, in a few words.
+/// The interval, how stacks were walked and whether anything is missing, in a few words.
 pub(super) fn facts(profile: &Profile) -> String {
     let interval = match profile.interval_bytes {
         0 => "sampling now off".to_owned(),
@@ -15,7 +15,14 @@ pub(super) fn facts(profile: &Profile) -> String {
         Unwinding::UnwindTables => "unwind tables",
         Unwinding::FramePointers => "frame pointers",
     };
-    format!("{interval}; stacks by {stacks}")
+    let mut facts = format!("{interval}; stacks by {stacks}");
+    let Losses { reentrant, out_of_memory, frees, .. } = profile.losses;
+    let missing =
+        [(reentrant + out_of_memory, "samples dropped"), (frees, "frees of samples unnoticed")];
+    for (count, what) in missing.into_iter().filter(|(count, _)| *count != 0) {
+        facts += &format!("; {count} {what}");
+    }
+    facts
 }
 
 /// What is missing from a profile, a sentence for each kind of loss that there was.

@@ -146,8 +146,12 @@ impl Requested {
     fn of(sizes: &[crate::profile::BlockSize]) -> Option<Self> {
         let mut sum = crate::profile::Amount::default();
         sizes.iter().for_each(|size| sum.add(&size.allocated));
-        let mean = sum.bytes as f64 / sum.objects as f64;
-        let exact = sum.samples == sum.objects;
+        // Not `sum.objects`: rounded, one object may stand for a half more.
+        let objects: f64 = sizes.iter().map(|size| size.weight).sum();
+        let mean = sum.bytes as f64 / objects;
+        // No single sample stands for more than itself; the error of one that does may be rounded
+        // to none for the objects, but not for their bytes.
+        let exact = sum.samples == sum.objects && sum.objects_error == 0 && sum.bytes_error == 0;
         (sum.objects != 0 && sum.block_bytes != 0).then(|| Self {
             samples: sum.samples,
             mean_bytes: mean,
@@ -232,6 +236,7 @@ mod tests {
                 allocated,
                 in_use: Amount::default(),
                 lifetimes: Default::default(),
+                weight: objects as f64,
             }
         };
         let class = |block_bytes| ClassStats { block_bytes, ..ClassStats::default() };
@@ -247,6 +252,32 @@ mod tests {
         assert_eq!(requested.mean_error, Some(0.0));
         assert_eq!(stats.large[0].requested.unwrap().mean_bytes, 50_000.0);
         assert_eq!(stats.large[1].requested, None);
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn a_sample_that_stands_for_a_little_more_than_one_is_no_exact_mean() {
+        use crate::profile::{Amount, BlockSize};
+        let allocated = Amount {
+            samples: 1,
+            objects: 1,
+            bytes: 25_864,
+            block_bytes: 25_864,
+            objects_error: 0,
+            bytes_error: 5_770,
+        };
+        let in_use = Amount::default();
+        let weight = 25_864.0 / 24_576.0;
+        let size = BlockSize {
+            block_bytes: 24_576,
+            allocated,
+            in_use,
+            lifetimes: Default::default(),
+            weight,
+        };
+        let requested = Requested::of(&[size]).unwrap();
+        assert!((requested.mean_bytes - 24_576.0).abs() < 0.001, "{requested:?}");
+        assert!(!requested.exact && requested.waste == 0.0 && requested.mean_error.is_none());
     }
 
     #[cfg(feature = "profile")]

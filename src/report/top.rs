@@ -49,6 +49,12 @@ const FRAMES_SHOWN: usize = 8;
 
 impl fmt::Display for Top {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        profile::quietly(|| self.table(f))
+    }
+}
+
+impl Top {
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.calls.len();
         let total = self.weight.figure(self.total);
         let title = self.weight.title();
@@ -59,9 +65,7 @@ impl fmt::Display for Top {
         }
         Ok(())
     }
-}
 
-impl Top {
     fn row(&self, f: &mut fmt::Formatter<'_>, call: &Call) -> fmt::Result {
         let (value, amount) = (call.value(self.weight), call.amount(self.weight));
         let share = (self.total != 0).then(|| value as f64 / self.total as f64);
@@ -101,6 +105,16 @@ mod tests {
         assert_eq!(lines[3].trim(), "0x20");
         assert_eq!(lines[4].trim(), "0x1");
         assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let mut profile = Profile::of_sites(&[(&[2], 3, 3)]);
+        profile.losses.reentrant = 2;
+        profile.losses.out_of_memory = 40;
+        profile.losses.frees = 5;
+        let text = profile.top(5, Weight::InUseBytes).to_string();
+        assert!(text.contains("; 42 samples dropped; 5 frees of samples unnoticed)"), "{text}");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 /// Longest line, in bytes, without its newline.
 const LINE_BYTES_MAX: usize = 480;
+/// The most bytes of a name or value of a user's that are shown.
+const SHORT_BYTES_MAX: usize = 160;
 const ELLIPSIS: &str = "…";
 
 /// A line under composition.
@@ -48,6 +50,18 @@ impl Line {
         self
     }
 
+    /// Appends bytes as [`raw`](Self::raw) does, but no more than leave room for what is to follow;
+    /// what was left out in the middle is shown as `…`.
+    pub(crate) const fn shortened(self, bytes: &[u8]) -> Self {
+        let ends = SHORT_BYTES_MAX / 2;
+        if bytes.len() <= SHORT_BYTES_MAX {
+            return self.raw(bytes);
+        }
+        let (begin, rest) = bytes.split_at(ends);
+        let (_, end) = rest.split_at(rest.len() - ends);
+        self.raw(begin).text(ELLIPSIS).raw(end)
+    }
+
     /// The line as it would be written, newline included.
     fn finish(&mut self) -> &[u8] {
         let mut end = self.length;
@@ -79,6 +93,20 @@ mod tests {
         assert_eq!(line.finish(), b"spanalloc: key a?b\xff\n");
         let mut line = Line::new().number(0).text(" ").number(u64::MAX);
         assert_eq!(line.finish(), b"spanalloc: 0 18446744073709551615\n");
+    }
+
+    #[test]
+    fn shortens_in_the_middle_what_is_long() {
+        let long: Vec<u8> = (0..400).map(|at| b'a' + (at / 20) as u8).collect();
+        let mut line = Line::new().shortened(&long).text(" is too long");
+        let text = String::from_utf8(line.finish().to_vec()).unwrap();
+        assert_eq!(text.len(), "spanalloc: ".len() + 160 + "… is too long\n".len());
+        assert!(
+            text.contains("aab") && text.contains("dd…qq") && text.contains("ttt is"),
+            "{text}"
+        );
+        let mut line = Line::new().shortened(&long[..160]);
+        assert_eq!(line.finish().len(), "spanalloc: ".len() + 161);
     }
 
     #[test]

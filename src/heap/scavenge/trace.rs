@@ -1,4 +1,4 @@
-//! A line for each tick that gave memory back, for who asks for it; the idea is that of Go's
+//! A line for each tick or release that gave memory back, for who asks for it; the idea is that of Go's
 //! `GODEBUG=scavtrace=1`. What is live rises from line to line in a program that leaks.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -24,14 +24,20 @@ impl<O: Os> Heap<O> {
         self.scavenger.trace.0.store(on, Relaxed);
     }
 
-    /// Bytes held, if that is to be traced. No lock is held.
-    pub(super) fn traced_bytes(&self) -> Option<u64> {
-        self.scavenger.trace.0.load(Relaxed).then(|| self.held_bytes())
+    /// Takes a step, and writes its line if it gave memory back and that is to be traced. No lock
+    /// is held.
+    pub(super) fn traced<R>(&self, step: impl FnOnce() -> R) -> R {
+        let held = self.scavenger.trace.0.load(Relaxed).then(|| self.held_bytes());
+        let result = step();
+        if let Some(held) = held {
+            self.trace(held);
+        }
+        result
     }
 
-    /// Writes the line of a tick before which `held` bytes were held, if it gave some back.
+    /// Writes the line of a step before which `held` bytes were held, if it gave some back.
     #[cold]
-    pub(super) fn trace(&self, held: u64) {
+    fn trace(&self, held: u64) {
         let left = self.held_bytes();
         if left >= held {
             return;

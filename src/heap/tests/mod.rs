@@ -92,7 +92,7 @@ impl Worker {
         if self.cache.phase() == Phase::New {
             self.heap.open_thread(&self.cache);
         }
-        match self.heap.allocate_slow(&self.cache, class, self.interval) {
+        match self.heap.allocate_slow(&self.cache, class, Some(self.interval)) {
             Refill::Block(block) => block.cast(),
             Refill::Sample => {
                 self.heap.allocate_sampled(class).map_or(core::ptr::null_mut(), <*mut _>::cast)
