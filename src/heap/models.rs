@@ -8,7 +8,7 @@
 //! # What is proved, within the bounds
 //!
 //! 1. When every block is free, exactly one party retires the span, once.
-//! 2. Only the owner touches the span's plain words: loom's cell fails on a race.
+//! 2. Only the owner reviews the span and touches its plain words: loom's cell fails on a race.
 //! 3. A message is in one mailbox at most, and none is left unread.
 //! 4. The scavenger takes blocks off a chain behind the head that it read, while the owner puts
 //!    one in front: no link is read and written at once, and who takes the chain finds all
@@ -117,9 +117,10 @@ impl World {
     }
 
     /// By the thread that owns the span.
-    fn review(&self, mut mail: bool) {
+    fn review(&self, who: usize, mut mail: bool) {
         let remote = &self.item.remote;
         assert!(!remote.view().abandoned(), "reviewed by a thread and owned by none");
+        assert_eq!(self.item.home.load(Relaxed), who, "reviewed by another thread than its owner");
         self.words(|words| assert_eq!(words.retired, 0));
         loop {
             let count = remote.view().count();
@@ -156,9 +157,9 @@ impl World {
 
     fn read_mail(&self, who: usize) {
         self.heaps[who].drain(|_| {
-            let mine = self.item.home.load(Relaxed) == who;
-            if mine && !self.item.remote.view().abandoned() {
-                self.review(true);
+            let abandoned = self.item.remote.view().abandoned();
+            if !abandoned && self.item.home.load(Relaxed) == who {
+                self.review(who, true);
             } else {
                 self.deliver();
             }
@@ -203,7 +204,7 @@ impl World {
         }
         drop(central);
         if here {
-            self.review(false);
+            self.review(1, false);
             self.read_mail(1);
         }
         here
@@ -237,7 +238,7 @@ fn loom_the_owner_learns_that_all_is_free() {
     model(3, || {
         let world = World::new();
         let others = two_others(&world);
-        world.review(false);
+        world.review(0, false);
         world.read_mail(0);
         others.into_iter().for_each(|other| other.join().unwrap());
         if world.words(|words| words.retired == 0) {
@@ -253,7 +254,7 @@ fn loom_a_span_whose_owner_ends_is_retired_once() {
     model(3, || {
         let world = World::new();
         let others = two_others(&world);
-        world.review(false);
+        world.review(0, false);
         world.close(0, true);
         others.into_iter().for_each(|other| other.join().unwrap());
         world.end();
@@ -269,7 +270,7 @@ fn loom_a_span_that_is_adopted_is_retired_once() {
             thread::spawn(move || world.adopt())
         };
         let others = two_others(&world);
-        world.review(false);
+        world.review(0, false);
         world.close(0, true);
         others.into_iter().for_each(|other| other.join().unwrap());
         heir.join().unwrap();
@@ -294,11 +295,40 @@ fn loom_a_message_to_a_former_owner_is_passed_on() {
             let world = world.clone();
             thread::spawn(move || world.adopt())
         };
-        world.review(false);
+        world.review(0, false);
         world.close(0, true);
         world.heaps[0].open();
         world.close(0, false);
         other.join().unwrap();
+        heir.join().unwrap();
+        world.end();
+    });
+}
+
+/// A message that is posted late: the heap it goes to has its next thread, and the span its next
+/// owner, which alone may look at it.
+#[test]
+fn loom_a_late_message_is_passed_on_to_the_next_owner() {
+    model(3, || {
+        let world = World::new();
+        world.item.remote.set_notify(1);
+        assert!(world.item.remote.push(1, 1, |_| ()), "this thread holds the message");
+        let former = {
+            let world = world.clone();
+            thread::spawn(move || {
+                world.close(0, true);
+                world.heaps[0].open();
+                world.read_mail(0);
+                world.close(0, false);
+            })
+        };
+        let heir = {
+            let world = world.clone();
+            thread::spawn(move || world.adopt())
+        };
+        world.deliver();
+        world.free(2);
+        former.join().unwrap();
         heir.join().unwrap();
         world.end();
     });

@@ -12,8 +12,6 @@
 //! 1. `reaping` is held meanwhile. `fork` takes it, so that no thread that forks finds
 //!    its own heap half changed in the child.
 
-use core::ptr;
-
 use super::Heap;
 use super::remote::NEVER;
 use super::span::{Place, Span};
@@ -102,7 +100,7 @@ impl ThreadHeap {
         self.mailbox.drain(|item| {
             let Some(span) = Span::from_link(item) else { return };
             let remote = &span.cold().remote;
-            if !ptr::eq(span.cold().home.get(), self) || remote.view().abandoned() {
+            if !self.owns(span) {
                 heap.deliver(span);
             } else if span.place() != Place::Current && span.in_use() == 0 {
                 remote.acknowledge(NEVER);

@@ -304,12 +304,20 @@ impl ThreadHeap {
         self.review(heap, span, false);
     }
 
+    /// Whether this heap owns `span`, of which its mailbox has a message; one to a thread that had
+    /// this heap before may come late, of a span that another thread owns by now. The depot's lock
+    /// is held, so that the answer stays true.
+    pub(super) fn owns(&self, span: Span) -> bool {
+        // In this order: who adopts a span sets its home first, and then that it is not abandoned.
+        let abandoned = span.cold().remote.view().abandoned();
+        !abandoned && ptr::eq(span.cold().home.get(), self)
+    }
+
     /// Handles the messages of other threads. The depot's lock is held.
     pub(crate) fn read_mail<O: Os>(&self, heap: &Heap<O>) {
         self.mailbox.drain(|item| {
             let Some(span) = Span::from_link(item) else { return };
-            let mine = ptr::eq(span.cold().home.get(), self);
-            if mine && !span.cold().remote.view().abandoned() {
+            if self.owns(span) {
                 self.review(heap, span, true);
             } else {
                 // Sent to the thread that had this heap before.
