@@ -76,13 +76,43 @@ fn large_blocks_and_what_is_no_block() {
     let (address, freed) = (mapping.as_ptr(), span.as_ptr());
     drop((mapping, span));
     assert_eq!(inspect(address), None);
-    let state = inspect(freed).map(|found| found.state);
-    assert!(state != Some(BlockState::Unused) && state.is_some(), "{state:?}");
+    let found = inspect(freed).unwrap();
+    let is_free = matches!(found.state, BlockState::Free | BlockState::Returned);
+    assert!(found.what == Place::FreePages && is_free, "{found:?}");
     let header = at(&*Box::new(1)).map(|found| found.start & !((64 << 20) - 1)).unwrap();
     let header = inspect(std::ptr::without_provenance(header)).unwrap();
     assert_eq!(header.what, Place::Headers);
     static STATIC: u8 = 1;
-    assert_eq!([at(&STATIC), at(&state), inspect(std::ptr::null())], [None; 3]);
+    assert_eq!([at(&STATIC), at(&found), inspect(std::ptr::null())], [None; 3]);
+}
+
+#[test]
+fn blocks_whose_pages_went_back_are_told_from_free_ones() {
+    let _turn = turn();
+    let mut blocks: Vec<_> = (0..4000u32).map(|n| Some(black_box(Box::new([n; 64])))).collect();
+    let address = |block: &Option<Box<[u32; 64]>>| block.as_ref().map(|b| (&raw const **b).addr());
+    let addresses: Vec<usize> = blocks.iter().filter_map(address).collect();
+    // One in each two spans stays, so that they do.
+    blocks.iter_mut().enumerate().filter(|(n, _)| n % 400 != 0).for_each(|(_, b)| drop(b.take()));
+    spanalloc::release_free_memory();
+    let state = |at: &usize| inspect(std::ptr::without_provenance(*at)).map(|found| found.state);
+    let count = |wanted| addresses.iter().filter(|at| state(at) == Some(wanted)).count();
+    assert_eq!(count(BlockState::Live), 10);
+    assert!(count(BlockState::Returned) > 3000, "{}", count(BlockState::Returned));
+    drop(blocks);
+}
+
+#[test]
+fn a_size_that_no_memory_holds_costs_nothing_that_is_free() {
+    let _turn = turn();
+    spanalloc::set_decay(Duration::from_secs(3600));
+    drop(black_box((0..200).map(|_| vec![1u8; 100 << 10]).collect::<Vec<_>>()));
+    let free = || spanalloc::stats().memory.free_pages;
+    let before = free();
+    assert!(before >= 15 << 20, "{before}");
+    assert!(Vec::<u8>::new().try_reserve(isize::MAX as usize - 100).is_err());
+    assert!(free() >= before - (1 << 20), "{} of {before}", free());
+    spanalloc::set_decay(Duration::from_millis(500));
 }
 
 #[cfg(feature = "profile")]

@@ -31,6 +31,9 @@ fn child() {
         "signals" => be_interrupted(),
         "end" => with_busy_threads(|| std::process::exit(0)),
         "idle" => burst_and_idle(),
+        "listeners" => fork_while_listeners_come_and_go(),
+        "errno" => free_where_no_thread_starts(),
+        "mappings" => free_where_no_mapping_may_be_split(),
         "done" => churn(1, 1000, &Mutex::new(Vec::new())),
         _ => panic!("unknown scenario {scenario}"),
     }
@@ -84,6 +87,21 @@ fn a_limit_on_the_address_space() {
 #[test]
 fn a_limit_on_the_address_space_while_everything_is_sampled() {
     passes("limit", "sample=1");
+}
+
+#[test]
+fn a_fork_while_listeners_come_and_go() {
+    passes("listeners", "");
+}
+
+#[test]
+fn a_free_that_cannot_start_the_scavenger_leaves_errno_alone() {
+    passes("errno", "");
+}
+
+#[test]
+fn memory_goes_back_where_no_mapping_may_be_split() {
+    passes("mappings", "");
 }
 
 #[test]
@@ -159,6 +177,91 @@ fn fork_and_go_on() {
         unsafe { libc::waitpid(process, &raw mut status, 0) };
         assert_eq!(status, 0, "child {seed}");
     }
+}
+
+fn fork_while_listeners_come_and_go() {
+    let listener = thread::spawn(|| {
+        while !STOP.load(Relaxed) {
+            drop(spanalloc::on_pressure(|_| ()));
+        }
+    });
+    for number in 0..300 {
+        // SAFETY: what the child may do after this is the test.
+        let process = unsafe { libc::fork() };
+        assert!(process >= 0);
+        if process == 0 {
+            // SAFETY: no preconditions; ends a child that hangs.
+            unsafe { libc::alarm(20) };
+            drop(spanalloc::on_pressure(|_| ()));
+            assert!(spanalloc::set_soft_limit(0).is_ok());
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        unsafe { libc::waitpid(process, &raw mut status, 0) };
+        assert_eq!(status, 0, "child {number}");
+    }
+    STOP.store(true, Relaxed);
+    listener.join().unwrap();
+}
+
+/// Frees what makes the scavenger worth while, where no stack can be mapped.
+fn free_where_no_thread_starts() {
+    let blocks: Vec<_> = (0..64).map(|_| vec![1u8; 200 << 10]).collect();
+    let set = |bytes| {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: `limit` is live.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+    };
+    set(1);
+    // SAFETY: this thread's own.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *errno = 0 };
+    drop(blocks);
+    // SAFETY: as above.
+    let after = unsafe { *errno };
+    set(libc::RLIM_INFINITY);
+    assert_eq!(after, 0);
+}
+
+/// Large blocks in the middle of what the kernel has merged, freed when the process has as many
+/// mappings as it may have.
+fn free_where_no_mapping_may_be_split() {
+    let mut blocks: Vec<_> = (0..9).map(|_| vec![1u8; 40 << 20]).collect();
+    let most: usize =
+        std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    if most > 1 << 20 {
+        return eprintln!("not looked at: {most} mappings are too many to make");
+    }
+    let protections = [libc::PROT_READ, libc::PROT_NONE];
+    let mut made = 0;
+    let refused = |at: usize| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping, which touches no other.
+        unsafe {
+            libc::mmap(ptr::null_mut(), 1, protections[at % 2], flags, -1, 0) == libc::MAP_FAILED
+        }
+    };
+    while !refused(made) {
+        made += 1;
+        assert!(made <= 2 * most, "{made} mappings of {most}");
+    }
+    let resident_mib = || {
+        let mut usage = [0; 64];
+        // SAFETY: opens a file.
+        let file = unsafe { libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY) };
+        // SAFETY: the buffer is live and has that size.
+        let count = unsafe { libc::read(file, usage.as_mut_ptr().cast(), usage.len()) };
+        let text = std::str::from_utf8(&usage[..count as usize]).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4 / 1024
+    };
+    let before = resident_mib();
+    drop(blocks.swap_remove(4));
+    drop(blocks.swap_remove(3));
+    let after = resident_mib();
+    assert!(after + 70 < before, "{before} MiB, then {after}");
 }
 
 /// In a forked child: without `std::thread`, whose new threads take a lock (of the

@@ -55,7 +55,7 @@ pub enum BlockState {
     /// that another thread has freed a moment ago counts as live too; a sampled block
     /// is live while the profile has it.
     Live,
-    /// Freed, and on a list from which it will be allocated again.
+    /// Freed, and still in memory; it will be allocated again.
     Free,
     /// Never handed out.
     Unused,
@@ -127,6 +127,7 @@ fn state_of(start: usize, block: InSpan) -> BlockState {
         Used::Unknown => BlockState::Unknown,
         Used::Live => BlockState::Live,
         Used::Free => BlockState::Free,
+        Used::Returned => BlockState::Returned,
         Used::Never => BlockState::Unused,
     }
 }

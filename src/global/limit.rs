@@ -10,16 +10,18 @@
 //! 1. `watched_in` is this process from the decision to start the thread until it has
 //!    decided, under the lock, to end; so there is one at most.
 //! 2. No lock is held while a listener runs.
+//! 3. A fork takes the lock, so that a child finds it free.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use super::sampling::quietly;
 use super::slow::HEAP;
+use crate::sys::lock::{Guard, Lock};
 
 /// Between two looks at what the heap holds.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -30,7 +32,7 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 static DECAY_IS_GIVEN: AtomicBool = AtomicBool::new(false);
 /// 0 for none.
 static LIMIT: AtomicU64 = AtomicU64::new(0);
-static WATCH: Mutex<Watch> = Mutex::new(Watch { watched_in: 0, listeners: Vec::new() });
+static WATCH: Lock<Watch> = Lock::new(Watch { watched_in: 0, listeners: Vec::new() });
 
 type Call = dyn Fn(Pressure) + Send + Sync;
 
@@ -59,6 +61,10 @@ pub struct PressureListener(Arc<Call>);
 /// it is set (250 ms in a program by preload, where what is inside such spans stays until all
 /// threads but one have ended, or `malloc_trim`). Less saves memory, more saves page faults
 /// when memory swells and shrinks. Below a millisecond counts as one, above 49 days as that.
+///
+/// A thread does it, which is there only while it is worth one: from 1 MiB of free pages on,
+/// from 256 KiB of free blocks that one thread has put aside, or from 33 times on that a span
+/// was found half free. Less than that may stay.
 ///
 /// The key `decay` of the environment variable `SPANALLOC` wins.
 ///
@@ -171,8 +177,18 @@ impl fmt::Debug for PressureListener {
     }
 }
 
-fn lock() -> MutexGuard<'static, Watch> {
-    WATCH.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock() -> Guard<'static, Watch> {
+    WATCH.lock()
+}
+
+/// Keeps the listeners as they are until [`after_fork`].
+pub(super) fn before_fork() {
+    WATCH.acquire();
+}
+
+/// In the parent and in the child.
+pub(super) fn after_fork() {
+    WATCH.release();
 }
 
 /// The thread, while there is a limit.

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use once_cell::race::OnceBool;
 
 use super::alloc::SpanAlloc;
-use super::{dump_at_exit, measure, sampling};
+use super::{dump_at_exit, limit, measure, sampling};
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
 use crate::heap::chain::Block;
@@ -59,14 +59,15 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
     })
 }
 
-/// Where there is no memory for a sampled block, any block will do.
+/// Where there is no memory for a sampled block, any block will do, and what follows is not
+/// sampled either for a grant: each would ask the system in vain.
 #[unsafe(link_section = ".spanalloc.text")]
 fn allocate_sampled(cache: &Cache, class: ClassId, bytes: usize, interval: u64) -> *mut u8 {
     if let Some(block) = HEAP.allocate_sampled(class) {
         sampling::on_alloc(block.addr(), bytes, class.block_bytes(), interval);
         return block.cast();
     }
-    match HEAP.allocate_slow(cache, class, None) {
+    match HEAP.allocate_slow(cache, class, Some(0)) {
         Refill::Block(block) => block.cast(),
         Refill::Sample | Refill::OutOfMemory => ptr::null_mut(),
     }
@@ -284,8 +285,8 @@ fn open_thread(interval: u64, cache: &Cache) {
 #[cold]
 #[unsafe(link_section = ".spanalloc.text")]
 fn open_new_thread(interval: u64, cache: &Cache) {
-    // Who sets the flag registers the handlers; another first thread that comes
-    // meanwhile goes on without, and hands its heap over one exit later.
+    // Who sets the flag registers the handlers. Another first thread that comes meanwhile,
+    // before `main`, may find no key yet.
     static READY: OnceBool = OnceBool::new();
     if READY.set(true).is_ok() {
         EXIT.create(thread_exit);
@@ -293,8 +294,13 @@ fn open_new_thread(interval: u64, cache: &Cache) {
         sampling::init(interval);
     }
     if HEAP.open_thread(cache) {
-        EXIT.arm(ptr::from_ref(cache).cast_mut().cast());
-        sampling::begin_thread();
+        if EXIT.arm(ptr::from_ref(cache).cast_mut().cast()) {
+            sampling::begin_thread();
+        } else {
+            // Nobody would hand its heap over when it ends, and snapshots would look for its
+            // cache where it no longer is. The shared heap serves it.
+            HEAP.close_thread(cache);
+        }
     }
 }
 
@@ -339,6 +345,7 @@ unsafe extern "C" fn before_fork() {
     enter();
     if !interrupts() {
         BESIDE_OTHERS.store(HEAP.threads_open() > 1, Relaxed);
+        limit::before_fork();
         dump_at_exit::before_fork();
         sampling::before_fork();
         HEAP.before_fork();
@@ -351,6 +358,7 @@ unsafe extern "C" fn after_fork_in_parent() {
         HEAP.after_fork();
         sampling::after_fork_parent();
         dump_at_exit::after_fork_in_parent();
+        limit::after_fork();
     }
     leave();
 }
@@ -362,6 +370,7 @@ unsafe extern "C" fn after_fork_in_child() {
         CACHE.with(|cache| HEAP.forked(cache));
         sampling::after_fork_child(BESIDE_OTHERS.load(Relaxed));
         dump_at_exit::after_fork_in_child();
+        limit::after_fork();
     }
     leave();
 }

@@ -27,9 +27,11 @@ impl<const WORDS: usize> Bits<WORDS> {
 
     /// How many of the numbers `start .. start + count` are in the set.
     #[inline]
-    pub(crate) fn count_in(&mut self, start: usize, count: usize) -> usize {
+    pub(crate) fn count_in(&self, start: usize, count: usize) -> usize {
         let mut found = 0;
-        self.each_word(start, count, |word, mask| found += (*word & mask).count_ones());
+        each_mask(start, count, |word, mask| {
+            found += self.0.get(word).map_or(0, |word| (word & mask).count_ones());
+        });
         found as usize
     }
 
@@ -124,23 +126,28 @@ impl<const WORDS: usize> Bits<WORDS> {
 
     #[inline]
     fn each_word(&mut self, start: usize, count: usize, mut apply: impl FnMut(&mut u64, u64)) {
-        // Most spans are one slot.
-        if count == 1 {
-            if let Some(word) = self.0.get_mut(start / 64) {
-                apply(word, 1 << (start % 64));
-            }
-            return;
-        }
-        let (mut at, end) = (start, start + count);
-        while at < end {
-            let bit = at % 64;
-            let here = (end - at).min(64 - bit);
-            let mask = (u64::MAX >> (64 - here)) << bit;
-            if let Some(word) = self.0.get_mut(at / 64) {
+        each_mask(start, count, |word, mask| {
+            if let Some(word) = self.0.get_mut(word) {
                 apply(word, mask);
             }
-            at += here;
-        }
+        });
+    }
+}
+
+/// For each word of a set that has some of the numbers `start .. start + count`: which word, and
+/// their bits.
+#[inline]
+fn each_mask(start: usize, count: usize, mut visit: impl FnMut(usize, u64)) {
+    // Most spans are one slot.
+    if count == 1 {
+        return visit(start / 64, 1 << (start % 64));
+    }
+    let (mut at, end) = (start, start + count);
+    while at < end {
+        let bit = at % 64;
+        let here = (end - at).min(64 - bit);
+        visit(at / 64, (u64::MAX >> (64 - here)) << bit);
+        at += here;
     }
 }
 

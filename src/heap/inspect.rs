@@ -65,6 +65,8 @@ pub(crate) enum Used {
     /// With the program, or freed by another thread that has not sent it home yet.
     Live,
     Free,
+    /// Free, and the pages that it begins in given back.
+    Returned,
     /// Never handed out since the span was made.
     Never,
     Unknown,
@@ -115,8 +117,8 @@ fn locate(pages: &mut PageHeap, address: usize) -> Option<Place> {
             let what = What::FreeSlot { dirty };
             Some(Place::Slot(Found { start, bytes: SLOT_BYTES, what }))
         };
-        let dirty = chunk.dirty.count_in(slot, 1) == 1;
-        if chunk.free.count_in(slot, 1) == 1 {
+        let dirty = chunk.dirty.has(slot);
+        if chunk.free.has(slot) {
             return free(dirty);
         }
         // The span began in this slot or in one before it.
@@ -156,7 +158,7 @@ fn describe(cache: &Cache, span: Span, span_bytes: usize, address: usize) -> Fou
     let used = if index >= span.hot().carved.get() as usize {
         Used::Never
     } else if owns(cache, span) {
-        if is_free(cache, span, block) { Used::Free } else { Used::Live }
+        look_for(cache, span, block)
     } else {
         Used::Unknown
     };
@@ -171,20 +173,20 @@ fn owns(cache: &Cache, span: Span) -> bool {
     cache.owner().is_some_and(|owner| ptr::eq(owner, span.hot().owner.get()))
 }
 
-/// Whether the block is on one of the lists of invariant 1. The thread owns the span.
-fn is_free(cache: &Cache, span: Span, block: *mut Block) -> bool {
+/// Looks for a block on the lists of invariant 1. The thread owns the span.
+fn look_for(cache: &Cache, span: Span, block: *mut Block) -> Used {
     let (class, hot) = (span.class(), span.hot());
-    let Some(owner) = cache.owner() else { return false };
+    let Some(owner) = cache.owner() else { return Used::Unknown };
     let lists = owner.bin(class).lists(cache.list(class));
     // The scavenger takes magazines and thins spans, too.
     let depot = owner.depot.lock();
     let view = span.cold().remote.view();
     if !owns(cache, span) || span.class() != class {
         // The scavenger has ended it meanwhile, since it was empty.
-        return true;
+        return Used::Free;
     }
     if span.is_thinned_out(span.number_of(block)) {
-        return true;
+        return Used::Returned;
     }
     let kept = depot.each(class).map(|chain| (chain.head, chain.blocks));
     let own = [
@@ -192,7 +194,7 @@ fn is_free(cache: &Cache, span: Span, block: *mut Block) -> bool {
         (hot.local.get(), span.freed()),
         (span.block_at(view.head()), view.count()),
     ];
-    own.into_iter().chain(lists).chain(kept).any(|(head, blocks)| {
+    let is_free = own.into_iter().chain(lists).chain(kept).any(|(head, blocks)| {
         let mut next = head;
         (0..blocks).any(|_| {
             let at = next;
@@ -203,5 +205,6 @@ fn is_free(cache: &Cache, span: Span, block: *mut Block) -> bool {
             next = unsafe { (*at).next };
             false
         })
-    })
+    });
+    if is_free { Used::Free } else { Used::Live }
 }

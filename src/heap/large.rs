@@ -387,6 +387,10 @@ impl<O: Os> Heap<O> {
         if start.is_some() {
             return start;
         }
+        // More than all that chunks have is nowhere, whatever they give up.
+        if bytes > self.space.lock().counts().chunks * CHUNK_BYTES {
+            return None;
+        }
         self.reap_in_need();
         let mut space = self.space.lock();
         let shrunk = space.each().map(|pages| pages.shrink(&self.os));

@@ -414,7 +414,7 @@ impl PageHeap {
         for index in 0..self.len {
             let Some(chunk) = self.chunk(index) else { break };
             let mut end = chunk.mapped;
-            while end > SLOTS_KEPT && chunk.free.count_in(end - 1, 1) == 1 {
+            while end > SLOTS_KEPT && chunk.free.has(end - 1) {
                 end -= 1;
             }
             let count = chunk.mapped - end;

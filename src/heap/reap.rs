@@ -9,14 +9,17 @@
 //!
 //! # Invariants
 //!
-//! 1. `reaping` is held meanwhile. `fork` takes it, so that no thread that forks finds
-//!    its own heap half changed in the child.
+//! 1. `reaping` is held meanwhile, as it is while spans are thinned and free slots purged. `fork`
+//!    takes it, so that no thread that forks finds its own heap half changed in the child.
 
 use super::Heap;
 use super::remote::NEVER;
 use super::span::{Place, Span};
 use super::thread::ThreadHeap;
-use crate::sys::os::Os;
+use crate::sys::os::{Os, pause};
+
+/// Moments, of 100 µs, that an allocation for which there is no memory waits for `reaping`.
+const TRIES_IN_NEED: u32 = 100;
 
 impl<O: Os> Heap<O> {
     /// Has magazines that were here at the last call go home, or `all`, and empty spans
@@ -31,15 +34,21 @@ impl<O: Os> Heap<O> {
     }
 
     /// The OS has no more: has everything in depots go home. `false` if somebody forks or
-    /// reaps already, for the caller may hold a lock that comes after `reaping`.
+    /// gives memory back and goes on doing so: not waited for without end, for the caller may hold
+    /// a lock that comes after `reaping`.
     #[cold]
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn reap_in_need(&self) -> bool {
-        let Some(_reaping) = self.reaping.try_lock() else { return false };
-        self.each_thread_heap(|thread_heap| {
-            self.reap_one(thread_heap, true);
-        });
-        true
+        for _ in 0..TRIES_IN_NEED {
+            if let Some(_reaping) = self.reaping.try_lock() {
+                self.each_thread_heap(|thread_heap| {
+                    self.reap_one(thread_heap, true);
+                });
+                return true;
+            }
+            pause();
+        }
+        false
     }
 
     /// Bytes in the fullest depot.

@@ -83,7 +83,11 @@ impl Scavenger {
     /// The number of this visit of spans.
     pub(super) fn next_pass(&self) -> u16 {
         self.sparse.store(0, Relaxed);
-        self.passes.fetch_add(1, Relaxed).wrapping_add(1)
+        match self.passes.fetch_add(1, Relaxed).wrapping_add(1) {
+            // That of a span which was not visited yet.
+            0 => self.passes.fetch_add(1, Relaxed).wrapping_add(1),
+            pass => pass,
+        }
     }
 
     /// Milliseconds between ticks.
@@ -171,18 +175,24 @@ impl<O: Os> Heap<O> {
     #[unsafe(link_section = ".spanalloc.rare")]
     fn scavenge_slots(&self) -> usize {
         for which in 0..2 {
-            while let Some((taken, start, bytes)) = {
-                let mut space = self.space.lock();
-                space.each()[which].scavenge(&self.os, BATCH_SLOTS)
-            } {
-                // SAFETY: the slots are in no span and out of the page heap.
-                let clean = unsafe { self.os.purge(start, bytes) };
-                self.space.lock().each()[which].scavenged(taken, clean);
-            }
+            while self.scavenge_batch(which) {}
         }
         let mut space = self.space.lock();
         space.each().into_iter().for_each(|pages| pages.age());
         space.counts().free_dirty
+    }
+
+    /// Gives one run of slots back; `false` if there is none.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    fn scavenge_batch(&self, which: usize) -> bool {
+        // So that no fork finds slots that belong to nobody.
+        let _reaping = self.reaping.lock();
+        let taken = self.space.lock().each()[which].scavenge(&self.os, BATCH_SLOTS);
+        let Some((taken, start, bytes)) = taken else { return false };
+        // SAFETY: the slots are in no span and out of the page heap.
+        let clean = unsafe { self.os.purge(start, bytes) };
+        self.space.lock().each()[which].scavenged(taken, clean);
+        true
     }
 
     /// Gives all free slots back at once, and all free pages inside spans; their bytes.

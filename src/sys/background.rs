@@ -4,9 +4,18 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use super::os::keep_errno;
+
 /// Starts a detached thread with a small stack and all signals blocked, so that
 /// no handler of the program ever runs on it. `false` when the system refuses.
-pub(crate) fn spawn(run: extern "C" fn(*mut c_void) -> *mut c_void, argument: *mut c_void) -> bool {
+pub(crate) fn spawn(run: Body, argument: *mut c_void) -> bool {
+    keep_errno(|| spawn_detached(run, argument))
+}
+
+/// What a thread runs.
+type Body = extern "C" fn(*mut c_void) -> *mut c_void;
+
+fn spawn_detached(run: Body, argument: *mut c_void) -> bool {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
     // SAFETY: an out-parameter.

@@ -138,14 +138,20 @@ pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
     mmap(core::ptr::null_mut(), bytes, 0)
 }
 
-/// Unmaps what [`map`] returned, or a part of it.
+/// Unmaps what [`map`] returned, or a part of it. Where the kernel refuses, since that would leave
+/// more mappings than a process may have, the memory goes back all the same and addresses are lost.
 ///
 /// # Safety
 ///
 /// Nobody uses the range any more.
 pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
-    // SAFETY: the caller's contract.
-    keep_errno(|| unsafe { libc::munmap(start.as_ptr().cast(), bytes) });
+    keep_errno(|| {
+        // SAFETY: the caller's contract.
+        if unsafe { libc::munmap(start.as_ptr().cast(), bytes) } != 0 {
+            // SAFETY: as above.
+            unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+        }
+    });
 }
 
 fn mmap(at: *mut u8, bytes: usize, flags: i32) -> Option<NonNull<u8>> {

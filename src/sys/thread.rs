@@ -14,25 +14,22 @@ impl ExitKey {
         Self(AtomicU32::new(0))
     }
 
-    /// Makes the key. `false` when the process has no key left: threads then keep
-    /// their heap when they end. Call once, before [`arm`](Self::arm).
-    pub(crate) fn create(&self, at_exit: unsafe extern "C" fn(*mut c_void)) -> bool {
+    /// Makes the key, if the process has one left. Call once, before [`arm`](Self::arm).
+    pub(crate) fn create(&self, at_exit: unsafe extern "C" fn(*mut c_void)) {
         let mut key: libc::pthread_key_t = 0;
         // SAFETY: `key` is a live out-parameter.
-        let made = unsafe { libc::pthread_key_create(&mut key, Some(at_exit)) } == 0;
-        if made {
+        if unsafe { libc::pthread_key_create(&mut key, Some(at_exit)) } == 0 {
             self.0.store(key + 1, Relaxed);
         }
-        made
     }
 
-    /// Has the function called with `value` when this thread ends.
-    pub(crate) fn arm(&self, value: *mut c_void) {
+    /// Has the function called with `value` when this thread ends. `false` if there is no key, or
+    /// no memory to keep the value in: it will not be called.
+    #[must_use]
+    pub(crate) fn arm(&self, value: *mut c_void) -> bool {
         let key = self.0.load(Relaxed);
-        if key != 0 {
-            // SAFETY: a key of 1 or more was made by `create`.
-            unsafe { libc::pthread_setspecific(key - 1, value) };
-        }
+        // SAFETY: a key of 1 or more was made by `create`.
+        key != 0 && unsafe { libc::pthread_setspecific(key - 1, value) } == 0
     }
 }
 
