@@ -50,6 +50,11 @@ fn threads_hand_blocks_around() {
 #[cfg(feature = "profile")]
 #[test]
 fn sampled_blocks_are_blocks_too() {
+    let sampled = || -> u64 {
+        let sites = spanalloc::profile::capture().sites;
+        sites.iter().map(|site| site.allocated.samples).sum()
+    };
+    let before = sampled();
     spanalloc::profile::start(256).unwrap();
     let pool = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -59,6 +64,8 @@ fn sampled_blocks_are_blocks_too() {
         }
     });
     spanalloc::profile::stop();
+    let taken = sampled() - before;
+    assert!(taken > 3000, "{taken} samples of 4 threads with 3000 steps each");
 }
 
 #[test]
@@ -73,7 +80,7 @@ fn a_block_keeps_its_contents_when_it_is_resized() {
 }
 
 #[test]
-fn growth_by_one_page_at_a_time() {
+fn a_large_block_grows_and_shrinks_step_by_step() {
     let mut block = Block::new(60 << 10, 8, false);
     let mut others = Vec::new();
     for bytes in ((64 << 10)..(18 << 20)).step_by(256 << 10) {

@@ -1,4 +1,4 @@
-//! Runs experiments E1–E22 on what is said about maps, pools, arenas and allocators, and writes a
+//! Runs the experiments on what is said about maps, pools, arenas and allocators, and writes a
 //! report of one HTML file.
 //!
 //! `cargo run --release --example seed_tables` runs all; `-- E7 E12` some, `--quick` for a short

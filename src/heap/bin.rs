@@ -18,7 +18,8 @@
 //! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room +
 //!    drained` freed by this thread: exact whenever it is between two calls.
 //! 3. While draining both lists are empty and both allowances 0.
-//! 4. All words are written by the thread that owns the heap.
+//! 4. `current`, the lists of spans, `kept` and `remote` are written under the depot's lock
+//!    (invariant 4 of [`thread`](super::thread)), all other words by the thread that owns the heap.
 
 use core::ptr;
 

@@ -102,6 +102,7 @@ impl Chunk {
     /// Has the kernel make no more huge pages of what is small. A free slot that shares one
     /// with a slot in use or used before is as resident as that: it is dirty from here on, and
     /// aged. Returns how many such slots there are.
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(super) fn keep_small(&mut self, os: &impl Os) -> usize {
         if !self.huge {
             return 0;

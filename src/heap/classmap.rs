@@ -16,8 +16,8 @@
 //!
 //! # Invariants
 //!
-//! 1. The byte of a window is 1 only if a chunk is mapped there, and chunks are never
-//!    unmapped.
+//! 1. The byte of a window is 1 only if a chunk is mapped there, and the first slots of a chunk,
+//!    where its headers and words lie, are never unmapped.
 //! 2. The word of a slot names a class while the slot is part of a span of
 //!    [`Kind::Blocks`](super::span::Kind) of that class; it is written by the span's
 //!    owner, before the first block is handed out and after the last came back.
@@ -121,6 +121,6 @@ fn set(span: Span, class: ClassId, entry: Entry) {
 #[inline(always)]
 unsafe fn word<'a>(chunk: *mut u8, slot: usize) -> &'a AtomicU32 {
     let word = chunk.wrapping_add(WORDS_OFFSET).cast::<AtomicU32>().wrapping_add(slot);
-    // SAFETY: the caller's contract; chunks are never unmapped, and zeroes are words.
+    // SAFETY: the caller's contract; the words lie in slots that stay mapped, and zeroes are words.
     unsafe { &*word }
 }

@@ -24,8 +24,8 @@
 //!    below `fresh` is on the chain of free entries.
 //! 3. `bytes` is the sum over the magazines, and at most [`BYTES_MAX`].
 //!
-//! The depot lies under a lock, since the scavenger comes here, too; only its own
-//! thread and the scavenger ever take it.
+//! The depot lies under a lock, since the scavenger comes here, too: invariant 4 of
+//! [`thread`](super::thread).
 
 use core::ptr;
 
@@ -124,6 +124,7 @@ impl Depot {
     }
 
     /// Takes a magazine that was here at the last tick, or any if `all`.
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn take_aged(&mut self, all: bool) -> Option<(ClassId, Chain)> {
         for class in ClassId::all() {
             let mut before = None;

@@ -16,6 +16,7 @@ use super::Heap;
 use super::class::rounded;
 use super::geometry::{CHUNK_BYTES, SLOT_BYTES};
 use super::span::{Kind, Span};
+use super::window;
 pub(crate) use crate::base::limits::SPAN_BYTES_MAX;
 use crate::base::own::{OwnPtr, OwnU64};
 use crate::sys::os::{Os, page_bytes};
@@ -23,6 +24,7 @@ use crate::sys::os::{Os, page_bytes};
 /// From this size on a mapping is aligned for huge pages and asks for them.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 const BUCKETS: usize = 256;
+const NO_BLOCK: &str = "a large block was freed or resized that is not allocated";
 /// Rows of the count table: by doubling, the first up to 64 KiB.
 pub(crate) const LARGE_ROWS: usize = 48;
 
@@ -79,6 +81,7 @@ fn is_mapping(layout: Layout) -> bool {
 }
 
 /// Bytes of the block that a large layout gets.
+#[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn block_bytes(layout: Layout) -> usize {
     if is_mapping(layout) {
         layout.size().next_multiple_of(page_bytes())
@@ -184,7 +187,7 @@ impl LargeTable {
         loop {
             // SAFETY: `place` is a bucket or a record's link; the table is held.
             let Some(record) = NonNull::new(unsafe { *place }) else {
-                crate::sys::fatal::die("a large block was freed that is not allocated");
+                crate::sys::fatal::die_at(start.addr().get(), NO_BLOCK);
             };
             // SAFETY: records live as long as the heap; the table is held.
             let mapping = unsafe { &mut *record.as_ptr() };
@@ -365,19 +368,8 @@ impl<O: Os> Heap<O> {
         let all = bytes.checked_add(align - page)?;
         let mapped = self.map_anyhow(all)?;
         let skip = mapped.as_ptr().align_offset(align);
-        // SAFETY: `skip` is at most `align − page`, so start and tail are inside.
-        let start = unsafe { mapped.add(skip) };
-        if skip > 0 {
-            // SAFETY: the part before the start, used by nobody.
-            unsafe { self.os.unmap(mapped, skip) };
-        }
-        if all - skip > bytes {
-            // SAFETY: the end of the block, inside the mapping.
-            let end = unsafe { start.add(bytes) };
-            // SAFETY: the part behind the end, used by nobody.
-            unsafe { self.os.unmap(end, all - skip - bytes) };
-        }
-        Some(start)
+        // SAFETY: just mapped; `skip` is at most `align − page`.
+        Some(unsafe { window::trim(&self.os, mapped, all, skip, bytes) })
     }
 
     /// Maps `bytes`, if need be in place of address space that chunks do not use.
@@ -436,7 +428,7 @@ fn large_span(start: NonNull<u8>) -> Span {
     // SAFETY: a large block that is no mapping lies in a chunk.
     let span = unsafe { Span::of::<1>(start.as_ptr()) };
     if span.kind() != Kind::Large {
-        crate::sys::fatal::die("a large block was freed that is not allocated");
+        crate::sys::fatal::die_at(start.addr().get(), NO_BLOCK);
     }
     span
 }

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A span is on one list at most; its owner (see [`span`](super::span)) alone
-//!    uses its links.
+//! 1. A span is on one list at most, and who holds the list's lock alone uses its links: that of
+//!    the heap's depot, or the central one.
 //! 2. `head` and `tail` are both null or both the ends of one chain.
 
 use core::ptr;

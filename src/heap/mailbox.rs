@@ -1,6 +1,7 @@
 //! Messages to the owner of spans: "enough has been freed here by others".
 //!
-//! A stack of spans, pushed by any thread and drained whole by the owner. There is
+//! A stack of spans, pushed by any thread and drained whole by the owner, or by the scavenger for
+//! an owner that sleeps. There is
 //! no pop of a single item, hence no ABA problem. A thread that ends closes its
 //! mailbox; who then finds it closed handles the message itself.
 //!

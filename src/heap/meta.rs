@@ -5,6 +5,7 @@
 
 use core::ptr::NonNull;
 
+use crate::base::zeroed::Zeroed;
 use crate::sys::os::Os;
 
 const PIECE_BYTES: usize = 64 * 1024;
@@ -43,7 +44,7 @@ impl Meta {
     /// As [`place`](Self::place), of the value that a `T` starts as. Nothing is written: the
     /// memory is touched where it is used, and the stack, of which a thread may have little,
     /// does not bear a `T`.
-    pub(crate) fn place_zero<T: Zero>(&mut self, os: &impl Os) -> Option<NonNull<T>> {
+    pub(crate) fn place_zero<T: Zeroed>(&mut self, os: &impl Os) -> Option<NonNull<T>> {
         self.room(os)
     }
 
@@ -64,10 +65,3 @@ impl Meta {
         Some(place.cast())
     }
 }
-
-/// What starts as zeroes.
-///
-/// # Safety
-///
-/// Bytes that are all zero are a value of the type, the one that it starts as.
-pub(crate) unsafe trait Zero {}

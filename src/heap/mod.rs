@@ -1,4 +1,4 @@
-//! Floor 2: the heap. No `alloc` crate, no panics, no formatting.
+//! Floor 2: the heap. No `alloc` crate, no formatting, nothing that asks for a panic.
 //!
 //! # The cast
 //!
@@ -53,7 +53,6 @@ pub(crate) mod class;
 pub(crate) mod classmap;
 pub(crate) mod counts;
 pub(crate) mod depot;
-mod find;
 mod flush;
 pub(crate) mod gather;
 pub(crate) mod geometry;
@@ -75,6 +74,7 @@ pub(crate) mod span;
 pub(crate) mod thin;
 pub(crate) mod thread;
 pub(crate) mod waits;
+mod window;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
@@ -176,7 +176,8 @@ impl<O: Os> Heap<O> {
     /// Pushes a chain of blocks to their span, which another thread owns or nobody.
     pub(crate) fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
         if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
-            crate::sys::fatal::die(
+            crate::sys::fatal::die_at(
+                head.addr(),
                 "a pointer was freed that is not allocated, or with another size than it has",
             );
         }
@@ -237,9 +238,10 @@ impl<O: Os> Heap<O> {
         self.give(&mut self.waits.lock(&self.space, class), span, count);
     }
 
-    /// Takes every lock, in order, before `fork`.
+    /// Takes every lock but those of depots, in order, before `fork`.
     pub(crate) fn before_fork(&self) {
-        // Nobody but the scavenger ever holds the lock of this thread's own depot.
+        // Who holds the lock of another thread's depot holds this one, too. In the child the locks
+        // of depots whose threads are gone are not taken any more.
         self.reaping.acquire();
         self.sampled.acquire();
         self.late.acquire();

@@ -19,18 +19,18 @@
 //! 2. A slot that is not in `dirty` reads as zeroes.
 //! 3. `aged ⊆ free ∩ dirty`: free since the last tick at least.
 //! 4. `run_max` is at least the length of the chunk's longest free run.
-//! 5. Slots that the scavenger works on are in no set but `dirty`, and counted in
-//!    nothing but `mapped`: to everyone else they are in use.
+//! 5. Slots that the scavenger works on are in no set but `dirty`, and counted as in use, which
+//!    to everyone else they are.
 
 use core::ptr::{self, NonNull};
 
 use super::bits::SlotSet;
 use super::chunk::Chunk;
-use super::find;
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
 use super::meta::Meta;
 use super::span::Span;
+use super::window;
 use crate::sys::os::Os;
 
 /// What a chunk that shrinks keeps: what lay behind may be somebody else's when it is to
@@ -154,6 +154,7 @@ impl PageHeap {
     }
 
     /// Pages inside `span` will go back: the kernel is to fill no huge page up again.
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn keep_small(&mut self, os: &impl Os, span: Span) {
         let beside = self.chunk(chunk_index(span.link().cast())).map(|chunk| chunk.keep_small(os));
         self.free_dirty += beside.unwrap_or(0);
@@ -161,6 +162,7 @@ impl PageHeap {
 
     /// Takes the `more` slots right behind a span of `count`, if they are free.
     /// Returns whether they read as zeroes.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn extend(&mut self, span: Span, count: usize, more: usize) -> Option<bool> {
         let header = span.link().cast::<u8>();
         let start = slot_index(header) + count;
@@ -176,6 +178,7 @@ impl PageHeap {
     /// the OS without the lock; what is dirty and free now ages. `wanted` limits
     /// the slots taken: one run, whose start and bytes are returned. Call until it
     /// returns `None`, then [`age`](Self::age).
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn scavenge(
         &mut self,
         os: &impl Os,
@@ -201,6 +204,7 @@ impl PageHeap {
     }
 
     /// What is free and dirty now is given back by the next tick, unless used before.
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn age(&mut self) {
         for index in 0..self.len {
             if let Some(chunk) = self.chunk(index) {
@@ -210,6 +214,7 @@ impl PageHeap {
     }
 
     /// The slots are free again, and `clean` if the OS has taken their pages.
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn scavenged(&mut self, scavenged: Scavenged, clean: bool) {
         let count = scavenged.slots.len();
         if let Some(chunk) = self.chunk(scavenged.chunk) {
@@ -359,7 +364,7 @@ impl PageHeap {
         }
         let slots_min = (HEADER_SLOTS + count).next_multiple_of(align.max(1)) + align - 1;
         let last = self.chunk(self.len.wrapping_sub(1)).map(|chunk| chunk.base);
-        let (base, mapped) = find::chunk(os, window, last, slots_min.min(CHUNK_SLOTS))?;
+        let (base, mapped) = window::for_chunk(os, window, last, slots_min.min(CHUNK_SLOTS))?;
         // For `geometry::hot_header`, which makes headers' addresses from blocks'.
         base.as_ptr().expose_provenance();
         let chunk = Chunk::new(base, mapped, self.len == 0);
@@ -386,6 +391,7 @@ impl PageHeap {
     }
 
     /// Maps more of a chunk of which only a prefix could be mapped.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn extend_chunk(&mut self, os: &impl Os, index: usize) -> bool {
         let Some(chunk) = self.chunk(index) else { return false };
         let left = CHUNK_SLOTS - chunk.mapped;
@@ -409,6 +415,7 @@ impl PageHeap {
 
     /// Unmaps the free slots at the end of every chunk, but for the first few. Whether there
     /// were any.
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn shrink(&mut self, os: &impl Os) -> bool {
         let mut shrunk = false;
         for index in 0..self.len {

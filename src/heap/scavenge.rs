@@ -134,7 +134,6 @@ impl<O: Os> Heap<O> {
     }
 
     /// Whether so many spans were found to be sparse that they are worth a thread.
-    #[cfg(not(feature = "preload"))]
     pub(super) fn is_sparse(&self) -> bool {
         self.scavenger.sparse.load(Relaxed) > SPARSE_SPANS
     }

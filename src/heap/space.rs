@@ -4,9 +4,10 @@ use core::ptr::NonNull;
 
 use super::class::CLASSES;
 use super::geometry::{Window, slot_start};
-use super::meta::{Meta, Zero};
+use super::meta::Meta;
 use super::pages::{PageCounts, PageHeap, Slots};
 use super::span::{Kind, Span};
+use crate::base::zeroed::Zeroed;
 use crate::sys::os::Os;
 
 /// Address space and records; in this order for the same reason as [`PageHeap`]'s.
@@ -77,7 +78,7 @@ impl Space {
     }
 
     /// Lasting memory for a record that starts as zeroes; see [`Meta::place_zero`].
-    pub(crate) fn place_zero<T: Zero>(&mut self, os: &impl Os) -> Option<NonNull<T>> {
+    pub(crate) fn place_zero<T: Zeroed>(&mut self, os: &impl Os) -> Option<NonNull<T>> {
         self.meta.place_zero(os)
     }
 }

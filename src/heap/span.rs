@@ -18,7 +18,9 @@
 //!    thinned out of them: `out ≥ freed() + remote.count()`. The difference is thinned out.
 //! 2. The words of [`Hot`] and the plain words of [`Cold`] are written by the
 //!    span's owner: the thread whose heap `home` names; the holder of the central
-//!    lock while the span is abandoned; the page heap while it is free.
+//!    lock while the span is abandoned; the page heap while it is free. Of a thread's span
+//!    `place`, the links and the words of invariant 7 are written by whoever holds the lock of
+//!    its heap's depot.
 //! 3. `owner` is the address of the heap whose thread may push on `local` and count
 //!    down, or [`NOBODY`]: abandoned, large, free. In a slot that no span has begun
 //!    in yet it is null.
@@ -30,8 +32,9 @@
 //!    header before it takes its heap's lock and looks who owns the span: the scavenger
 //!    may end it as soon as it sees that store, which therefore releases, and is acquired
 //!    by [`freed`](Span::freed).
-//! 7. `thinned`, `thinned_local` and `thinned_remote` are the scavenger's while the span is
-//!    parked, under the lock of its owner's heap or the central one; else its owner's.
+//! 7. `thinned`, `thinned_local`, `thinned_remote`, `spare`, `spare_blocks` and `visit` are
+//!    written under the lock of the depot of the owner's heap, by its thread or the scavenger, or
+//!    under the central one.
 
 use core::ptr::{self, NonNull};
 
@@ -409,15 +412,16 @@ impl Span {
         }
     }
 
-    /// How many blocks are on lists, in outboxes or with the program. Dies if the span's words contradict each other (invariant 1), as they do
-    /// after a double free.
+    /// How many blocks are on lists, in outboxes or with the program. Dies if the span's words
+    /// contradict each other (invariant 1), as they do after a double free.
     #[inline]
     pub(crate) fn in_use(self) -> u32 {
         let freed = self.freed() + self.cold().remote.view().count();
         match self.hot().out.get().checked_sub(freed) {
             Some(in_use) => in_use,
-            None => crate::sys::fatal::die(
-                "more blocks of a span were freed than allocated: a double free or a wrong pointer",
+            None => crate::sys::fatal::die_at(
+                self.start().addr(),
+                "more blocks were freed than allocated, by a double free or a wrong pointer, of the span",
             ),
         }
     }

@@ -172,6 +172,7 @@ impl<O: Os> Heap<O> {
     /// # Safety
     ///
     /// Invariant 1.
+    #[unsafe(link_section = ".spanalloc.rare")]
     unsafe fn visit(&self, span: Span, round: &Round) -> bool {
         let (before, in_use) = (Visit(span.cold().visit.get()), span.in_use());
         let quiet = before.in_use() == in_use;
@@ -189,6 +190,7 @@ impl<O: Os> Heap<O> {
     /// # Safety
     ///
     /// Invariant 1.
+    #[unsafe(link_section = ".spanalloc.rare")]
     unsafe fn thin_span(&self, span: Span) {
         let (hot, cold) = (span.hot(), span.cold());
         let chains = [
@@ -302,6 +304,7 @@ struct Pages {
 impl Pages {
     /// The pages that no other block reaches into but `free` ones, those thinned out, and those
     /// never used.
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn of(span: Span, mut free: BlockSet) -> Self {
         let hot = span.hot();
         let (bytes, page) = (span.class().block_bytes(), page_bytes());
@@ -345,7 +348,10 @@ impl Span {
         let carved = self.hot().carved.get() as usize;
         let bytes = self.class().block_bytes();
         if offset >= carved * bytes || !offset.is_multiple_of(bytes) {
-            crate::sys::fatal::die("a block was written to after it had been freed");
+            crate::sys::fatal::die_at(
+                self.start().addr(),
+                "a block was written to after it had been freed, in the span",
+            );
         }
         (offset / bytes) as u32
     }

@@ -14,18 +14,19 @@
 //! # Invariants
 //!
 //! 1. All words but the mailbox and `next_*` are written by the thread whose
-//!    cache has this heap as owner; for a shared heap, by the holder of its lock.
+//!    cache has this heap as owner, or under invariant 4; for a shared heap, by the holder of
+//!    its lock.
 //! 2. A span whose `home` is this heap and that is not abandoned is either the
 //!    current one of its class, or on the partial or the full list of its class.
 //! 3. The current span has an endless countdown and asks for no messages; every
 //!    other one fires, or is told of, when half of what is still in use was freed
 //!    or it becomes worth linking. One of the two happens at the latest when its
 //!    last block is freed, by whomever: of `n` blocks, one side frees `⌈n/2⌉`.
-//! 4. Who looks at the partial and full lists, at a span's place on them, or takes
-//!    from the mailbox, the depot or a span holds the depot's lock. Beside the thread itself
-//!    that is the scavenger alone, which ends spans that are empty ([`reap`](super::reap)) and
-//!    gives pages of others back ([`thin`](super::thin)). What it does not write is what
-//!    frees write.
+//! 4. Who looks at the current spans, the partial and full lists, at a span's place on them, or
+//!    takes from the mailbox, the depot or a span holds the depot's lock; and `reaping` as well
+//!    unless it is the thread itself. That is the scavenger, or who gives memory back at once:
+//!    they end spans that are empty ([`reap`](super::reap)) and give pages of others back
+//!    ([`thin`](super::thin)). What they do not write is what frees write.
 //! 5. Thread heaps are never unmapped: a new thread takes over the heap of an
 //!    ended one.
 
@@ -40,13 +41,13 @@ use super::class::{CLASSES, ClassId};
 use super::depot::Depot;
 use super::list::SpanList;
 use super::mailbox::Mailbox;
-use super::meta::Zero;
 use super::outbox::Outbox;
 use super::remote::NEVER;
 use super::span::{FAR, Hot, Kind, Place, Span};
 use super::thin::NOT_VISITED;
 use crate::base::marks::Marks;
 use crate::base::own::{OwnPtr, OwnU8};
+use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
 
@@ -89,7 +90,7 @@ unsafe impl Sync for ThreadHeap {}
 // SAFETY: nothing in it belongs to the thread that made it.
 unsafe impl Send for ThreadHeap {}
 // SAFETY: null pointers, counts of zero, free locks: what `new` makes, see the test.
-unsafe impl Zero for ThreadHeap {}
+unsafe impl Zeroed for ThreadHeap {}
 
 impl ThreadHeap {
     pub(crate) const fn new() -> Self {

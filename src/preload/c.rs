@@ -151,7 +151,7 @@ struct MallInfo2 {
     uordblks: usize,
     /// Bytes that are resident and free.
     fordblks: usize,
-    /// Bytes that `malloc_trim` can give back.
+    /// Bytes that `malloc_trim` can give back at least: free pages, without those inside spans.
     keepcost: usize,
 }
 

@@ -18,8 +18,8 @@
 //! An allocation walks the stack, adds to `sites` and `classes`, and enters
 //! `live`; a free takes its entry from `live` and subtracts. One lock is held at
 //! a time, and under it that of `memory`; none while walking. Nothing here allocates from
-//! the heap but `prepare`, `begin_thread`, `start` and `capture`, which run in ordinary
-//! code with sampling suppressed on their thread.
+//! the heap but `prepare`, `begin_thread`, `note_modules`, `start` and `capture`, which run in
+//! ordinary code with sampling suppressed on their thread.
 //!
 //! Invariants
 //! 1. While `Thread::busy` is set this thread may hold a lock of the profiler,

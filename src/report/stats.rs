@@ -4,7 +4,7 @@
 //! memory cut into blocks of one class; a *refill* is a thread's fetching of a
 //! list of blocks from its spans.
 
-/// One consistent snapshot of the allocator's counters.
+/// A snapshot of the allocator's counters: see [`stats`](crate::stats).
 ///
 /// Displays as a table of at most 100 columns.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,7 +13,7 @@
 pub struct Stats {
     /// One row per size class, ascending.
     pub classes: Vec<ClassStats>,
-    /// Blocks too large for a class, which have a span each, by size, ascending.
+    /// Blocks too large for a class, which have a span or a mapping each, by size, ascending.
     pub large: Vec<ClassStats>,
     /// Where the process's memory is.
     pub memory: Memory,
@@ -39,7 +39,7 @@ pub struct ClassStats {
     /// Bytes of these blocks, by the size of the block rather than by what was
     /// asked for. Exact.
     pub live_bytes: u64,
-    /// Times that a thread's list of blocks ran out and was filled again; every
+    /// Times that a thread's lists of blocks ran out and were filled again from spans; every
     /// allocation of a large block is one.
     pub refills: u64,
     /// Blocks cut from spans for the first time since the span was made, whether they
@@ -49,7 +49,8 @@ pub struct ClassStats {
     pub first_uses: u64,
     /// Spans in use.
     pub spans: u64,
-    /// Frees by another thread than the one that owns the span.
+    /// Blocks that came home to their span from elsewhere: freed by another thread than the one
+    /// that owns the span, or taken off the lists of a thread that was idle.
     pub remote_frees: u64,
     /// Times that a thread had to wait for another one's lock while it fetched a span or
     /// gave one back; what threads wait for in the operating system is not among them. None

@@ -1,21 +1,27 @@
 //! The last line of a process that cannot go on.
+//!
+//! For misuse that has corrupted, or would corrupt, the heap: unwinding out of an allocator would
+//! run more of it. Nothing here allocates or formats, and an error of the line itself is ignored:
+//! there is nowhere to report it.
 
-/// Writes `spanalloc: ` and `message` as one line to standard error, without
-/// allocating or formatting. Errors are ignored: there is nowhere to report them.
-pub(crate) fn warn(message: &str) {
-    let parts: [&[u8]; 3] = [b"spanalloc: ", message.as_bytes(), b"\n"];
-    let vectors = parts
-        .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
-    // SAFETY: each vector names a live, readable slice; `writev` only reads them.
-    unsafe { libc::writev(libc::STDERR_FILENO, vectors.as_ptr(), vectors.len() as i32) };
-}
+use super::stderr::Line;
 
-/// Says why in one line and aborts. For misuse that has corrupted, or would
-/// corrupt, the heap: unwinding out of an allocator would run more of it.
+/// Says why in one line and aborts.
 #[cold]
 #[inline(never)]
 pub(crate) fn die(message: &str) -> ! {
-    warn(message);
+    abort(Line::new().text(message))
+}
+
+/// As [`die`], of what is at an address, which ends the line.
+#[cold]
+#[inline(never)]
+pub(crate) fn die_at(address: usize, message: &str) -> ! {
+    abort(Line::new().text(message).text(": at ").address(address))
+}
+
+fn abort(line: Line) -> ! {
+    line.write();
     // SAFETY: `abort` has no preconditions.
     unsafe { libc::abort() }
 }

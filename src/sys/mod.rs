@@ -1,4 +1,4 @@
-//! Floor 1: the operating system. Every system call of the crate is made here.
+//! Floor 1: the operating system. Every system call that allocating and sampling need is made here.
 
 #[cfg(not(feature = "preload"))]
 pub(crate) mod background;

@@ -35,6 +35,18 @@ impl Line {
         line.raw(&[b'0' + (number % 10) as u8])
     }
 
+    /// Appends an address, in hexadecimal digits.
+    pub(crate) const fn address(self, address: usize) -> Self {
+        let mut line = self.text("0x");
+        let mut left =
+            if address == 0 { 1 } else { (usize::BITS - address.leading_zeros()).div_ceil(4) };
+        while left > 0 {
+            left -= 1;
+            line = line.raw(&[b"0123456789abcdef"[address >> (left * 4) & 15]]);
+        }
+        line
+    }
+
     /// Appends bytes that need not be UTF-8; control bytes become `?`.
     pub(crate) const fn raw(mut self, bytes: &[u8]) -> Self {
         let mut at = 0;
@@ -93,6 +105,8 @@ mod tests {
         assert_eq!(line.finish(), b"spanalloc: key a?b\xff\n");
         let mut line = Line::new().number(0).text(" ").number(u64::MAX);
         assert_eq!(line.finish(), b"spanalloc: 0 18446744073709551615\n");
+        let mut line = Line::new().address(0).text(" ").address(0x7f00_00a0_0010);
+        assert_eq!(line.finish(), b"spanalloc: 0x0 0x7f0000a00010\n");
     }
 
     #[test]

@@ -74,17 +74,24 @@ fn reports_take_only_data_from_the_profiler() {
 
 #[test]
 fn what_runs_inside_an_allocation_neither_allocates_nor_panics_nor_formats() {
-    const MACROS: [&str; 10] = [
+    const MACROS: [&str; 17] = [
         "assert!",
         "assert_eq!",
         "assert_ne!",
+        "debug_assert!",
+        "debug_assert_eq!",
+        "debug_assert_ne!",
+        "eprint!",
         "eprintln!",
         "format!",
+        "format_args!",
         "panic!",
+        "print!",
         "println!",
         "unreachable!",
         "vec!",
         "write!",
+        "writeln!",
     ];
     const CALLS: [&str; 2] = [".expect", ".unwrap"];
     const TYPES: [&str; 3] = ["Box", "String", "Vec"];

@@ -16,7 +16,8 @@ use super::table::{AtHome, Table};
 
 /// A hash map that works as Go's did until 1.23 and counts what it does.
 ///
-/// Entries lie in buckets of eight, keys beside keys and values beside values.
+/// Entries lie in buckets of eight, keys beside keys and values beside values, or each value
+/// beside its key where that pads nothing.
 /// A full bucket is continued by overflow buckets. The map doubles above 6.5
 /// entries per bucket and moves its entries bit by bit, some chains per insert or
 /// remove, so that no single insert has to move them all. See the [module's
@@ -53,6 +54,10 @@ impl<K, V> Map<K, V, RandomState> {
 
     /// An empty map with buckets for `capacity` entries. Up to eight entries take
     /// one bucket, which is allocated by the first insert.
+    ///
+    /// # Panics
+    ///
+    /// When the array would be larger than `isize::MAX` bytes.
     ///
     /// ```
     /// use spanalloc::map::Map;
@@ -331,7 +336,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     ///
     /// When the array would be larger than `isize::MAX` bytes.
     pub fn reserve(&mut self, additional: usize) {
-        let entries = self.len().checked_add(additional).expect("map: capacity overflow");
+        let entries = self.len().saturating_add(additional);
         let log2 = self.policy().log2_for(entries);
         if additional > 0 && entries > self.capacity() {
             self.resize(log2);

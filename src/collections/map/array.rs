@@ -328,7 +328,10 @@ struct Plan {
 
 impl Plan {
     fn of<K, V>(log2: u8) -> Self {
-        Self::checked::<K, V>(log2).expect("map: capacity overflow")
+        Self::checked::<K, V>(log2).unwrap_or_else(|| {
+            let bytes = Shape::<K, V>::ENTRIES;
+            panic!("map: 2^{log2} buckets of {bytes} bytes are more than isize::MAX bytes")
+        })
     }
 
     fn checked<K, V>(log2: u8) -> Option<Self> {

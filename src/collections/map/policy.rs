@@ -111,7 +111,7 @@ impl Policy {
     pub(super) fn log2_for(&self, entries: usize) -> u8 {
         (0..usize::BITS as u8)
             .find(|&log2| entries <= self.entries_max(log2))
-            .expect("map: capacity overflow")
+            .unwrap_or_else(|| panic!("map: no array has room for {entries} entries"))
     }
 
     /// The number of entries at which an insert starts doubling.

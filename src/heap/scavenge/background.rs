@@ -54,6 +54,7 @@ impl<O: Os> Heap<O> {
     /// A thread has ended: the scavenger sees to it in its time.
     pub(crate) fn thread_ended(&self) {}
 
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn scavenge_until_clean(&self) {
         let mut idle_ticks = 0;
         loop {

@@ -55,7 +55,8 @@ impl<O: Os> Heap<O> {
     /// A thread has ended: gives all that is free back if one other is left, once a tick
     /// at most.
     pub(crate) fn thread_ended(&self) {
-        if self.threads_open() > 1 || self.space.lock().counts().free_dirty < WORTHWHILE_SLOTS {
+        let free_dirty = || self.space.lock().counts().free_dirty;
+        if self.threads_open() > 1 || free_dirty() < WORTHWHILE_SLOTS && !self.is_sparse() {
             return;
         }
         let scavenger = &self.scavenger;

@@ -1,4 +1,5 @@
-//! Address space for a chunk: a window of its pair, or a prefix of one.
+//! Address space at a multiple of more than a page: for a chunk a window of its pair, or a prefix
+//! of one, and what is left of a mapping that was made too large to find such a multiple in it.
 
 use core::ptr::NonNull;
 
@@ -12,7 +13,8 @@ const WINDOWS_TRIED: usize = 128;
 /// and how many slots it has. The kernel hands out addresses downwards, so the windows
 /// below the last chunk's, at `last`, are most likely empty; and where they are not, room
 /// for two windows has one.
-pub(super) fn chunk(
+#[unsafe(link_section = ".spanalloc.text")]
+pub(super) fn for_chunk(
     os: &impl Os,
     window: Window,
     last: Option<NonNull<u8>>,
@@ -48,15 +50,34 @@ fn aligned(os: &impl Os, window: Window, bytes: usize) -> Option<NonNull<u8>> {
     let start = os.reserve(all)?;
     let past = start.as_ptr().addr().wrapping_sub(window.offset());
     let skip = past.next_multiple_of(Window::PAIR_BYTES) - past;
-    // SAFETY: `skip` is below the bytes of a pair, so base and tail lie in the mapping.
-    let base = unsafe { start.add(skip) };
-    // SAFETY: as above.
-    let tail = unsafe { base.add(bytes) };
+    // SAFETY: just mapped; `skip` is below the bytes of a pair.
+    Some(unsafe { trim(os, start, all, skip, bytes) })
+}
+
+/// Keeps the `bytes` that begin `skip` bytes from `start`, of a mapping of `all`; their first byte.
+///
+/// # Safety
+///
+/// The mapping is used by nobody, and `skip + bytes` is at most `all`.
+pub(super) unsafe fn trim(
+    os: &impl Os,
+    start: NonNull<u8>,
+    all: usize,
+    skip: usize,
+    bytes: usize,
+) -> NonNull<u8> {
+    // SAFETY: inside the mapping, by the caller's contract.
+    let kept = unsafe { start.add(skip) };
     if skip > 0 {
-        // SAFETY: the part before the base, used by nobody.
+        // SAFETY: the part before, used by nobody.
         unsafe { os.unmap(start, skip) };
     }
-    // SAFETY: the part behind, used by nobody.
-    unsafe { os.unmap(tail, all - skip - bytes) };
-    Some(base)
+    let behind = all - skip - bytes;
+    if behind > 0 {
+        // SAFETY: the end of what is kept, inside the mapping.
+        let end = unsafe { kept.add(bytes) };
+        // SAFETY: the part behind it, used by nobody.
+        unsafe { os.unmap(end, behind) };
+    }
+    kept
 }
