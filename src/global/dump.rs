@@ -48,7 +48,7 @@ const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
 
 /// Writes all reports now, to files whose names begin with `prefix`; returns
 /// their paths. Directories that are missing are created. The prefix is taken as it is: `%p` and
-/// the like stand for something in [`dump_at_exit`](super::dump_at_exit) alone.
+/// the like stand for something in [`dump_at_exit`](crate::dump_at_exit()) alone.
 ///
 /// Resolves names, which reads the program's file: milliseconds, or a second or two with
 /// hundreds of megabytes of debug information. Stacks are named once for all formats.
