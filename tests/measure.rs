@@ -149,6 +149,11 @@ fn a_panic_ends_the_measurement() {
 #[test]
 fn assertions_return_the_value_of_what_they_measure() {
     let text = assert_usage!(String::from("text"); allocs == 1, frees == 0, bytes <= 4);
+    assert_usage!(drop(text.clone()); left_blocks == 0, left_block_bytes == 0);
+    let leaks = catch_unwind(|| assert_usage!(text.clone(); left_blocks < 1));
+    let message = leaks.unwrap_err();
+    let message = message.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("expected left_blocks < 1, found 1 allocations of"), "{message}");
     assert_no_allocs!(assert_eq!(text.len(), 4));
 }
 

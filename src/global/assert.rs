@@ -1,5 +1,7 @@
 //! Assertions about what code allocates. A failure prints the sites that did.
 
+use std::fmt::Display;
+
 use super::measure::Meter;
 
 /// Sites shown when an assertion fails.
@@ -9,8 +11,10 @@ const SITES_SHOWN: usize = 5;
 /// Evaluates an expression, and panics unless what it allocates on this thread
 /// keeps to every condition; returns its value.
 ///
-/// A condition is a field of [`Usage`](crate::Usage), a comparison, and a limit.
-/// The message gives the condition, all of what was counted, and the sites that
+/// A condition is a field of [`Usage`](crate::Usage), or `left_blocks` or `left_block_bytes`
+/// for what its methods of these names return, then a comparison, and a limit. The value of
+/// the expression is still there when the conditions are looked at, so that what it holds counts
+/// as left. The message gives the condition, all of what was counted, and the sites that
 /// allocated most. The expression becomes the body of a closure. Each of its
 /// allocations costs about a microsecond, for its stack.
 ///
@@ -24,6 +28,9 @@ const SITES_SHOWN: usize = 5;
 ///     allocs == 1, peak_block_bytes <= 128,
 /// );
 /// assert_eq!(words.len(), 3);
+///
+/// // Nothing may be left of what a request allocates.
+/// spanalloc::assert_usage!(drop(words.clone()); left_blocks == 0, left_block_bytes == 0);
 /// ```
 #[macro_export]
 macro_rules! assert_usage {
@@ -32,16 +39,31 @@ macro_rules! assert_usage {
         let value = meter.count(|| $work);
         let usage = meter.usage();
         $({
-            let limit: u64 = $limit;
-            if !(usage.$field $compare limit) {
+            let limit = $limit;
+            if !($crate::__figure!(usage $field) $compare limit) {
                 let condition = ::core::concat!(
                     ::core::stringify!($field), " ", ::core::stringify!($compare)
                 );
-                $crate::__assertion_failed(&meter, condition, limit);
+                $crate::__assertion_failed(&meter, condition, &limit);
             }
         })+
         value
     }};
+}
+
+/// A figure of a usage by its name.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __figure {
+    ($usage:ident left_blocks) => {
+        $usage.left_blocks()
+    };
+    ($usage:ident left_block_bytes) => {
+        $usage.left_block_bytes()
+    };
+    ($usage:ident $field:ident) => {
+        $usage.$field
+    };
 }
 
 /// Evaluates an expression, and panics if it allocates on this thread; returns
@@ -81,7 +103,7 @@ pub fn __meter() -> Meter {
 /// Panics with what an assertion found.
 #[doc(hidden)]
 #[track_caller]
-pub fn __assertion_failed(meter: &Meter, condition: &str, limit: u64) -> ! {
+pub fn __assertion_failed(meter: &Meter, condition: &str, limit: &dyn Display) -> ! {
     let message = format!("expected {condition} {limit}, found {}", meter.usage());
     #[cfg(feature = "profile")]
     if let Some(profile) = meter.profile() {
