@@ -132,8 +132,20 @@ fn measurements_nest() {
         inner
     });
     assert_eq!((inner.allocs, inner.frees), (1, 1));
-    // The inner meter itself is one more of each.
-    assert_eq!((outer.usage().allocs, outer.usage().frees), (3, 3));
+    // The inner meter itself does not count.
+    assert_eq!((outer.usage().allocs, outer.usage().frees), (2, 2));
+}
+
+#[test]
+fn an_assertion_inside_counts_for_nobody_outside() {
+    let inner = || {
+        assert_no_allocs!(1 + 1);
+        assert_usage!(drop(black_box(Box::new(7))); allocs == 1);
+    };
+    let ((), usage) = measure(inner);
+    assert_eq!((usage.allocs, usage.frees), (1, 1));
+    assert_no_allocs!(assert_no_allocs!(1 + 1));
+    assert_no_allocs!(drop(Meter::new().clone()));
 }
 
 #[test]

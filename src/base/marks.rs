@@ -41,6 +41,12 @@ impl Marks {
         self.interval = 0;
     }
 
+    /// Whether the last charge was made at this interval.
+    #[inline]
+    pub(crate) fn are_for(&self, interval: u64) -> bool {
+        interval == self.interval
+    }
+
     /// Whether the last charge was made at this interval, and it marks at all.
     pub(crate) fn in_force(&self, interval: u64) -> bool {
         interval != 0 && interval == self.interval

@@ -10,16 +10,22 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::config;
 use super::dump::{dump, is_there};
 use super::prefix::Prefix;
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
+use crate::sys::os::{Linux, Os, unmap};
 use crate::sys::stderr::Line;
+use crate::sys::thread::without_cancellation;
 
 static AT_EXIT: Lock<Option<AtExit>> = Lock::new(None);
+/// Addresses kept for the report of a process that may map no more; never touched. Null without.
+static RESERVE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+const RESERVE_BYTES: usize = 16 << 20;
 /// Set once the handler is registered.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
@@ -64,6 +70,8 @@ fn arm(prefix: &Path, by_environment: bool) {
     let _old = if keeps { Some(armed) } else { at_exit.replace(armed) };
     drop(at_exit);
     if !REGISTERED.swap(true, Ordering::Relaxed) {
+        let reserve = Linux.reserve(RESERVE_BYTES).map_or(ptr::null_mut(), NonNull::as_ptr);
+        RESERVE.store(reserve, Ordering::Relaxed);
         // SAFETY: `run` is a function of the program, there until it ends.
         if unsafe { libc::atexit(run) } != 0 {
             Line::new().text("no dump at exit: the C library takes no more exit handlers").write();
@@ -73,7 +81,12 @@ fn arm(prefix: &Path, by_environment: bool) {
 
 /// The handler.
 extern "C" fn run() {
-    quietly(run_quietly);
+    // Called by a signal handler that interrupted the allocator, it would wait for itself.
+    #[cfg(feature = "preload")]
+    if crate::preload::is_inside() {
+        return;
+    }
+    without_cancellation(|| quietly(run_quietly));
 }
 
 fn run_quietly() {
@@ -81,6 +94,10 @@ fn run_quietly() {
     let Some(at_exit) = AT_EXIT.lock().take_if(|at_exit| at_exit.process == process) else {
         return;
     };
+    if let Some(reserve) = NonNull::new(RESERVE.swap(ptr::null_mut(), Ordering::Relaxed)) {
+        // SAFETY: mapped by `arm`, and used by nobody.
+        unsafe { unmap(reserve, RESERVE_BYTES) };
+    }
     if has_room() {
         return write(&at_exit);
     }
@@ -153,7 +170,11 @@ pub(super) fn after_fork_in_child() {
 extern "C" fn start() {
     #[cfg(feature = "preload")]
     if !crate::preload::serves_malloc() {
-        Line::new().text("loaded too late to serve this program: name it in LD_PRELOAD").write();
+        #[cfg(feature = "profile")]
+        crate::profile::init(0);
+        let line =
+            Line::new().text("not serving this program, whose malloc is another's: it brings");
+        line.text(" its own, or this library was not named in LD_PRELOAD, or not first").write();
         return;
     }
     // Wakes the allocator, which then knows the interval it was built with.

@@ -14,6 +14,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::ptr;
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::slow;
@@ -66,7 +67,7 @@ pub fn measure<R>(work: impl FnOnce() -> R) -> (R, Usage) {
 /// ```
 #[derive(Clone)]
 pub struct Meter {
-    counters: Arc<Counters>,
+    counters: ManuallyDrop<Arc<Counters>>,
 }
 
 /// What a [`Meter`] counted.
@@ -190,7 +191,7 @@ fn each(mut visit: impl FnMut(&Counters)) {
 impl Meter {
     /// A meter that has counted nothing.
     pub fn new() -> Self {
-        Self { counters: Arc::default() }
+        uncounted(|| Self { counters: ManuallyDrop::new(Arc::default()) })
     }
 
     /// The same, that also keeps the stack of every allocation, for
@@ -211,8 +212,12 @@ impl Meter {
     /// ```
     #[cfg(feature = "profile")]
     pub fn with_sites() -> Self {
-        let trace = Some(crate::profile::Trace::new());
-        Self { counters: Arc::new(Counters { trace, ..Counters::default() }) }
+        uncounted(|| {
+            let trace = Some(crate::profile::Trace::new());
+            Self {
+                counters: ManuallyDrop::new(Arc::new(Counters { trace, ..Counters::default() })),
+            }
+        })
     }
 
     /// Runs `work` and counts what this thread allocates and frees meanwhile.
@@ -238,7 +243,7 @@ impl Meter {
     /// What was counted so far. While other threads count, each figure is one that
     /// was true moments ago.
     pub fn usage(&self) -> Usage {
-        let counters = &*self.counters;
+        let counters = &**self.counters;
         Usage {
             allocs: counters.allocs.load(Relaxed),
             frees: counters.frees.load(Relaxed),
@@ -258,6 +263,14 @@ impl Meter {
     }
 }
 
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // The last one frees what it counted with.
+        // SAFETY: not used after this.
+        uncounted(|| unsafe { ManuallyDrop::drop(&mut self.counters) });
+    }
+}
+
 impl Default for Meter {
     fn default() -> Self {
         Self::new()
@@ -268,6 +281,23 @@ impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Meter").field(&self.usage()).finish()
     }
+}
+
+/// Runs `work` without its being counted by whoever counts on this thread: what a meter needs
+/// for itself.
+pub(super) fn uncounted<R>(work: impl FnOnce() -> R) -> R {
+    struct Goes(*const Count);
+    impl Drop for Goes {
+        fn drop(&mut self) {
+            COUNTING.with(|counting| counting.set(self.0));
+            if !self.0.is_null() {
+                // A count inside may have ended the observation with itself.
+                slow::observe(true);
+            }
+        }
+    }
+    let _goes = Goes(COUNTING.with(|counting| counting.replace(ptr::null())));
+    work()
 }
 
 /// Ends a count, also when its work unwinds; the field is what was counted outside.

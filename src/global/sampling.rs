@@ -24,7 +24,7 @@ mod hooks {
 
     pub(in crate::global) use profile::{
         after_fork_child, after_fork_parent, before_fork, begin_thread, is_live, on_alloc, on_free,
-        on_resize, quietly,
+        on_resize, put_back, quietly, take, taken_is_free,
     };
 }
 
@@ -44,6 +44,11 @@ mod hooks {
 
     pub(in crate::global) fn on_alloc(_: usize, _: usize, _: usize, _: u64) {}
     pub(in crate::global) fn on_free(_: usize) {}
+    pub(in crate::global) fn take(_: usize) -> Option<()> {
+        None
+    }
+    pub(in crate::global) fn put_back(_: usize, (): ()) {}
+    pub(in crate::global) fn taken_is_free((): ()) {}
     pub(in crate::global) fn is_live(_: usize) -> bool {
         false
     }

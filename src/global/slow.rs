@@ -146,17 +146,21 @@ pub(super) unsafe fn resize_large(
         }
         return block;
     }
-    // The old address may be reused as soon as the pages move, so the profiler
-    // hears of the free first; should the resize fail, the contents are copied,
-    // which is a free and an allocation as well.
-    if HEAP.take_sampled(start, old) {
-        sampling::on_free(block.addr());
-    }
+    // The old address may be reused as soon as the pages move, so the profiler takes its sample
+    // out first; should the resize fail, the block is still there.
+    let taken = if HEAP.take_sampled(start, old) { sampling::take(block.addr()) } else { None };
     let (sampled, interval) = draw_large(options, new);
     // SAFETY: passed on.
     let Some(resized) = (unsafe { HEAP.resize_large(start, old, new, sampled) }) else {
+        if let Some(taken) = taken {
+            sampling::put_back(block.addr(), taken);
+            HEAP.set_sampled(start, old);
+        }
         return ptr::null_mut();
     };
+    if let Some(taken) = taken {
+        sampling::taken_is_free(taken);
+    }
     if sampled {
         record_large(resized, new, interval);
     }

@@ -244,6 +244,15 @@ impl<O: Os> Heap<O> {
         sampled
     }
 
+    /// Ends what [`take_sampled`](Self::take_sampled) began: the block is sampled still.
+    pub(crate) fn set_sampled(&self, start: NonNull<u8>, layout: Layout) {
+        if is_mapping(layout) {
+            self.large.lock().with(start, |mapping| mapping.sampled = true);
+        } else {
+            large_span(start).hot().sampled.set(1);
+        }
+    }
+
     /// Frees a large block.
     ///
     /// # Safety

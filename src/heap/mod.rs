@@ -140,10 +140,7 @@ impl<O: Os> Heap<O> {
     ) -> Refill {
         match cache.owner() {
             Some(thread_heap) => thread_heap.allocate(self, cache, class, interval),
-            None => match self.allocate_late(class) {
-                Some(block) => Refill::Block(block),
-                None => Refill::OutOfMemory,
-            },
+            None => self.allocate_late(class, interval),
         }
     }
 
@@ -199,7 +196,10 @@ impl<O: Os> Heap<O> {
     /// [`allocate_slow`](Self::allocate_slow).
     pub(crate) fn charge_large(&self, cache: &Cache, bytes: usize, interval: Option<u64>) -> bool {
         let Some(interval) = interval else { return false };
-        cache.owner().is_some_and(|thread_heap| thread_heap.charge(bytes, interval))
+        match cache.owner() {
+            Some(thread_heap) => thread_heap.charge(bytes, interval),
+            None => interval != 0 && self.charge_late(bytes, interval),
+        }
     }
 
     #[unsafe(link_section = ".spanalloc.text")]

@@ -47,28 +47,42 @@ impl Shared {
         }
     }
 
-    fn allocate<O: Os>(&self, heap: &Heap<O>, kind: Kind, class: ClassId) -> Option<*mut Block> {
+    fn allocate<O: Os>(
+        &self,
+        heap: &Heap<O>,
+        kind: Kind,
+        class: ClassId,
+        interval: Option<u64>,
+    ) -> Refill {
         self.open(heap, kind);
         let block = self.cache.pop(class);
         if !block.is_null() {
-            return Some(block);
+            return Refill::Block(block);
         }
-        match self.heap.allocate(heap, &self.cache, class, Some(0)) {
-            Refill::Block(block) => Some(block),
-            Refill::Sample | Refill::OutOfMemory => None,
-        }
+        self.heap.allocate(heap, &self.cache, class, interval)
     }
 }
 
 impl<O: Os> Heap<O> {
     /// Allocates a block to be sampled.
     pub(crate) fn allocate_sampled(&self, class: ClassId) -> Option<*mut Block> {
-        self.sampled.lock().allocate(self, Kind::Sampled, class)
+        match self.sampled.lock().allocate(self, Kind::Sampled, class, Some(0)) {
+            Refill::Block(block) => Some(block),
+            Refill::Sample | Refill::OutOfMemory => None,
+        }
     }
 
-    /// Allocates for a thread without a heap.
-    pub(crate) fn allocate_late(&self, class: ClassId) -> Option<*mut Block> {
-        self.late.lock().allocate(self, Kind::Blocks, class)
+    /// Allocates for a thread without a heap; the `interval` is as for
+    /// [`allocate_slow`](Heap::allocate_slow).
+    pub(crate) fn allocate_late(&self, class: ClassId, interval: Option<u64>) -> Refill {
+        self.late.lock().allocate(self, Kind::Blocks, class, interval)
+    }
+
+    /// Whether the sampler wants a large block of `bytes` of a thread without a heap.
+    pub(crate) fn charge_late(&self, bytes: usize, interval: u64) -> bool {
+        let late = self.late.lock();
+        late.open(self, Kind::Blocks);
+        late.heap.charge(bytes, interval)
     }
 
     /// Counts a free by a thread without a heap, which went home at once.

@@ -161,7 +161,16 @@ impl ThreadHeap {
 
     /// Whether the sampler's next mark falls within the next `bytes`.
     pub(crate) fn charge(&self, bytes: usize, interval: u64) -> bool {
-        self.marks().charge(bytes as u64, 1, interval).is_some()
+        self.charge_blocks(bytes as u64, 1, interval).is_some()
+    }
+
+    /// As [`Marks::charge`], which is by a new interval from now on: marks that lie behind other
+    /// classes' allowances were drawn for the old one, and would count by the new one's weight.
+    fn charge_blocks(&self, block_bytes: u64, blocks: u64, interval: u64) -> Option<u64> {
+        if !self.marks().are_for(interval) {
+            ClassId::all().for_each(|class| self.bin(class).due.set(0));
+        }
+        self.marks().charge(block_bytes, blocks, interval)
     }
 
     /// Starts the sampler's random numbers afresh.
@@ -212,7 +221,7 @@ impl ThreadHeap {
                 return Refill::Block(cache.pop(class));
             };
             let granted = self.allowance(grant_max(class));
-            match self.marks().charge(class.block_bytes() as u64, granted.into(), interval) {
+            match self.charge_blocks(class.block_bytes() as u64, granted.into(), interval) {
                 None => bin.grant(list, granted),
                 Some(0) => return Refill::Sample,
                 Some(before) => {

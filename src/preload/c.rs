@@ -11,6 +11,7 @@ use super::{next, rules};
 use crate::global::by_pointer;
 use crate::heap::geometry::SLOT_BYTES;
 use crate::sys::os::page_bytes;
+use crate::sys::stderr::Line;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".spanalloc.text")]
@@ -153,6 +154,48 @@ struct MallInfo2 {
     fordblks: usize,
     /// Bytes that `malloc_trim` can give back at least: free pages, without those inside spans.
     keepcost: usize,
+}
+
+/// As glibc's, of whose numbers those above 2 GiB are cut.
+#[repr(C)]
+struct MallInfo([c_int; 10]);
+
+#[unsafe(no_mangle)]
+extern "C" fn mallinfo() -> MallInfo {
+    let all = mallinfo2();
+    let cut = |bytes: usize| c_int::try_from(bytes).unwrap_or(c_int::MAX);
+    MallInfo(
+        [
+            all.arena,
+            all.ordblks,
+            all.smblks,
+            all.hblks,
+            all.hblkhd,
+            all.usmblks,
+            all.fsmblks,
+            all.uordblks,
+            all.fordblks,
+            all.keepcost,
+        ]
+        .map(cut),
+    )
+}
+
+/// A line on standard error.
+#[unsafe(no_mangle)]
+extern "C" fn malloc_stats() {
+    let all = mallinfo2();
+    let line = Line::new().number(all.arena as u64).text(" bytes of the system, ");
+    let line = line.number(all.uordblks as u64).text(" in use; ").number(all.hblks as u64);
+    line.text(" mappings of ").number(all.hblkhd as u64).text(" bytes").write();
+}
+
+/// Hints on glibc's arenas and thresholds, of which there are none here: accepted, and without
+/// effect. What would change contents, `M_PERTURB`, is refused.
+#[unsafe(no_mangle)]
+extern "C" fn mallopt(parameter: c_int, _: c_int) -> c_int {
+    const M_PERTURB: c_int = -6;
+    c_int::from(parameter != M_PERTURB)
 }
 
 #[unsafe(no_mangle)]

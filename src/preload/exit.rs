@@ -47,9 +47,14 @@ pub(crate) fn interrupts() -> bool {
     INSIDE.with(Cell::get) > 1
 }
 
+/// Whether this thread is in a slow path, and so what runs now in a signal handler.
+pub(crate) fn is_inside() -> bool {
+    INSIDE.with(Cell::get) > 0
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn _exit(status: c_int) -> ! {
-    if INSIDE.with(Cell::get) == 0 {
+    if !is_inside() {
         crate::global::at_bare_exit();
     }
     loop {

@@ -36,19 +36,18 @@ mod hooks;
 mod next;
 mod rules;
 
-pub(crate) use exit::{enter, interrupts, leave};
+pub(crate) use exit::{enter, interrupts, is_inside, leave};
 
 // What the standard library unwinds with, from the compiler's archive: the same code in a
 // library of its own costs every process that has no other use for it a tenth of its start.
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 
-/// Whether the program's `malloc` is this one. It is not where the library was opened by a
-/// program that runs already.
+/// Whether the program's `malloc` and `free` are these. They are not where the program brings its
+/// own, another library stands before this one, or this was opened by a program that runs already.
+/// Then nothing may be allocated here by the language's means, which would be freed by that `free`.
 pub(crate) fn serves_malloc() -> bool {
-    // SAFETY: a terminated name.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()) };
-    core::ptr::eq(found, c::malloc as *const c_void)
+    !is_replaced(c"malloc") && !is_replaced(c"free")
 }
 
 /// Whether the program brings a function of this name itself. The address that the function

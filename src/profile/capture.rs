@@ -14,7 +14,7 @@ use super::snapshot::{
     Amount, BlockSize, Group, Lifetimes, Losses, Module, Profile, Site, Unwinding,
 };
 use super::stack::Mode;
-use super::sums::Sums;
+use super::sums::{Rounding, Sums};
 use crate::sys::modules;
 use crate::sys::os::monotonic_ns;
 
@@ -123,16 +123,23 @@ fn sites(
     places: impl Fn(Origin) -> (Option<u32>, Option<u32>),
 ) -> Vec<Site> {
     let mut rest = frames;
+    // Most sites have few samples: rounded each on its own, their sum would be far off.
+    let [mut all, mut live, mut peak] = [(); 3].map(|()| Rounding::default());
     let site = |copy: &Copy| {
         let (frames, others) = rest.split_at(copy.frames);
         rest = others;
         let (thread, span) = places(copy.origin);
         let figures = &copy.figures;
+        let part = |sums: &Sums, rounding: &mut Rounding, most| Amount {
+            objects: rounding.objects(sums, most),
+            ..amount(sums)
+        };
+        let allocated = part(&figures.alloc, &mut all, u64::MAX);
         Site {
             frames: frames.to_vec(),
-            allocated: amount(&figures.alloc),
-            in_use: amount(&figures.live),
-            peak: amount(&figures.peak),
+            allocated,
+            in_use: part(&figures.live, &mut live, allocated.objects),
+            peak: part(&figures.peak, &mut peak, allocated.objects),
             lifetimes: Lifetimes::of(figures.lifetimes.objects()),
             thread,
             span,

@@ -37,11 +37,24 @@ pub(super) struct Row {
     pub(super) alloc: Sums,
     pub(super) live: Sums,
     pub(super) lifetimes: Lifetimes,
+    /// Of which samples are taken: see [`recorder`](super::recorder).
+    generation: u32,
 }
 
 impl Row {
-    const FREE: Self =
-        Self { block_bytes: 0, alloc: Sums::ZERO, live: Sums::ZERO, lifetimes: Lifetimes::NONE };
+    const FREE: Self = Self {
+        block_bytes: 0,
+        alloc: Sums::ZERO,
+        live: Sums::ZERO,
+        lifetimes: Lifetimes::NONE,
+        generation: 0,
+    };
+
+    fn change(&mut self, generation: u32, change: impl FnOnce(&mut Self)) {
+        if self.generation == generation {
+            change(self);
+        }
+    }
 }
 
 impl Classes {
@@ -56,7 +69,7 @@ impl Classes {
     /// Changes the row of `block_bytes`. Block sizes without end would at last
     /// find every row taken; the change then goes to the row of their hash.
     #[unsafe(link_section = ".spanalloc.sample")]
-    pub(super) fn update(&self, block_bytes: u64, change: impl FnOnce(&mut Row)) {
+    pub(super) fn update(&self, block_bytes: u64, generation: u32, change: impl FnOnce(&mut Row)) {
         let key = row_bytes(block_bytes);
         let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
         for probe in 0..ROWS {
@@ -64,10 +77,10 @@ impl Classes {
             let Some(at) = row_at(place).or_else(|| self.claim(place, key)) else { break };
             let mut row = self.rows[at].lock();
             if row.block_bytes == key {
-                return change(&mut row);
+                return row.change(generation, change);
             }
         }
-        change(&mut self.rows[home].lock());
+        self.rows[home].lock().change(generation, change);
     }
 
     /// Gives `place` a row for the size `key`, unless another thread gives it one first;
@@ -93,10 +106,10 @@ impl Classes {
     }
 
     /// Forgets the sums; rows keep their sizes.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&self, generation: u32) {
         for row in &self.rows {
             let mut row = row.lock();
-            *row = Row { block_bytes: row.block_bytes, ..Row::FREE };
+            *row = Row { block_bytes: row.block_bytes, generation, ..Row::FREE };
         }
     }
 
@@ -143,7 +156,7 @@ mod tests {
         let sizes = || (1..=100_usize).map(|n| n * 8).chain((16..40).map(|n| 1 << n));
         for size in sizes().chain(sizes()) {
             let sums = Sums::of(Weight::new(size, 1), size as u64 - 1, size as u64);
-            classes.update(size as u64, |row| row.alloc.add(&sums));
+            classes.update(size as u64, 0, |row| row.alloc.add(&sums));
         }
         let mut seen = 0;
         classes.for_each(|row| {

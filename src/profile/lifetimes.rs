@@ -6,7 +6,8 @@
 use super::sums::{Sums, Weight};
 use crate::base::zeroed::Zeroed;
 
-pub(super) const BUCKETS: usize = 16;
+/// The last begins at 12 days.
+pub(super) const BUCKETS: usize = 22;
 const FIRST_BOUND_NS: u64 = 1000;
 
 /// Weights of the objects freed, by bucket.

@@ -52,6 +52,8 @@ unsafe impl Zeroed for Entry {}
 struct Shard {
     slots: Table<Entry>,
     used: usize,
+    /// Of which samples are taken: see [`recorder`](super::recorder).
+    generation: u32,
 }
 
 /// What [`Live::insert`] did.
@@ -62,11 +64,16 @@ pub(super) enum Inserted {
     Replaced(Sample),
     /// No memory for another entry.
     Refused,
+    /// The table was reset since the sample began.
+    Outlived,
 }
 
 impl Live {
     pub(super) const fn new() -> Self {
-        Self { shards: [const { Lock::new(Shard { slots: Table::new(), used: 0 }) }; SHARDS] }
+        Self {
+            shards: [const { Lock::new(Shard { slots: Table::new(), used: 0, generation: 0 }) };
+                SHARDS],
+        }
     }
 
     fn shard(&self, address: usize) -> (&Lock<Shard>, usize) {
@@ -79,6 +86,9 @@ impl Live {
     pub(super) fn insert(&self, address: usize, sample: Sample) -> Inserted {
         let (shard, hash) = self.shard(address);
         let mut shard = shard.lock();
+        if shard.generation != sample.site.generation {
+            return Inserted::Outlived;
+        }
         if (shard.used + 1) * 4 > shard.slots.len() * 3 && shard.grow().is_none() {
             return Inserted::Refused;
         }
@@ -119,8 +129,10 @@ impl Live {
     }
 
     /// Forgets every block and gives the memory back.
-    pub(super) fn reset(&self) {
-        self.shards.iter().for_each(|shard| *shard.lock() = Shard { slots: Table::new(), used: 0 });
+    pub(super) fn reset(&self, generation: u32) {
+        for shard in &self.shards {
+            *shard.lock() = Shard { slots: Table::new(), used: 0, generation };
+        }
     }
 
     pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {

@@ -53,6 +53,7 @@ use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use frames::Frames;
 pub(crate) use labels::Label;
+use live::Sample;
 use recorder::{Birth, Recorder};
 use sites::Origin;
 use sums::Weight;
@@ -78,6 +79,8 @@ struct Thread {
     forking: Cell<bool>,
     /// The label of its name; none until something is sampled.
     name: Cell<Label>,
+    /// Samples until it is asked for again.
+    name_samples: Cell<u32>,
     /// The label of the span that it is in.
     span: Cell<Label>,
 }
@@ -91,6 +94,7 @@ per_thread! {
         busy: Cell::new(false),
         forking: Cell::new(false),
         name: Cell::new(Label::NONE),
+        name_samples: Cell::new(0),
         span: Cell::new(Label::NONE),
     }, "spanalloc_profile_thread";
 }
@@ -266,12 +270,17 @@ pub(crate) fn set_span(label: Label) {
     THREAD.with(|thread| thread.span.set(label));
 }
 
-/// The label of this thread's name, which is asked for once.
+/// Samples of a thread between two times that its name is asked for: it may get another.
+const NAME_SAMPLES: u32 = 64;
+
+/// The label of this thread's name, as it was a few samples ago at most.
 fn thread_label() -> Label {
     THREAD.with(|thread| {
-        if thread.name.get() == Label::NONE {
+        let left = thread.name_samples.get();
+        if left == 0 {
             thread.name.set(PROFILER.threads.of(crate::sys::thread::name().to_bytes()));
         }
+        thread.name_samples.set(left.checked_sub(1).unwrap_or(NAME_SAMPLES));
         thread.name.get()
     })
 }
@@ -282,6 +291,41 @@ fn thread_label() -> Label {
 pub(crate) fn on_free(address: usize) {
     match Busy::enter() {
         Some(_busy) => PROFILER.freed(address, os::monotonic_ns()),
+        None => PROFILER.lost.frees.raise(),
+    }
+}
+
+/// The sample of a block whose address may be another's before it is known whether the block is
+/// free: see [`take`].
+pub(crate) struct Taken(Sample);
+
+/// Takes the sample of the block at `address` out of what is live; it is still counted, until
+/// [`put_back`] or [`taken_is_free`].
+#[cold]
+pub(crate) fn take(address: usize) -> Option<Taken> {
+    match Busy::enter() {
+        Some(_busy) => PROFILER.take(address).map(Taken),
+        None => {
+            PROFILER.lost.frees.raise();
+            None
+        }
+    }
+}
+
+/// The block is live after all.
+#[cold]
+pub(crate) fn put_back(address: usize, taken: Taken) {
+    match Busy::enter() {
+        Some(_busy) => PROFILER.put_back(address, taken.0, os::monotonic_ns()),
+        None => PROFILER.lost.frees.raise(),
+    }
+}
+
+/// The block is free.
+#[cold]
+pub(crate) fn taken_is_free(taken: Taken) {
+    match Busy::enter() {
+        Some(_busy) => PROFILER.taken_is_free(&taken.0, os::monotonic_ns()),
         None => PROFILER.lost.frees.raise(),
     }
 }

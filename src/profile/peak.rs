@@ -27,11 +27,19 @@ struct State {
     first_ns: u64,
     highest_ns: u64,
     moment: Moment,
+    /// Of which samples are taken: see [`recorder`](super::recorder).
+    generation: u32,
 }
 
 impl State {
-    const NEW: Self =
-        Self { in_use: 0, highest: 0, first_ns: 0, highest_ns: 0, moment: Moment::FIRST };
+    const NEW: Self = Self {
+        in_use: 0,
+        highest: 0,
+        first_ns: 0,
+        highest_ns: 0,
+        moment: Moment::FIRST,
+        generation: 0,
+    };
 }
 
 /// Where the peak lies in time, seen from here.
@@ -54,9 +62,12 @@ impl Peak {
 
     /// What is in use is about to change by so much less and so much more.
     #[unsafe(link_section = ".spanalloc.sample")]
-    pub(super) fn change(&self, less: &Sums, more: &Sums, now_ns: u64) -> Moment {
+    pub(super) fn change(&self, less: &Sums, more: &Sums, now_ns: u64, generation: u32) -> Moment {
         let (less, more) = (less.weighted_bytes(), more.weighted_bytes());
         let mut state = self.0.lock();
+        if state.generation != generation {
+            return state.moment;
+        }
         if state.first_ns == 0 {
             state.first_ns = now_ns;
         }
@@ -89,9 +100,13 @@ impl Peak {
     }
 
     /// Begins afresh with nothing in use.
-    pub(super) fn reset(&self) {
-        let mut state = self.0.lock();
-        *state = State::NEW;
+    pub(super) fn reset(&self, generation: u32) {
+        *self.0.lock() = State { generation, ..State::NEW };
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> u128 {
+        self.0.lock().in_use
     }
 
     pub(super) fn locks(&self) -> impl Iterator<Item = &Lock<impl Sized>> {

@@ -1,13 +1,20 @@
 //! The tables of one profiler, and what an allocation and a free do to them.
+//!
+//! # Invariant
+//!
+//! 1. A sample is of the *generation* that was current when it began, the number of resets so far.
+//!    Each table has the number of its last reset under its own locks, and takes samples of that
+//!    generation alone; the current one is published when all tables have it. So what is in
+//!    flight while the tables are reset is added to and taken off each of them, or neither.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::classes::Classes;
 use super::labels::Labels;
 use super::live::{Inserted, Live, Sample};
 use super::memory;
 use super::peak::Peak;
-use super::sites::{Origin, Sites};
+use super::sites::{Origin, Refusal, Sites};
 use super::stack::{Ending, Walker};
 use super::sums::{Sums, Weight};
 use crate::sys::lock::Lock;
@@ -22,6 +29,8 @@ pub(super) struct Recorder {
     pub(super) peak: Peak,
     pub(super) lost: Lost,
     pub(super) classes: Classes,
+    generation: AtomicU32,
+    resetting: Lock<()>,
     pub(super) threads: Labels,
     pub(super) spans: Labels,
 }
@@ -64,6 +73,10 @@ impl Counter {
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 impl Lost {
@@ -77,6 +90,13 @@ impl Lost {
             truncated_stacks: Counter::new(),
         }
     }
+
+    fn reset(&self) {
+        let Self { reentrant, out_of_memory, frees, .. } = self;
+        let Self { without_unwinder, broken_stacks, truncated_stacks, .. } = self;
+        let all = [reentrant, out_of_memory, frees, without_unwinder, broken_stacks];
+        all.into_iter().chain([truncated_stacks]).for_each(Counter::reset);
+    }
 }
 
 impl Recorder {
@@ -88,6 +108,8 @@ impl Recorder {
             peak: Peak::new(),
             lost: Lost::new(),
             classes: Classes::new(),
+            generation: AtomicU32::new(0),
+            resetting: Lock::new(()),
             threads: Labels::new(),
             spans: Labels::new(),
         }
@@ -108,19 +130,32 @@ impl Recorder {
     pub(super) fn allocated(&self, address: usize, birth: &Birth, frames: &[u64]) {
         let Birth { weight, requested_bytes, block_bytes, origin, now_ns } = *birth;
         let sums = Sums::of(weight, requested_bytes, block_bytes);
-        let moment = self.peak.change(&Sums::ZERO, &sums, now_ns);
-        let Some(site) = self.sites.allocated(frames, origin, &sums, moment) else {
-            self.peak.change(&sums, &Sums::ZERO, now_ns);
-            return self.lost.out_of_memory.raise();
+        let generation = self.generation.load(Ordering::Acquire);
+        let moment = self.peak.change(&Sums::ZERO, &sums, now_ns, generation);
+        let site = match self.sites.allocated(frames, origin, &sums, moment, generation) {
+            Ok(site) => site,
+            Err(refusal) => {
+                self.peak.change(&sums, &Sums::ZERO, now_ns, generation);
+                if refusal == Refusal::OutOfMemory {
+                    self.lost.out_of_memory.raise();
+                }
+                return;
+            }
         };
-        self.classes.update(block_bytes, |row| {
+        self.classes.update(block_bytes, generation, |row| {
             row.alloc.add(&sums);
             row.live.add(&sums);
         });
         let born_ns = now_ns;
         let sample = Sample { weight, requested_bytes, block_bytes, site, origin, born_ns };
+        self.put_back(address, sample, now_ns);
+    }
+
+    /// Remembers the block at `address`, which is counted already, for live.
+    #[unsafe(link_section = ".spanalloc.sample")]
+    pub(super) fn put_back(&self, address: usize, sample: Sample, now_ns: u64) {
         match self.live.insert(address, sample) {
-            Inserted::New => {}
+            Inserted::New | Inserted::Outlived => {}
             Inserted::Replaced(before) => self.forget(&before, now_ns, false),
             Inserted::Refused => {
                 // Its free would go unnoticed: better allocated and not live.
@@ -128,6 +163,16 @@ impl Recorder {
                 self.lost.out_of_memory.raise();
             }
         }
+    }
+
+    /// Takes the block at `address` out of those that are remembered, and counts it still.
+    pub(super) fn take(&self, address: usize) -> Option<Sample> {
+        self.live.remove(address)
+    }
+
+    /// Records that a block which was taken out is free.
+    pub(super) fn taken_is_free(&self, sample: &Sample, now_ns: u64) {
+        self.forget(sample, now_ns, true);
     }
 
     /// Records that the block at `address` is free; one that was never recorded
@@ -149,9 +194,9 @@ impl Recorder {
         let Some(before) = self.live.resize(address, requested_bytes) else { return };
         let after = Sample { requested_bytes, ..before };
         let (less, more) = (before.sums(), after.sums());
-        let moment = self.peak.change(&less, &more, now_ns);
+        let moment = self.peak.change(&less, &more, now_ns, before.site.generation);
         self.sites.resized(before.site, &less, &more, moment);
-        self.classes.update(before.block_bytes, |row| {
+        self.classes.update(before.block_bytes, before.site.generation, |row| {
             row.live.subtract(&less);
             row.live.add(&more);
         });
@@ -161,10 +206,11 @@ impl Recorder {
     #[unsafe(link_section = ".spanalloc.sample")]
     fn forget(&self, sample: &Sample, now_ns: u64, seen: bool) {
         let sums = sample.sums();
-        let moment = self.peak.change(&sums, &Sums::ZERO, now_ns);
+        let generation = sample.site.generation;
+        let moment = self.peak.change(&sums, &Sums::ZERO, now_ns, generation);
         let lived = seen.then(|| (sample.weight, now_ns.saturating_sub(sample.born_ns)));
         self.sites.freed(sample.site, &sums, lived, moment);
-        self.classes.update(sample.block_bytes, |row| {
+        self.classes.update(sample.block_bytes, generation, |row| {
             row.live.subtract(&sums);
             if let Some((weight, lived_ns)) = lived {
                 row.lifetimes.add(weight, lived_ns);
@@ -173,16 +219,21 @@ impl Recorder {
     }
 
     /// Forgets everything that was gathered and gives the tables' memory back. What
-    /// is recorded meanwhile may be forgotten in part.
+    /// is recorded meanwhile is forgotten, too.
     pub(super) fn reset(&self) {
-        self.live.reset();
-        self.sites.reset();
-        self.classes.reset();
-        self.peak.reset();
+        let _one_at_a_time = self.resetting.lock();
+        let generation = self.generation.load(Ordering::Relaxed).wrapping_add(1);
+        self.live.reset(generation);
+        self.sites.reset(generation);
+        self.classes.reset(generation);
+        self.peak.reset(generation);
+        self.lost.reset();
+        self.generation.store(generation, Ordering::Release);
     }
 
     /// Takes every lock, until [`release_all`](Self::release_all).
     pub(super) fn hold_all(&self) {
+        self.resetting.acquire();
         hold(self.walker.unwinders.locks());
         hold(self.sites.locks());
         hold(self.live.locks());
@@ -203,6 +254,7 @@ impl Recorder {
         release(self.peak.locks());
         release(self.threads.locks());
         release(self.spans.locks());
+        self.resetting.release();
     }
 }
 
@@ -318,6 +370,34 @@ mod tests {
         let (alloc, live) = totals(&recorder);
         assert_eq!((alloc.objects(), live.objects()), (20_000, 10_000));
         assert_eq!(recorder.sites.size().0, 50);
+    }
+
+    #[test]
+    fn a_reset_leaves_nothing_of_what_is_in_flight() {
+        use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+        let recorder = Recorder::new();
+        for _ in 0..300 {
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for thread in 0..3_usize {
+                    let (recorder, stop) = (&recorder, &stop);
+                    scope.spawn(move || {
+                        while !stop.load(Relaxed) {
+                            for n in 0..20_usize {
+                                let address = (thread * 20 + n + 1) * 16;
+                                recorder.allocated(address, &birth(1, 10, 16), &[n as u64 + 1]);
+                                recorder.resized(address, 12, 1);
+                            }
+                            (0..20).for_each(|n| recorder.freed((thread * 20 + n + 1) * 16, 1));
+                        }
+                    });
+                }
+                (0..5).for_each(|_| recorder.reset());
+                stop.store(true, Relaxed);
+            });
+            assert_eq!(totals(&recorder).1, Sums::ZERO);
+            assert_eq!(recorder.peak.in_use(), 0);
+        }
     }
 
     #[test]

@@ -70,6 +70,14 @@ pub(super) struct Figures {
 // SAFETY: integers.
 unsafe impl Zeroed for Site {}
 
+/// Why an allocation was not counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    OutOfMemory,
+    /// The table was reset since the sample began.
+    Outlived,
+}
+
 struct Shard {
     index: Table<u32>,
     sites: Table<Site>,
@@ -92,8 +100,7 @@ impl Sites {
         Self { shards: [const { Lock::new(Shard::new()) }; SHARDS] }
     }
 
-    /// Counts one allocation of `origin` at the stack `frames`; `None` if the table cannot
-    /// take a new site.
+    /// Counts one allocation of `origin` at the stack `frames`.
     #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn allocated(
         &self,
@@ -101,18 +108,21 @@ impl Sites {
         origin: Origin,
         sample: &Sums,
         moment: Moment,
-    ) -> Option<SiteId> {
+        generation: u32,
+    ) -> Result<SiteId, Refusal> {
         let hash = hash(frames, origin);
         let shard_at = hash as usize % SHARDS;
         let mut shard = self.shards[shard_at].lock();
-        let at = shard.find_or_insert(hash, frames, origin)?;
-        let generation = shard.generation;
+        if shard.generation != generation {
+            return Err(Refusal::Outlived);
+        }
+        let at = shard.find_or_insert(hash, frames, origin).ok_or(Refusal::OutOfMemory)?;
+        let id = u32::try_from(at * SHARDS + shard_at).map_err(|_| Refusal::OutOfMemory)?;
         let site = &mut shard.sites[at];
         site.leave(moment);
         site.figures.alloc.add(sample);
         site.figures.live.add(sample);
-        let at = u32::try_from(at * SHARDS + shard_at).ok()?;
-        Some(SiteId { at, generation })
+        Ok(SiteId { at: id, generation })
     }
 
     /// Takes an object off what is live at `id`; `lived` is its weight and how many
@@ -169,11 +179,9 @@ impl Sites {
     }
 
     /// Removes every site and gives the memory back.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&self, generation: u32) {
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            let generation = shard.generation.wrapping_add(1);
-            *shard = Shard { generation, ..Shard::new() };
+            *shard.lock() = Shard { generation, ..Shard::new() };
         }
     }
 
@@ -261,10 +269,10 @@ mod tests {
     fn a_stack_is_one_site_and_another_is_another() {
         let sites = Sites::new();
         let sample = Sums::of(Weight::new(8, 1), 5, 8);
-        let insert = |n: u64| sites.allocated(&[n, n * 7, 3], Origin::NONE, &sample, NOW);
+        let insert = |n: u64| sites.allocated(&[n, n * 7, 3], Origin::NONE, &sample, NOW, 0);
         let ids: Vec<_> = (0..5000_u64).map(|n| insert(n).unwrap()).collect();
         for (n, id) in ids.iter().enumerate().step_by(7) {
-            assert_eq!(insert(n as u64), Some(*id));
+            assert_eq!(insert(n as u64), Ok(*id));
             sites.freed(*id, &sample, None, NOW);
         }
         assert_eq!(sites.size(), (5000, 15_000));
@@ -284,7 +292,7 @@ mod tests {
         let sites = Sites::new();
         let weight = Weight::new(8, 1);
         let (before, after) = (Sums::of(weight, 5, 8), Sums::of(weight, 7, 8));
-        let id = sites.allocated(&[1], Origin::NONE, &before, NOW).unwrap();
+        let id = sites.allocated(&[1], Origin::NONE, &before, NOW, 0).unwrap();
         sites.resized(id, &before, &after, NOW);
         sites.for_each(NOW, |_, _, figures| {
             let bytes = (figures.alloc.requested_bytes(), figures.live.requested_bytes());
@@ -301,10 +309,10 @@ mod tests {
     fn a_reset_forgets_sites_and_what_names_them() {
         let sites = Sites::new();
         let sample = Sums::of(Weight::new(8, 1), 5, 8);
-        let old = sites.allocated(&[1], Origin::NONE, &sample, NOW).unwrap();
-        sites.reset();
+        let old = sites.allocated(&[1], Origin::NONE, &sample, NOW, 0).unwrap();
+        sites.reset(1);
         assert_eq!(sites.size(), (0, 0));
-        let new = sites.allocated(&[1], Origin::NONE, &sample, NOW).unwrap();
+        let new = sites.allocated(&[1], Origin::NONE, &sample, NOW, 1).unwrap();
         sites.freed(old, &sample, None, NOW);
         sites.for_each(NOW, |_, _, figures| assert_eq!(figures.live.objects(), 1));
         assert_ne!(old, new);

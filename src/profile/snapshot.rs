@@ -268,7 +268,7 @@ pub struct Losses {
     /// counts as in use until its address is handed out again.
     pub frees: u64,
     /// Samples kept with what frame pointers gave, because the unwinder was
-    /// busy or not loaded yet.
+    /// busy or not loaded yet, or had too little room on the stack, as on that of a coroutine.
     pub without_unwinder: u64,
     /// Samples whose stack ends at a frame whose caller could not be found.
     pub broken_stacks: u64,

@@ -85,10 +85,10 @@ impl Sums {
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        self.samples += other.samples;
-        self.objects += other.objects;
-        self.requested += other.requested;
-        self.block += other.block;
+        self.samples = self.samples.wrapping_add(other.samples);
+        self.objects = self.objects.wrapping_add(other.objects);
+        self.requested = self.requested.wrapping_add(other.requested);
+        self.block = self.block.wrapping_add(other.block);
         self.objects_variance = self.objects_variance.wrapping_add(other.objects_variance);
         self.requested_variance = self.requested_variance.wrapping_add(other.requested_variance);
     }
@@ -137,14 +137,35 @@ impl Sums {
         self.requested
     }
 
+    fn rounded_down(fixed: u128) -> u64 {
+        u64::try_from(fixed >> FRACTION_BITS).unwrap_or(u64::MAX)
+    }
+
     /// A whole number from the fixed point of weights.
     pub(crate) fn rounded(fixed: u128) -> u64 {
         u64::try_from((fixed + u128::from(ONE / 2)) >> FRACTION_BITS).unwrap_or(u64::MAX)
     }
 }
 
+/// Not 0 unless the variance is: that says that every object was sampled.
 fn deviation(variance: u128) -> u64 {
-    (variance as f64 / ONE as f64).sqrt().round() as u64
+    let deviation = (variance as f64 / ONE as f64).sqrt().round() as u64;
+    deviation.max(u64::from(variance != 0))
+}
+
+/// Rounds objects so that whole numbers add up to the whole of a sum: what is left of one is
+/// carried on to the next.
+#[derive(Default)]
+pub(crate) struct Rounding(u128);
+
+impl Rounding {
+    /// The objects of `sums`, of which there are at most `most`.
+    pub(crate) fn objects(&mut self, sums: &Sums, most: u64) -> u64 {
+        let all = sums.objects + self.0;
+        let whole = Sums::rounded_down(all).min(most);
+        self.0 = all - (u128::from(whole) << FRACTION_BITS);
+        whole
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +180,26 @@ mod tests {
         assert!((weight(8, 512 << 10) / 65_536.5 - 1.0).abs() < 1e-6);
         assert!((weight(1 << 40, 512 << 10) - 1.0).abs() < 1e-9);
         assert!(weight(0, u64::MAX) > 1e14);
+    }
+
+    #[test]
+    fn rounded_parts_add_up_to_the_rounded_whole() {
+        for weight in [ONE, ONE * 5 / 4 + 7, ONE * 3 / 2, ONE * 158 / 100, ONE * 13] {
+            let (mut all, mut live) = (Rounding::default(), Rounding::default());
+            let (mut total, mut parts, mut live_parts) = (Sums::default(), 0, 0);
+            for _ in 0..2048 {
+                let sample = Sums::of(Weight(weight), 24, 32);
+                let objects = all.objects(&sample, u64::MAX);
+                assert!(objects.abs_diff(sample.objects()) <= 1);
+                parts += objects;
+                live_parts += live.objects(&sample, objects);
+                total.add(&sample);
+            }
+            assert!(parts.abs_diff(total.objects()) <= 1, "{parts} of {}", total.objects());
+            assert_eq!(live_parts, parts);
+            assert_eq!(total.objects_error() == 0, weight == ONE);
+            assert_eq!(Sums::of(Weight(weight), 24, 32).objects_error() == 0, weight == ONE);
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Trace {
         super::PROFILER.walker.walk(Busy::hint(), &mut frames);
         let every = Weight::new(block_bytes, 1);
         let sums = Sums::of(every, requested_bytes as u64, block_bytes as u64);
-        if self.sites.allocated(&frames, Origin::NONE, &sums, Moment::FIRST).is_none() {
+        if self.sites.allocated(&frames, Origin::NONE, &sums, Moment::FIRST, 0).is_err() {
             super::PROFILER.lost.out_of_memory.raise();
         }
     }
@@ -49,7 +49,7 @@ impl Drop for Trace {
     fn drop(&mut self) {
         // Tables are given back under a lock of the profiler's: none of its handlers may wait.
         let _busy = Busy::enter();
-        self.sites.reset();
+        self.sites.reset(0);
     }
 }
 

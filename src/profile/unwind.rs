@@ -36,6 +36,9 @@ use crate::sys::stack::{self, Registers};
 const SLOTS: usize = 8;
 /// Stack that making a slot may take: several copies of it, if nothing is optimized.
 const SLOT_ROOM_BYTES: usize = 256 << 10;
+/// What a walk by unwind tables may need of the stack: 13 KiB, of which two of framehop's functions
+/// take 6 each.
+const ROOM_BYTES: u64 = 24 << 10;
 /// Bound on the copies of tables of modules that may be unloaded.
 const COPIED_BYTES_MAX: usize = 16 << 20;
 /// Most modules known to stay; further ones are copied as if they could go.
@@ -185,7 +188,8 @@ impl Unwinders {
     /// function that took the registers.
     #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn unwind(&self, from: Registers, hint: usize, frames: &mut Frames) -> Unwound {
-        if !self.ready() {
+        // A coroutine's stack may be a page or two, with another's memory below.
+        if !self.ready() || stack::room(from.sp) < ROOM_BYTES {
             return Unwound::Unavailable;
         }
         // At least slot 0 is filled, and each of these but one that is being filled.

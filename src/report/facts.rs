@@ -31,7 +31,10 @@ pub(super) fn losses(losses: &Losses) -> Vec<String> {
         (losses.reentrant, "samples were dropped: the thread was inside the profiler"),
         (losses.out_of_memory, "samples were dropped: the profiler's memory was at its bound"),
         (losses.frees, "frees went unnoticed: their blocks may count as in use"),
-        (losses.without_unwinder, "samples have short stacks: the unwinder was busy or not loaded"),
+        (
+            losses.without_unwinder,
+            "samples have short stacks: the unwinder was busy, not loaded, or had no room",
+        ),
         (losses.broken_stacks, "stacks end at a frame whose caller could not be found"),
         (losses.truncated_stacks, "stacks were deeper than is kept"),
         (losses.modules_without_unwind_table, "modules have no usable unwind table"),

@@ -85,7 +85,6 @@ mod field {
     pub(super) mod function {
         pub(in super::super) const ID: u64 = 1;
         pub(in super::super) const NAME: u64 = 2;
-        pub(in super::super) const SYSTEM_NAME: u64 = 3;
         pub(in super::super) const FILE: u64 = 4;
     }
 }
@@ -350,7 +349,8 @@ impl<'a> Encoder<'a> {
             self.out.message(field::profile::FUNCTION, |out| {
                 out.number(ID, id);
                 out.number(NAME, name);
-                out.number(SYSTEM_NAME, name);
+                // No system name: of one that is the same `pprof` takes the name for mangled, and
+                // what stands in `<…>` for parameters that it need not show.
                 out.number(FILE, file);
             });
         }

@@ -80,7 +80,7 @@ const UNSURE: u8 = 1;
 const LOST: u8 = 2;
 
 /// Milliseconds after which the loader counts as lost.
-const PATIENCE_MS: u32 = 2000;
+const PATIENCE_MS: u32 = 250;
 
 /// In a forked child whose parent had other threads: one of them may have been in the loader.
 pub(crate) fn forked() {

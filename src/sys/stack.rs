@@ -123,6 +123,15 @@ pub(crate) fn top(sp: u64) -> u64 {
     if (low..top).contains(&sp) { top } else { (sp | (PAGE_BYTES_MIN - 1)) + 1 }
 }
 
+/// How many bytes of its stack a thread may use below `sp`; 0 on a stack nobody told us of. Costs
+/// as [`top`] does.
+#[unsafe(link_section = ".spanalloc.sample")]
+pub(crate) fn room(sp: u64) -> u64 {
+    top(sp);
+    let (low, top) = BOUNDS.with(Cell::get);
+    if (low..top).contains(&sp) { sp - low } else { 0 }
+}
+
 /// Whether the calling function may use `bytes` more of the stack that it runs on. Costs
 /// system calls.
 pub(crate) fn has_room(bytes: usize) -> bool {

@@ -3,6 +3,8 @@
 //!
 //! What does not fit is cut, and the line then ends in `…`.
 
+use super::os::keep_errno;
+
 /// Longest line, in bytes, without its newline.
 const LINE_BYTES_MAX: usize = 480;
 /// The most bytes of a name or value of a user's that are shown.
@@ -90,8 +92,11 @@ impl Line {
     /// Writes the line. A standard error that is closed or full is not an error.
     pub(crate) fn write(mut self) {
         let bytes = self.finish();
+        // Not by `write`, in which the thread could be cancelled: what allocates is no such place.
         // SAFETY: the pointer and length are those of a live slice.
-        unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+        keep_errno(|| unsafe {
+            libc::syscall(libc::SYS_write, libc::STDERR_FILENO, bytes.as_ptr(), bytes.len())
+        });
     }
 }
 

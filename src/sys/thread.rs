@@ -1,6 +1,6 @@
 //! Thread exit and fork, through pthreads.
 
-use core::ffi::c_void;
+use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A function to run when a thread ends, keyed by a non-null value of that thread.
@@ -31,6 +31,22 @@ impl ExitKey {
         // SAFETY: a key of 1 or more was made by `create`.
         key != 0 && unsafe { libc::pthread_setspecific(key - 1, value) } == 0
     }
+}
+
+/// Runs `work` without this thread's being cancelled in it, however many files that reads and
+/// writes: the unwinding by which threads are cancelled does not go through Rust.
+pub(crate) fn without_cancellation<R>(work: impl FnOnce() -> R) -> R {
+    unsafe extern "C" {
+        fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+    }
+    const DISABLE: c_int = 1;
+    let mut before = 0;
+    // SAFETY: an out-parameter.
+    unsafe { pthread_setcancelstate(DISABLE, &raw mut before) };
+    let result = work();
+    // SAFETY: the state that the call above gave.
+    unsafe { pthread_setcancelstate(before, &raw mut before) };
+    result
 }
 
 /// Registers handlers around `fork`: before it, then in the parent, in the child.
