@@ -199,7 +199,10 @@ impl Snapshots {
             kept.push_back(read);
         }
         let keep = kept.len().max(KEEP_MIN);
-        Ok(Self { kept, keep, start: Instant::now() })
+        let last = kept.back().map_or(Duration::ZERO, |last| last.at);
+        // Those that are taken from here on come after them.
+        let now = Instant::now();
+        Ok(Self { kept, keep, start: now.checked_sub(last).unwrap_or(now) })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Memory by span of `tracing`: the layer that tells the profiler which span a
 //! thread is in.
 //!
-//! A span has a label from its creation on. Entering and leaving set one word of
+//! A span has a label from its creation on, or counts for the one around it. Entering and leaving set one word of
 //! the thread to the label of the innermost span, which the sampler reads when it
 //! samples; an allocation that is not sampled pays nothing. A future that is
 //! instrumented enters its span at each poll, on whichever thread, so this is right
@@ -102,9 +102,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
             let Some(span) = context.span(id) else { return };
             let label = match self.field {
                 None => profile::span_label(attributes.metadata().name()),
-                Some(_) => self.label(|value| attributes.record(value)).unwrap_or_else(|| {
-                    span.parent().map_or(Label::NONE, |parent| label_of(&parent.extensions()))
-                }),
+                Some(_) => self.label(|value| attributes.record(value)).unwrap_or(Label::NONE),
             };
             span.extensions_mut().replace(Labelled(label));
         });
@@ -136,6 +134,10 @@ fn label_of(extensions: &tracing_subscriber::registry::Extensions<'_>) -> Label 
 /// Has this thread's samples count for the innermost span it is in. Asking for
 /// that, rather than keeping a stack, is right in whichever order spans end.
 fn enter_current<S: Subscriber + for<'a> LookupSpan<'a>>(context: &Context<'_, S>) {
-    let span = quietly(|| context.lookup_current());
-    profile::set_span(span.map_or(Label::NONE, |span| label_of(&span.extensions())));
+    let label = quietly(|| {
+        let spans = context.lookup_current()?.scope();
+        // One without a label counts for the one around it, which may get one later than it began.
+        spans.map(|span| label_of(&span.extensions())).find(|label| *label != Label::NONE)
+    });
+    profile::set_span(label.unwrap_or(Label::NONE));
 }

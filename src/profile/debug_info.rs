@@ -28,6 +28,16 @@ const RESIDENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes that the kernel maps around one that is read, mostly.
 const FAULT_BYTES: usize = 64 << 10;
 
+/// The build-id that a file has, in hexadecimal digits; empty without one.
+pub(super) fn build_id(path: &Path) -> String {
+    let id = || {
+        let image = Image::of(&File::open(path).ok()?)?;
+        let object = object::File::parse(&*image.map).ok()?;
+        Some(object.build_id().ok()??.iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    id().unwrap_or_default()
+}
+
 /// Calls `found` with each of `probes`, ascending addresses in the file, and the frames
 /// there, innermost first; without any where nothing is known. Returns without a call if
 /// the file cannot be read.

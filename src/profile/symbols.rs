@@ -9,12 +9,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::debug_info::name_all;
+use super::debug_info::{build_id, name_all};
 use super::snapshot::{Module, Profile};
 
 /// A function on a stack.
@@ -93,7 +91,8 @@ impl Symbols {
         let addresses = profile.addresses();
         let mut modules: Vec<&Module> = profile.modules.iter().collect();
         modules.sort_unstable_by_key(|module| module.start);
-        let mut resolver = Resolver::default();
+        let mut resolver =
+            Resolver { here: profile.process == std::process::id(), ..Resolver::default() };
         let mut rest = addresses.as_slice();
         for module in modules {
             let (outside, from_start) = rest.split_at(rest.partition_point(|a| *a <= module.start));
@@ -112,6 +111,8 @@ impl Symbols {
 
 #[derive(Default)]
 struct Resolver {
+    /// The profile is of this process.
+    here: bool,
     frames: HashMap<u64, Box<[Arc<Frame>]>>,
     interner: Interner,
 }
@@ -124,16 +125,18 @@ impl Resolver {
         let debug = cfg!(feature = "preload")
             .then(|| debug_file(Path::new(DEBUG_FILES), &module.build_id))
             .flatten();
-        let file = debug.as_deref().unwrap_or_else(|| file_of(module));
         let offset = module.bias + 1;
         // The call is the instruction before the one it returns to.
         let probes: Vec<u64> = addresses.iter().map(|address| address - offset).collect();
+        let here = self.here;
         let (frames, interner) = (&mut self.frames, &mut self.interner);
-        name_all(file, &probes, interner, |probe, named| {
-            if !named.is_empty() {
-                frames.insert(probe + offset, named.into());
-            }
-        });
+        if let Some(file) = debug.as_deref().or_else(|| file_of(module, here)) {
+            name_all(file, &probes, interner, |probe, named| {
+                if !named.is_empty() {
+                    frames.insert(probe + offset, named.into());
+                }
+            });
+        }
         for address in addresses {
             if !self.frames.contains_key(address) {
                 self.unknown(*address, Some(module));
@@ -182,19 +185,20 @@ fn debug_file(root: &Path, build_id: &str) -> Option<PathBuf> {
     file.exists().then_some(file)
 }
 
-/// The file to read for `module`. The program's own path may by now name another
-/// file, as after a new build; the kernel still has the one that runs.
-fn file_of(module: &Module) -> &Path {
+/// The file to read for `module`, which is one of this process or not; none if it is there no
+/// more. A path may by now name another file, as after a new build, an upgrade, or where another
+/// library was opened at the same place; of the program that runs the kernel still has its file.
+fn file_of(module: &Module, here: bool) -> Option<&Path> {
     const RUNNING: &str = "/proc/self/exe";
-    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    if module.main && identity(&module.path) != identity(Path::new(RUNNING)) {
-        return Path::new(RUNNING);
-    }
-    &module.path
+    let running = (here && module.main).then(|| Path::new(RUNNING));
+    let is_it = |path: &&Path| module.build_id.is_empty() || build_id(path) == module.build_id;
+    running.into_iter().chain([&*module.path]).find(is_it)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -224,6 +228,19 @@ mod tests {
         assert_eq!(debug_file(&root, "abcd"), None);
         assert_eq!(debug_file(&root, ""), None);
         fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_file_names_only_what_it_was_loaded_from() {
+        let mut main = crate::profile::capture().modules.into_iter().find(|m| m.main).unwrap();
+        assert!(!main.build_id.is_empty());
+        assert_eq!(file_of(&main, true), Some(Path::new("/proc/self/exe")));
+        let path = main.path.clone();
+        assert_eq!(file_of(&main, false), Some(&*path));
+        main.build_id = "00".into();
+        assert_eq!((file_of(&main, true), file_of(&main, false)), (None, None));
+        main.build_id.clear();
+        assert_eq!(file_of(&main, false), Some(&*path));
     }
 
     #[test]

@@ -65,11 +65,18 @@ pub(super) fn push_stack(text: &mut String, frames: &[Arc<Frame>]) {
 }
 
 /// The format has no escape for its separator, and type names have it
-/// (`[u8; 32]`): it becomes `,`. A line break would end the stack.
+/// (`[u8; 32]`): it becomes `,`. A line break would end the stack, other control characters
+/// are none that a picture may have, and a number at the end would be taken for a value.
 fn push_escaped(text: &mut String, function: &str) {
-    text.extend(function.chars().map(|char| match char {
+    let number = function.rfind(' ').filter(|blank| {
+        let digits = &function[blank + 1..];
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    text.extend(function.char_indices().map(|(at, char)| match char {
         ';' => ',',
         '\n' | '\r' => ' ',
+        ' ' if Some(at) == number => '_',
+        char if char.is_control() => '?',
         char => char,
     }));
 }
@@ -83,6 +90,13 @@ mod tests {
         let mut text = String::new();
         push_escaped(&mut text, "<[u8; 32] as Foo>::bar");
         assert_eq!(text, "<[u8, 32] as Foo>::bar");
+        for (name, shown) in
+            [("a\nb\x1b\0", "a b??"), ("work 7", "work_7"), ("work 7b ", "work 7b ")]
+        {
+            text.clear();
+            push_escaped(&mut text, name);
+            assert_eq!(text, shown);
+        }
     }
 
     #[test]
