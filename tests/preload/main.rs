@@ -429,9 +429,8 @@ fn every_kind_of_report_of_a_cpp_program_is_read() {
     {
         let arguments = ["-top", "-unit=B", "-nodecount=1000", "-sample_index=alloc_space"];
         let Some(top) = support::pprof(&arguments, &path(".heap.pb.gz")) else { return };
-        // `-top` leaves out a template's parameters.
         for (function, bytes) in
-            [("app::chain", 1000 * (40 + 101)), ("app::Table::grow", 8 * (16384 + 8192))]
+            [("app::chain", 1000 * (40 + 101)), ("app::Table<long>::grow", 8 * (16384 + 8192))]
         {
             let line = top.lines().find(|line| line.split_whitespace().nth(5) == Some(function));
             let line = line.unwrap_or_else(|| panic!("no {function} in:\n{top}"));
