@@ -107,8 +107,8 @@ pub struct Site {
     /// What of it was not freed yet.
     pub in_use: Amount,
     /// What of it was in use when the program held most. The moment is that of the highest
-    /// estimate, and so one at which the estimate was high: the sum over all sites is too much by
-    /// up to twice its error bar in a program whose memory stays level for long.
+    /// estimate, and so one at which the estimate was high: the sum over all sites is too much,
+    /// also for its error bar, in a program whose memory stays level for long.
     #[serde(default)]
     pub peak: Amount,
     /// How long the objects lived that were freed.

@@ -1,0 +1,45 @@
+//! Programs that leave little to work with: a `malloc` of their own, stacks of a few pages, no
+//! memory at the end, a cancellation that waits.
+
+use std::fs;
+use std::process::Command;
+
+use super::{VARIABLES, passes, passes_in_every_way, setup};
+
+#[test]
+fn a_program_with_a_malloc_of_its_own_is_left_alone_and_told() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("own_malloc.c", "own-malloc", &["-rdynamic"]);
+    passes(Command::new(&program));
+    let dump = setup.scratch.join("own-malloc.out");
+    let dumped = format!("sample=1,dump={}", dump.display());
+    for variable in VARIABLES.into_iter().chain([&*dumped]) {
+        let said = passes(setup.command(&program, variable)).stderr;
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("not serving this program, whose malloc is another's"), "{said}");
+    }
+}
+
+#[test]
+fn a_sample_takes_no_more_of_a_small_stack_than_there_is() {
+    passes_in_every_way("coroutines.c", &[]);
+}
+
+#[test]
+fn a_report_is_written_or_given_up_and_the_exit_code_stays() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("last_words.c", "last-words", &[]);
+    for end in ["full", "cancelled"] {
+        let scratch = setup.scratch.join(format!("last-words-{end}"));
+        fs::create_dir_all(&scratch).unwrap();
+        for sample in ["", "sample=64KiB,"] {
+            let variable = format!("{sample}dump={}/%p", scratch.display());
+            let mut command = setup.command(&program, &variable);
+            command.arg(end);
+            passes(command);
+        }
+        assert!(fs::read_dir(&scratch).unwrap().count() >= 2, "nothing was written: {end}");
+        fs::remove_dir_all(scratch).unwrap();
+    }
+}
