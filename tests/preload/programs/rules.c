@@ -158,6 +158,16 @@ int main(void) {
     free(mapped);
     CHECK(mallinfo2().hblks == after.hblks);
     CHECK(malloc_trim(0) >= 0);
+    void *held = malloc(100000);
+    CHECK(held != NULL);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    CHECK((size_t)mallinfo().uordblks == mallinfo2().uordblks);
+#pragma GCC diagnostic pop
+    CHECK(mallinfo2().uordblks >= 100000);
+    free(held);
+    CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1);
+    malloc_stats();
 
     // Names that this C library may not have.
     void (*sized)(void *, size_t) = (void (*)(void *, size_t))dlsym(RTLD_DEFAULT, "free_sized");
