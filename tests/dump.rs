@@ -69,7 +69,11 @@ fn fork_and_exit() -> ! {
 }
 
 fn run(scenario: &str, variable: &str, other_prefix: &Path) -> Output {
-    Command::new(std::env::current_exe().unwrap())
+    run_program(&std::env::current_exe().unwrap(), scenario, variable, other_prefix)
+}
+
+fn run_program(program: &Path, scenario: &str, variable: &str, other_prefix: &Path) -> Output {
+    Command::new(program)
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(SCENARIO, scenario)
         .env("SPANALLOC", variable)
@@ -248,4 +252,28 @@ fn a_forked_child_leaves_the_files_to_its_parent() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(errors(&output), [""; 0]);
     read(&prefix, ".json");
+}
+
+/// Who starts a program that runs as somebody else must not make it write files as them. Only
+/// root can make such a program of a copy of this one: others see that they cannot.
+#[test]
+fn a_program_that_runs_as_another_user_takes_nothing_from_the_variable() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65534;
+
+    let scratch = Scratch::new("setuid");
+    let program = scratch.prefix("program");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    if let Err(error) = chown(&program, Some(NOBODY), None) {
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        return;
+    }
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o777)).unwrap();
+
+    let prefix = scratch.prefix("app");
+    let output = run_program(&program, "exit", &format!("dump={}", prefix.display()), &prefix);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(errors(&output), [""; 0]);
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1, "the program alone");
 }
