@@ -93,22 +93,6 @@ impl<const WORDS: usize> Bits<WORDS> {
         Some((start, end - start))
     }
 
-    /// The first run of `count` numbers whose start is a multiple of `align`; or the
-    /// longest run met.
-    #[unsafe(link_section = ".spanalloc.text")]
-    pub(crate) fn find(&self, count: usize, align: usize) -> Result<usize, usize> {
-        let (mut from, mut longest) = (0, 0);
-        while let Some((start, length)) = self.next_run(from) {
-            let aligned = start.next_multiple_of(align);
-            if aligned + count <= start + length {
-                return Ok(aligned);
-            }
-            longest = longest.max(length);
-            from = start + length;
-        }
-        Err(longest)
-    }
-
     #[inline]
     fn scan(&self, from: usize, flip: u64) -> Option<usize> {
         let mut index = from / 64;
@@ -188,16 +172,16 @@ mod tests {
             }
             plain[start..start + count].fill(add);
             assert_eq!(bits.len(), plain.iter().filter(|set| **set).count());
-            let (from, want, align) = (next(CHUNK_SLOTS), 1 + next(90), 1 << next(5));
+            let from = next(CHUNK_SLOTS);
             assert_eq!(bits.has(from), plain[from]);
             let mut each = Vec::new();
             bits.each(|slot| each.push(slot));
             assert!((0..CHUNK_SLOTS).filter(|&slot| plain[slot]).eq(each));
             assert_eq!(bits.next(from), (from..CHUNK_SLOTS).find(|&slot| plain[slot]));
-            let found = (0..=CHUNK_SLOTS - want)
-                .step_by(align)
-                .find(|&slot| plain[slot..slot + want].iter().all(|set| *set));
-            assert_eq!(bits.find(want, align).ok(), found);
+            let run = bits.next_run(from).map(|(start, length)| (start, start + length));
+            let first = (from..CHUNK_SLOTS).find(|&slot| plain[slot]);
+            let end = |first| (first..CHUNK_SLOTS).find(|&slot| !plain[slot]);
+            assert_eq!(run, first.map(|first| (first, end(first).unwrap_or(CHUNK_SLOTS))));
             let page = |slot: usize| slot / HUGE_SLOTS * HUGE_SLOTS;
             let touched = |slot: usize| plain[page(slot)..page(slot) + HUGE_SLOTS].contains(&true);
             let widened = (0..CHUNK_SLOTS).filter(|&slot| touched(slot));

@@ -32,6 +32,16 @@ const SMALL_SLOTS: usize = if cfg!(feature = "preload") { 512 } else { 256 };
 /// Slots of a huge page.
 pub(super) const HUGE_SLOTS: usize = (2 << 20) / SLOT_BYTES;
 
+/// A place for a span, and in this order what speaks against it: slots of fresh memory, then
+/// slots of the free run that it would be cut from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Place {
+    fresh: usize,
+    run: usize,
+    pub(super) chunk: usize,
+    pub(super) start: usize,
+}
+
 /// One chunk and the state of its slots.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -66,6 +76,35 @@ impl Chunk {
             // The headers are resident, in no set.
             huge_least: if first { SMALL_SLOTS } else { HUGE_SLOTS },
         }
+    }
+
+    /// The best place for `count` slots whose first is a multiple of `align`, where this is chunk
+    /// number `index`. A single slot gets the first one: there are no better ones (see
+    /// [`pages`](super::pages)). `None` where no free run is long enough.
+    #[unsafe(link_section = ".spanalloc.text")]
+    pub(super) fn place(&mut self, index: usize, count: usize, align: usize) -> Option<Place> {
+        if self.run_max < count {
+            return None;
+        }
+        let (mut best, mut longest, mut from) = (None, 0, 0);
+        while let Some((run_start, run)) = self.free.next_run(from) {
+            from = run_start + run;
+            longest = longest.max(run);
+            let start = run_start.next_multiple_of(align);
+            if start + count > from {
+                continue;
+            }
+            let fresh = count - self.dirty.count_in(start, count);
+            let place = Place { fresh, run, chunk: index, start };
+            if count == 1 {
+                return Some(place);
+            }
+            best = Some(best.map_or(place, |best: Place| best.min(place)));
+        }
+        if best.is_none() {
+            self.run_max = longest;
+        }
+        best
     }
 
     /// Slot `slot` will be used: asks for huge pages from the one on that it lies in, if nothing

@@ -1,11 +1,11 @@
 //! The page heap: slots for spans, from chunks of address space.
 //!
-//! All free slots are in bitmaps, one set per chunk; a request takes the lowest
-//! run that fits, which keeps the heap dense and lets high chunks empty. A slot
-//! that was used is *dirty*: resident, with old contents. Single slots prefer dirty
-//! ones, so that a heap in a steady state faults no pages. Dirty slots that stay
-//! free for a whole tick of the scavenger go back to the OS, and with them what was never
-//! used but shares a huge page with them.
+//! All free slots are in bitmaps, one set per chunk. A slot that was used is *dirty*:
+//! resident, with old contents. A request takes the place with the fewest fresh slots, so
+//! that a heap in a steady state faults no pages; of several the one in the shortest free
+//! run, which leaves long runs to large blocks; of these the lowest, which lets high chunks
+//! empty. Dirty slots that stay free for a whole tick of the scavenger go back to the OS,
+//! and with them what was never used but shares a huge page with them.
 //!
 //! Chunks are taken whole where the kernel allows it, and in smaller prefixes
 //! under `RLIMIT_AS`, strict overcommit or a checker that shadows memory; a prefix
@@ -25,7 +25,7 @@
 use core::ptr::{self, NonNull};
 
 use super::bits::SlotSet;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, Place};
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
 use super::meta::Meta;
@@ -38,6 +38,8 @@ use crate::sys::os::Os;
 const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
+/// Chunks with room that a request compares: large heaps have hundreds.
+const CHUNKS_COMPARED: usize = 8;
 /// Slots in use for each that may be nearly empty, from which on huge pages pay.
 const DENSE_FACTOR: usize = 4;
 
@@ -131,13 +133,16 @@ impl PageHeap {
         {
             return Some(slots);
         }
-        for index in self.first_free..self.len {
-            if let Some(slots) = self.take_from(os, index, count, align) {
-                return Some(slots);
-            }
+        let place = match self.place(count, align) {
+            Some(place) => place,
+            None => self.grow(os, meta, window, count, align)?,
+        };
+        if self.is_dense()
+            && let Some(chunk) = self.chunk(place.chunk)
+        {
+            chunk.ask_for_huge(os, place.start);
         }
-        let index = self.grow(os, meta, window, count, align)?;
-        self.take_from(os, index, count, align)
+        Some(self.claim(place.chunk, place.start, count))
     }
 
     /// Gives slots back. The caller has ended their span.
@@ -295,33 +300,27 @@ impl PageHeap {
         None
     }
 
-    fn take_from(
-        &mut self,
-        os: &impl Os,
-        index: usize,
-        count: usize,
-        align: usize,
-    ) -> Option<Slots> {
-        let (first_free, dense) = (self.first_free, self.is_dense());
-        let chunk = self.chunk(index)?;
-        if chunk.run_max < count {
-            if chunk.run_max == 0 && index == first_free {
-                self.first_free += 1;
-            }
-            return None;
-        }
-        match chunk.free.find(count, align) {
-            Ok(start) => {
-                if dense {
-                    chunk.ask_for_huge(os, start);
+    /// The best place for `count` slots in the first few chunks that have one.
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn place(&mut self, count: usize, align: usize) -> Option<Place> {
+        let mut best: Option<Place> = None;
+        let mut left = if count == 1 { 1 } else { CHUNKS_COMPARED };
+        for index in self.first_free..self.len {
+            let first_free = self.first_free;
+            let chunk = self.chunk(index)?;
+            let Some(place) = chunk.place(index, count, align) else {
+                if chunk.run_max == 0 && index == first_free {
+                    self.first_free += 1;
                 }
-                Some(self.claim(index, start, count))
-            }
-            Err(longest) => {
-                chunk.run_max = longest;
-                None
+                continue;
+            };
+            best = Some(best.map_or(place, |best| best.min(place)));
+            left -= 1;
+            if left == 0 {
+                break;
             }
         }
+        best
     }
 
     #[unsafe(link_section = ".spanalloc.text")]
@@ -341,7 +340,7 @@ impl PageHeap {
         Slots { span, zeroed: dirty == 0 }
     }
 
-    /// Extends the last chunk or adds one, so that `count` slots fit; its index.
+    /// Extends the last chunk or adds one, so that `count` slots fit; where.
     #[unsafe(link_section = ".spanalloc.text")]
     fn grow(
         &mut self,
@@ -350,13 +349,12 @@ impl PageHeap {
         window: Window,
         count: usize,
         align: usize,
-    ) -> Option<usize> {
+    ) -> Option<Place> {
         for index in (0..self.len).rev() {
-            if self.extend_chunk(os, index) {
-                let chunk = self.chunk(index)?;
-                if chunk.free.find(count, align).is_ok() {
-                    return Some(index);
-                }
+            if self.extend_chunk(os, index)
+                && let Some(place) = self.chunk(index)?.place(index, count, align)
+            {
+                return Some(place);
             }
         }
         if self.len == CHUNKS_MAX {
@@ -386,8 +384,9 @@ impl PageHeap {
         }
         // SAFETY: slot 0 of a mapped chunk.
         unsafe { Span::from_header(base.as_ptr()) }.hot().slots.set(self.len as u32);
+        let index = self.len;
         self.len += 1;
-        Some(self.len - 1)
+        self.chunk(index)?.place(index, count, align)
     }
 
     /// Maps more of a chunk of which only a prefix could be mapped.

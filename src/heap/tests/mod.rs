@@ -12,6 +12,8 @@ mod huge;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod sleepers;
 #[cfg(test)]
 mod thin;
