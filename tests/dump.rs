@@ -34,6 +34,10 @@ fn child() {
             std::process::exit(0);
         }
         "fork" => fork_and_exit(),
+        "again" => {
+            spanalloc::dump(std::env::var_os(OTHER_PREFIX).unwrap()).unwrap();
+            std::process::exit(7);
+        }
         _ => panic!("unknown scenario {scenario}"),
     }
 }
@@ -229,6 +233,26 @@ fn a_dump_that_cannot_be_written_says_so_in_one_line_and_keeps_the_code() {
     assert!(errors[0].contains(&file.display().to_string()), "{errors:?}");
     assert!(errors[0].contains("os error"), "{errors:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+}
+
+/// The pictures are drawn with values of the thread, which are gone at exit.
+#[test]
+fn a_thread_that_dumped_before_dumps_at_exit() {
+    let scratch = Scratch::new("again");
+    let (first, second) = (scratch.prefix("first"), scratch.prefix("second"));
+    let output = run("again", &format!("sample=1,dump={}", second.display()), &first);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(errors(&output), [""; 0]);
+    let names = |prefix: &str| {
+        let entries = fs::read_dir(&scratch.0).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> =
+            names.filter_map(|name| name.strip_prefix(prefix).map(str::to_owned)).collect();
+        names.sort();
+        names
+    };
+    assert!(names("first.").len() > 3);
+    assert_eq!(names("first."), names("second."));
 }
 
 #[test]

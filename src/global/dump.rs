@@ -181,18 +181,27 @@ impl<'a> Files<'a> {
         let thread = std::thread::current().id();
         let beside = with_suffix(&path, &format!(".{}-{thread:?}.part", std::process::id()));
         let done = File::create(&beside).and_then(|file| {
+            let mut part = Part(Some(&beside));
             let mut out = BufWriter::new(file);
             render(&mut out)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            fs::rename(&beside, &path)
+            fs::rename(&beside, &path)?;
+            part.0 = None;
+            Ok(())
         });
-        if let Err(error) = done {
-            // It may not be there, and if it cannot go the first error matters.
-            let _ = fs::remove_file(&beside);
-            return Err(named(&path, &error));
-        }
+        done.map_err(|error| named(&path, &error))?;
         self.written.push(path);
         Ok(())
+    }
+}
+
+/// A file that is not whole: removed when it does not become so, also by a panic.
+struct Part<'a>(Option<&'a Path>);
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        // If it cannot go the error before matters.
+        let _ = self.0.map(fs::remove_file);
     }
 }
 
