@@ -71,7 +71,8 @@ pub struct Requested {
     /// Mean bytes asked for per allocation.
     pub mean_bytes: f64,
     /// Error bar of that mean, relative to it: the truth lies within it in about 95 of
-    /// 100 cases. 0 if `exact`, none from a single sample.
+    /// 100 cases. 0 if `exact`, none from a single sample or where each sample stands for
+    /// itself alone, but not every allocation was sampled.
     #[cfg_attr(feature = "profile", serde(default))]
     pub mean_error: Option<f64>,
     /// Share of the blocks' bytes that nobody asked for, `0.0..1.0`.
@@ -93,7 +94,8 @@ pub struct Memory {
     pub cached: u64,
     /// In other blocks of spans that were used and are free.
     pub spare: u64,
-    /// In free pages that still are resident.
+    /// In free pages that were given to spans and not back to the system since. Of a span that was
+    /// used in part, not all were touched.
     pub free_pages: u64,
     /// In the allocator's own tables.
     pub metadata: u64,
@@ -127,7 +129,7 @@ impl Stats {
         for row in self.classes.iter_mut().chain(&mut self.large) {
             let fits = rest.partition_point(|size| size.block_bytes <= row.block_bytes);
             let (inside, larger) = rest.split_at(fits);
-            row.requested = Requested::of(inside);
+            row.requested = Requested::of(inside, row.allocs);
             rest = larger;
         }
     }
@@ -144,7 +146,7 @@ impl ClassStats {
 
 #[cfg(feature = "profile")]
 impl Requested {
-    fn of(sizes: &[crate::profile::BlockSize]) -> Option<Self> {
+    fn of(sizes: &[crate::profile::BlockSize], allocs: u64) -> Option<Self> {
         let mut sum = crate::profile::Amount::default();
         sizes.iter().for_each(|size| sum.add(&size.allocated));
         // Not `sum.objects`: rounded, one object may stand for a half more.
@@ -152,7 +154,10 @@ impl Requested {
         let mean = sum.bytes as f64 / objects;
         // No single sample stands for more than itself; the error of one that does may be rounded
         // to none for the objects, but not for their bytes.
-        let exact = sum.samples == sum.objects && sum.objects_error == 0 && sum.bytes_error == 0;
+        let exact = sum.samples == sum.objects
+            && sum.objects_error == 0
+            && sum.bytes_error == 0
+            && sum.samples >= allocs;
         (sum.objects != 0 && sum.block_bytes != 0).then(|| Self {
             samples: sum.samples,
             mean_bytes: mean,
@@ -174,7 +179,7 @@ fn mean_error(sum: &crate::profile::Amount, mean: f64) -> Option<f64> {
 }
 
 impl Memory {
-    /// Where the resident bytes are, by name; these sum to them.
+    /// Where bytes are, by name; but for those that are not resident they sum to those that are.
     pub(crate) fn parts(&self) -> [(&'static str, u64); 7] {
         [
             ("live blocks", self.live),
@@ -190,9 +195,19 @@ impl Memory {
     /// Resident bytes that are not the allocator's: the program's text and data,
     /// stacks, mappings of its own.
     pub fn elsewhere(&self) -> u64 {
-        let ours =
-            [self.live, self.cached, self.spare, self.free_pages, self.metadata, self.profiler];
-        self.resident.saturating_sub(ours.iter().sum())
+        self.resident.saturating_sub(self.ours())
+    }
+
+    /// Bytes of the other figures, at least, that are not resident: blocks and tables that
+    /// were not touched yet, pages that were not used of spans that were.
+    pub fn not_resident(&self) -> u64 {
+        self.ours().saturating_sub(self.resident)
+    }
+
+    fn ours(&self) -> u64 {
+        [self.live, self.cached, self.spare, self.free_pages, self.metadata, self.profiler]
+            .iter()
+            .sum()
     }
 }
 
@@ -240,10 +255,10 @@ mod tests {
                 weight: objects as f64,
             }
         };
-        let class = |block_bytes| ClassStats { block_bytes, ..ClassStats::default() };
+        let class = |block_bytes, allocs| ClassStats { block_bytes, allocs, ..<_>::default() };
         let mut stats = Stats {
-            classes: vec![class(16), class(32)],
-            large: vec![class(65_536), class(131_072)],
+            classes: vec![class(16, 0), class(32, 10)],
+            large: vec![class(65_536, 3), class(131_072, 0)],
             ..Stats::default()
         };
         stats.set_requested(&[size(32, 10, 240), size(40_960, 1, 40_000), size(65_536, 1, 60_000)]);
@@ -251,7 +266,9 @@ mod tests {
         let requested = stats.classes[1].requested.unwrap();
         assert_eq!((requested.mean_bytes, requested.waste, requested.exact), (24.0, 0.25, true));
         assert_eq!(requested.mean_error, Some(0.0));
-        assert_eq!(stats.large[0].requested.unwrap().mean_bytes, 50_000.0);
+        let large = stats.large[0].requested.unwrap();
+        assert_eq!((large.mean_bytes, large.exact), (50_000.0, false), "a third came before");
+        assert_eq!(large.mean_error, None);
         assert_eq!(stats.large[1].requested, None);
     }
 
@@ -276,7 +293,7 @@ mod tests {
             lifetimes: Default::default(),
             weight,
         };
-        let requested = Requested::of(&[size]).unwrap();
+        let requested = Requested::of(&[size], 1).unwrap();
         assert!((requested.mean_bytes - 24_576.0).abs() < 0.001, "{requested:?}");
         assert!(!requested.exact && requested.waste == 0.0 && requested.mean_error.is_none());
     }

@@ -8,15 +8,15 @@ use super::units::{Bytes, count, percent};
 /// Headings with the width of their columns; two blanks separate columns.
 const COLUMNS: [(&str, usize); 11] = [
     ("block", 9),
-    ("allocs", 11),
-    ("frees", 11),
+    ("allocs", 10),
+    ("frees", 10),
     ("live", 8),
     ("live bytes", 10),
     ("refills", 8),
     ("hits", 6),
     ("spans", 6),
     ("remote", 7),
-    ("asked", 6),
+    ("asked", 9),
     ("waste", 6),
 ];
 /// One blank between two columns.
@@ -73,7 +73,7 @@ fn row(f: &mut fmt::Formatter<'_>, name: String, class: &ClassStats) -> fmt::Res
             count(class.remote_frees, COLUMNS[8].1),
             requested.map_or_else(
                 || "-".into(),
-                |r| estimate(count(r.mean_bytes.round() as u64, 5), r.exact),
+                |r| estimate(Bytes(r.mean_bytes.round() as u64).to_string(), r.exact),
             ),
             requested.map_or_else(
                 || "-".into(),
@@ -109,9 +109,14 @@ fn percentiles(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
     if sizes.is_empty() {
         return Ok(());
     }
-    let at = |quantile| Bytes(sizes.value_at_quantile(quantile));
+    // The histogram's own bounds are near the blocks' sizes, and not below.
+    let rows = || stats.classes.iter().chain(&stats.large).map(|class| class.block_bytes);
+    let at = |quantile| {
+        let found = sizes.value_at_quantile(quantile);
+        Bytes(rows().filter(|bytes| *bytes <= found).max().unwrap_or(found))
+    };
     write!(f, "block size by allocations: p50 {}, p90 {}", at(0.5), at(0.9))?;
-    writeln!(f, ", p99 {}, max {}", at(0.99), Bytes(sizes.max()))
+    writeln!(f, ", p99 {}, max {}", at(0.99), at(1.0))
 }
 
 #[cfg(not(feature = "profile"))]
@@ -127,9 +132,14 @@ fn waits(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
 }
 
 fn memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
-    writeln!(f, "resident {}:", Bytes(memory.resident))?;
+    write!(f, "resident {}", Bytes(memory.resident))?;
+    match memory.not_resident() {
+        0 => writeln!(f, ":")?,
+        bytes => writeln!(f, "; of these {} are not, being untouched:", Bytes(bytes))?,
+    }
+    let all: u64 = memory.parts().iter().map(|(_, bytes)| bytes).sum();
     for (name, bytes) in memory.parts() {
-        let share = (memory.resident != 0).then(|| bytes as f64 / memory.resident as f64);
+        let share = (all != 0).then(|| bytes as f64 / all as f64);
         writeln!(f, "  {name:<18} {:>10} {:>7}", Bytes(bytes).to_string(), percent(share))?;
     }
     Ok(())
@@ -186,7 +196,7 @@ mod tests {
         let row = text.lines().find(|line| line.trim_start().starts_with("32 B")).unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells[2..5], ["1000", "500", "500"], "{row}");
-        assert_eq!(cells[cells.len() - 2..], ["~20", "~36%"]);
+        assert_eq!(cells[cells.len() - 3..], ["~20", "B", "~36%"]);
     }
 
     #[cfg(feature = "profile")]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::calls::{Call, Weight, calls, largest};
 use super::facts::facts;
-use super::units::{count, percent};
+use super::units::{count, percent, several};
 use crate::profile::{self, Profile};
 
 /// The largest sites of a profile; displays as text.
@@ -17,7 +17,7 @@ pub struct Top {
     weight: Weight,
     total: u64,
     calls: Vec<Call>,
-    sites: usize,
+    sites: u64,
     facts: String,
 }
 
@@ -38,8 +38,10 @@ impl Profile {
         profile::quietly(|| {
             let calls = calls(self);
             let total = calls.iter().map(|call| call.value(weight)).sum();
-            let largest = largest(&calls, weight).into_iter().take(n).cloned().collect();
-            Top { weight, total, calls: largest, sites: calls.len(), facts: facts(self) }
+            let all = largest(&calls, weight);
+            let sites = all.len() as u64;
+            let calls = all.into_iter().take(n).cloned().collect();
+            Top { weight, total, calls, sites, facts: facts(self) }
         })
     }
 }
@@ -58,7 +60,7 @@ impl Top {
         let shown = self.calls.len();
         let total = self.weight.figure(self.total);
         let title = self.weight.title();
-        writeln!(f, "{title}: {total} in {} sites, the largest {shown}:", self.sites)?;
+        writeln!(f, "{title}: {total} in {}, the largest {shown}:", several(self.sites, "site"))?;
         writeln!(f, "({})", self.facts)?;
         for call in &self.calls {
             self.row(f, call)?;
@@ -71,7 +73,8 @@ impl Top {
         let share = (self.total != 0).then(|| value as f64 / self.total as f64);
         let error = self.weight.error_bar(amount) * 100.0;
         let (value, share) = (self.weight.figure(value), percent(share));
-        write!(f, "{value:>12} ±{error:.0}% {share:>7}  {} samples", count(amount.samples, 9))?;
+        let samples = several(amount.samples, "sample");
+        write!(f, "{value:>12} ±{error:.0}% {share:>7}  {samples}")?;
         let lifetimes = &call.site.lifetimes;
         if let (Some(median), Some(most)) = (lifetimes.quantile(0.5), lifetimes.quantile(0.9)) {
             let freed = count(lifetimes.total(), 9);
@@ -105,6 +108,8 @@ mod tests {
         assert_eq!(lines[3].trim(), "0x20");
         assert_eq!(lines[4].trim(), "0x1");
         assert_eq!(lines.len(), 5);
+        let text = profile.top(9, Weight::InUseBytes).to_string();
+        assert!(text.starts_with("Bytes in use: 60 B in 1 site, the largest 1:"), "{text}");
     }
 
     #[test]
@@ -115,6 +120,7 @@ mod tests {
         profile.losses.frees = 5;
         let text = profile.top(5, Weight::InUseBytes).to_string();
         assert!(text.contains("; 42 samples dropped; 5 frees of samples unnoticed)"), "{text}");
+        assert!(text.starts_with("Bytes in use: 30 B in 1 site, the largest 1:"), "{text}");
     }
 
     #[test]
