@@ -1,5 +1,7 @@
 //! A set of small numbers, one bit each: the slots of a chunk, the blocks of a span.
 
+use core::ops::ControlFlow;
+
 use super::chunk::HUGE_SLOTS;
 use super::geometry::CHUNK_SLOTS;
 
@@ -93,6 +95,28 @@ impl<const WORDS: usize> Bits<WORDS> {
         Some((start, end - start))
     }
 
+    /// Each run, the first first: its start and length; until `visit` breaks off.
+    #[inline]
+    pub(crate) fn each_run(&self, mut visit: impl FnMut(usize, usize) -> ControlFlow<()>) {
+        let (mut start, mut inside, mut last) = (0, false, 0);
+        for (index, word) in self.0.iter().enumerate() {
+            // Where a run begins or is over.
+            let mut edges = word ^ (word << 1 | last);
+            last = word >> 63;
+            while edges != 0 {
+                let at = index * 64 + edges.trailing_zeros() as usize;
+                edges &= edges - 1;
+                if inside && visit(start, at - start).is_break() {
+                    return;
+                }
+                (start, inside) = (at, !inside);
+            }
+        }
+        if inside {
+            let _ = visit(start, WORDS * 64 - start);
+        }
+    }
+
     #[inline]
     fn scan(&self, from: usize, flip: u64) -> Option<usize> {
         let mut index = from / 64;
@@ -182,6 +206,17 @@ mod tests {
             let first = (from..CHUNK_SLOTS).find(|&slot| plain[slot]);
             let end = |first| (first..CHUNK_SLOTS).find(|&slot| !plain[slot]);
             assert_eq!(run, first.map(|first| (first, end(first).unwrap_or(CHUNK_SLOTS))));
+            let (mut runs, mut behind) = (Vec::new(), 0);
+            bits.each_run(|start, length| {
+                runs.push((start, length));
+                if runs.len() == 40 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            let all = runs.len() < 40;
+            for (start, length) in runs {
+                assert_eq!(bits.next_run(behind), Some((start, length)));
+                behind = start + length;
+            }
+            assert!(!all || bits.next_run(behind).is_none());
             let page = |slot: usize| slot / HUGE_SLOTS * HUGE_SLOTS;
             let touched = |slot: usize| plain[page(slot)..page(slot) + HUGE_SLOTS].contains(&true);
             let widened = (0..CHUNK_SLOTS).filter(|&slot| touched(slot));

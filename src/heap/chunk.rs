@@ -21,6 +21,7 @@
 //! 2. While `huge`, the kernel is asked for huge pages from slot `huge_from` to the end of what was
 //!    mapped when it began to be; no slot there was dirty then.
 
+use core::ops::ControlFlow;
 use core::ptr::NonNull;
 
 use super::bits::SlotSet;
@@ -86,21 +87,22 @@ impl Chunk {
         if self.run_max < count {
             return None;
         }
-        let (mut best, mut longest, mut from) = (None, 0, 0);
-        while let Some((run_start, run)) = self.free.next_run(from) {
-            from = run_start + run;
+        let (mut best, mut longest) = (None::<Place>, 0);
+        let Self { free, dirty, .. } = self;
+        free.each_run(|from, run| {
             longest = longest.max(run);
-            let start = run_start.next_multiple_of(align);
-            if start + count > from {
-                continue;
+            // A power of two.
+            let start = (from + align - 1) & !(align - 1);
+            let is_no_better = |best: Place| best.fresh == 0 && best.run <= run;
+            if start + count > from + run || best.is_some_and(is_no_better) {
+                return ControlFlow::Continue(());
             }
-            let fresh = count - self.dirty.count_in(start, count);
+            let fresh = count - dirty.count_in(start, count);
             let place = Place { fresh, run, chunk: index, start };
-            if count == 1 {
-                return Some(place);
-            }
-            best = Some(best.map_or(place, |best: Place| best.min(place)));
-        }
+            let is_best = count == 1 || fresh == 0 && run == count;
+            best = Some(best.map_or(place, |best| best.min(place)));
+            if is_best { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         if best.is_none() {
             self.run_max = longest;
         }

@@ -75,6 +75,8 @@ pub(crate) struct PageHeap {
     len: usize,
     /// No chunk below has a free slot.
     first_free: usize,
+    /// No chunk below has a free slot that is dirty.
+    first_dirty: usize,
     in_use: usize,
     free_dirty: usize,
     scavenged_total: u64,
@@ -92,6 +94,7 @@ impl PageHeap {
         Self {
             len: 0,
             first_free: 0,
+            first_dirty: 0,
             in_use: 0,
             free_dirty: 0,
             scavenged_total: 0,
@@ -156,13 +159,23 @@ impl PageHeap {
         self.in_use -= count;
         self.free_dirty += count;
         self.first_free = self.first_free.min(index);
+        self.first_dirty = self.first_dirty.min(index);
     }
 
     /// Pages inside `span` will go back: the kernel is to fill no huge page up again.
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn keep_small(&mut self, os: &impl Os, span: Span) {
-        let beside = self.chunk(chunk_index(span.link().cast())).map(|chunk| chunk.keep_small(os));
-        self.free_dirty += beside.unwrap_or(0);
+        let index = chunk_index(span.link().cast());
+        let beside = self.chunk(index).map_or(0, |chunk| chunk.keep_small(os));
+        self.note_dirty(index, beside);
+    }
+
+    /// `more` free slots of a chunk are dirty from here on.
+    fn note_dirty(&mut self, index: usize, more: usize) {
+        self.free_dirty += more;
+        if more > 0 {
+            self.first_dirty = self.first_dirty.min(index);
+        }
     }
 
     /// Takes the `more` slots right behind a span of `count`, if they are free.
@@ -200,7 +213,7 @@ impl PageHeap {
             let beside = chunk.keep_small(os);
             // SAFETY: the slots lie in the chunk's mapped part.
             let from = unsafe { chunk.base.add(start * SLOT_BYTES) };
-            self.free_dirty += beside;
+            self.note_dirty(index, beside);
             self.free_dirty -= length;
             self.in_use += length;
             return Some((Scavenged { chunk: index, slots }, from, length * SLOT_BYTES));
@@ -233,7 +246,7 @@ impl PageHeap {
         if clean {
             self.scavenged_total += count as u64;
         } else {
-            self.free_dirty += count;
+            self.note_dirty(scavenged.chunk, count);
         }
         self.first_free = self.first_free.min(scavenged.chunk);
     }
@@ -254,13 +267,14 @@ impl PageHeap {
     pub(crate) fn check(&mut self) {
         let (mut in_use, mut free_dirty) = (0, 0);
         for index in 0..self.len {
-            let first_free = self.first_free;
+            let (first_free, first_dirty) = (self.first_free, self.first_dirty);
             let chunk = self.chunk(index).expect("a chunk below `len`");
             let mut mapped = SlotSet::EMPTY;
             mapped.insert(HEADER_SLOTS, chunk.mapped - HEADER_SLOTS);
             assert_eq!(chunk.free.and(&mapped).len(), chunk.free.len(), "free and not mapped");
             let dirty = chunk.free.and(&chunk.dirty);
             assert_eq!(chunk.aged.and(&dirty).len(), chunk.aged.len(), "invariant 3");
+            assert!(index >= first_dirty || dirty.len() == 0, "dirty below `first_dirty`");
             let mut at = 0;
             while let Some((start, length)) = chunk.free.next_run(at) {
                 assert!(length <= chunk.run_max, "invariant 4");
@@ -291,9 +305,10 @@ impl PageHeap {
         if self.free_dirty == 0 {
             return None;
         }
-        for index in self.first_free..self.len {
+        for index in self.first_dirty..self.len {
             let chunk = self.chunk(index)?;
             if let Some(slot) = chunk.free.and(&chunk.dirty).next(0) {
+                self.first_dirty = index;
                 return Some(self.claim(index, slot, 1));
             }
         }
