@@ -112,7 +112,7 @@ pub(super) unsafe fn free_wide(block: *mut u8, layout: Layout) {
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate_large(options: &SpanAlloc, layout: Layout, zeroed: bool) -> *mut u8 {
     let (sampled, interval) = draw_large(options, layout);
-    let Some(large) = HEAP.allocate_large(layout, sampled) else { return ptr::null_mut() };
+    let Some(large) = HEAP.allocate_large(layout, sampled, zeroed) else { return ptr::null_mut() };
     if sampled {
         record_large(large.start, layout, interval);
     }

@@ -102,7 +102,7 @@ fn memory(counts: &HeapCounts) -> Memory {
         live: live + large,
         cached,
         spare,
-        free_pages: (counts.pages.free_dirty * SLOT_BYTES) as u64,
+        free_pages: (counts.pages.free_dirty * SLOT_BYTES + counts.kept_bytes) as u64,
         metadata: counts.records_bytes as u64,
         profiler: 0,
     }

@@ -39,6 +39,8 @@ pub(crate) struct HeapCounts {
     pub(crate) classes: [ClassCount; CLASSES],
     pub(crate) large: [LargeCount; LARGE_ROWS],
     pub(crate) mapped_large_bytes: u64,
+    /// In mappings of freed blocks.
+    pub(crate) kept_bytes: usize,
     /// Large blocks with a mapping of their own.
     pub(crate) mappings: u64,
     pub(crate) pages: PageCounts,
@@ -53,6 +55,7 @@ impl<O: Os> Heap<O> {
             classes: [ClassCount::default(); CLASSES],
             large: [LargeCount::default(); LARGE_ROWS],
             mapped_large_bytes: 0,
+            kept_bytes: 0,
             mappings: 0,
             pages: PageCounts::default(),
             records_bytes: 0,
@@ -112,6 +115,7 @@ impl<O: Os> Heap<O> {
         counts.large = table.rows;
         counts.mapped_large_bytes = table.mapped_bytes;
         counts.mappings = table.mappings;
+        counts.kept_bytes = table.kept.bytes();
         counts
     }
 }

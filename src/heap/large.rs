@@ -15,6 +15,7 @@ use core::ptr::{self, NonNull};
 use super::Heap;
 use super::class::rounded;
 use super::geometry::{CHUNK_BYTES, SLOT_BYTES};
+use super::kept::Kept;
 use super::span::{Kind, Span};
 use super::window;
 pub(crate) use crate::base::limits::SPAN_BYTES_MAX;
@@ -64,6 +65,8 @@ pub(crate) struct LargeTable {
     spare: *mut Mapping,
     pub(crate) mapped_bytes: u64,
     pub(crate) mappings: u64,
+    /// Of freed blocks.
+    pub(crate) kept: Kept,
     pub(crate) rows: [LargeCount; LARGE_ROWS],
 }
 
@@ -101,6 +104,7 @@ impl LargeTable {
             spare: ptr::null_mut(),
             mapped_bytes: 0,
             mappings: 0,
+            kept: Kept::new(),
             rows: [LargeCount { allocs: 0, frees: 0, live_blocks: 0, live_bytes: 0 }; LARGE_ROWS],
         }
     }
@@ -205,10 +209,16 @@ impl LargeTable {
 
 impl<O: Os> Heap<O> {
     /// Allocates a block that no class serves; `sampled` is remembered for its
-    /// free. `None` when the OS has no more.
-    pub(crate) fn allocate_large(&self, layout: Layout, sampled: bool) -> Option<Large> {
+    /// free. Whoever wants zeroes gets some that nobody has to write, if that goes. `None` when
+    /// the OS has no more.
+    pub(crate) fn allocate_large(
+        &self,
+        layout: Layout,
+        sampled: bool,
+        wants_zeroes: bool,
+    ) -> Option<Large> {
         if is_mapping(layout) {
-            return self.map_large(layout, sampled);
+            return self.map_large(layout, sampled, wants_zeroes);
         }
         let count = slots_of(rounded(layout));
         let align = layout.align().div_ceil(SLOT_BYTES);
@@ -268,6 +278,9 @@ impl<O: Os> Heap<O> {
             table.count_free(bytes);
             mapping.next = table.spare;
             table.spare = record.as_ptr();
+            if Kept::may_keep(bytes) {
+                return self.keep(table, start, bytes);
+            }
             drop(table);
             // SAFETY: the whole mapping, which is the caller's to free.
             unsafe { self.os.unmap(start, bytes) };
@@ -326,19 +339,15 @@ impl<O: Os> Heap<O> {
         Some(start)
     }
 
-    fn map_large(&self, layout: Layout, sampled: bool) -> Option<Large> {
+    fn map_large(&self, layout: Layout, sampled: bool, wants_zeroes: bool) -> Option<Large> {
         let page = page_bytes();
         let bytes = layout.size().max(1).checked_next_multiple_of(page)?;
         let align = layout.align().max(if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { 0 });
-        let start = match self.map_at_multiple(bytes, align) {
-            Some(start) => start,
-            // Huge pages are a wish.
-            None if layout.align() <= page => self.map_anyhow(bytes)?,
-            None => return None,
+        let large = match self.take_kept(bytes, align.max(page), wants_zeroes) {
+            Some(large) => large,
+            None => Large { start: self.map_fresh(layout, bytes, align)?, zeroed: true },
         };
-        if bytes >= HUGE_PAGE_BYTES {
-            self.os.prefer_huge(start, bytes, true);
-        }
+        let start = large.start;
         let mapping = Mapping {
             start: OwnPtr::new(start.as_ptr()),
             bytes: OwnU64::new(bytes as u64),
@@ -365,7 +374,21 @@ impl<O: Os> Heap<O> {
         };
         table.insert(record);
         table.count_alloc(bytes);
-        Some(Large { start, zeroed: true })
+        Some(large)
+    }
+
+    /// Maps `bytes` for a layout, for huge pages if they are many.
+    fn map_fresh(&self, layout: Layout, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let start = match self.map_at_multiple(bytes, align) {
+            Some(start) => start,
+            // Huge pages are a wish.
+            None if layout.align() <= page_bytes() => self.map_anyhow(bytes)?,
+            None => return None,
+        };
+        if bytes >= HUGE_PAGE_BYTES {
+            self.os.prefer_huge(start, bytes, true);
+        }
+        Some(start)
     }
 
     /// Maps `bytes` at a multiple of `align`, by mapping too much and trimming.
@@ -387,6 +410,11 @@ impl<O: Os> Heap<O> {
         let start = self.os.map(bytes);
         if start.is_some() {
             return start;
+        }
+        if self.release_kept(true) > 0
+            && let Some(start) = self.os.map(bytes)
+        {
+            return Some(start);
         }
         // More than all that chunks have is nowhere, whatever they give up.
         if bytes > self.space.lock().counts().chunks * CHUNK_BYTES {

@@ -57,6 +57,7 @@ mod flush;
 pub(crate) mod gather;
 pub(crate) mod geometry;
 pub(crate) mod inspect;
+pub(crate) mod kept;
 pub(crate) mod large;
 pub(crate) mod list;
 pub(crate) mod mailbox;

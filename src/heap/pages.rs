@@ -58,6 +58,18 @@ pub(crate) struct Scavenged {
     slots: SlotSet,
 }
 
+impl Scavenged {
+    /// Each slot of the run on its own, the first first.
+    pub(crate) fn singles(self) -> impl Iterator<Item = Self> {
+        let (first, length) = self.slots.next_run(0).unwrap_or((0, 0));
+        (first..first + length).map(move |slot| {
+            let mut slots = SlotSet::EMPTY;
+            slots.insert(slot, 1);
+            Self { slots, ..self }
+        })
+    }
+}
+
 /// Figures of the page heap, in slots.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct PageCounts {

@@ -33,12 +33,13 @@ impl<O: Os> Heap<O> {
         kept_bytes
     }
 
-    /// The OS has no more: has everything in depots go home. `false` if somebody forks or
-    /// gives memory back and goes on doing so: not waited for without end, for the caller may hold
-    /// a lock that comes after `reaping`.
+    /// The OS has no more: gives kept mappings back, and has everything in depots go home. `false`
+    /// if somebody forks or gives memory back and goes on doing so: not waited for without end,
+    /// for the caller may hold a lock that comes after `reaping`.
     #[cold]
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn reap_in_need(&self) -> bool {
+        self.release_kept(true);
         for _ in 0..TRIES_IN_NEED {
             if let Some(_reaping) = self.reaping.try_lock() {
                 self.each_thread_heap(|thread_heap| {

@@ -114,7 +114,8 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Notes that a thread's depot has `bytes`. Its lock is held.
+    /// Notes that a thread's depot, or the table of large blocks, keeps `bytes`. Its lock is
+    /// held.
     #[inline]
     pub(crate) fn note_kept(&self, bytes: usize) {
         if bytes >= WORTHWHILE_BYTES && !self.scavenger.running.load(Relaxed) {
@@ -165,6 +166,8 @@ impl<O: Os> Heap<O> {
         self.traced(|| {
             let kept_bytes = self.reap(false);
             let waiting = if pace::THINS { self.thin(false) } else { 0 };
+            self.release_kept(false);
+            let kept_bytes = kept_bytes + self.large.lock().kept.bytes();
             self.scavenge_slots() + kept_bytes / SLOT_BYTES + waiting
         })
     }
@@ -189,8 +192,18 @@ impl<O: Os> Heap<O> {
         let taken = self.space.lock().each()[which].scavenge(&self.os, BATCH_SLOTS);
         let Some((taken, start, bytes)) = taken else { return false };
         // SAFETY: the slots are in no span and out of the page heap.
-        let clean = unsafe { self.os.purge(start, bytes) };
-        self.space.lock().each()[which].scavenged(taken, clean);
+        if unsafe { self.os.purge(start, bytes) } {
+            self.space.lock().each()[which].scavenged(taken, true);
+            return true;
+        }
+        // One page that the program locked, or a mapping too many, and the kernel stops there.
+        for (slot, index) in taken.singles().zip(0..) {
+            // SAFETY: a slot of those above.
+            let start = unsafe { start.add(index * SLOT_BYTES) };
+            // SAFETY: as above.
+            let clean = unsafe { self.os.purge(start, SLOT_BYTES) };
+            self.space.lock().each()[which].scavenged(slot, clean);
+        }
         true
     }
 
@@ -204,16 +217,18 @@ impl<O: Os> Heap<O> {
     pub(crate) fn release(&self, all: bool) -> usize {
         let before = self.space.lock().counts().scavenged_total;
         let thinned_before = self.scavenger.thinned_total.load(Relaxed);
+        let mut kept = 0;
         self.traced(|| {
             self.reap(true);
             self.thin(all);
             // Those that came free just now are old enough the second time.
             self.scavenge_slots();
             self.scavenge_slots();
+            kept = self.release_kept(true);
         });
         let after = self.space.lock().counts().scavenged_total;
         let thinned = self.scavenger.thinned_total.load(Relaxed).wrapping_sub(thinned_before);
-        (after - before) as usize * SLOT_BYTES + thinned * page_bytes()
+        (after - before) as usize * SLOT_BYTES + thinned * page_bytes() + kept
     }
 
     /// Sets the time between ticks, a millisecond at least.
@@ -222,9 +237,11 @@ impl<O: Os> Heap<O> {
     }
 
     /// Bytes that the heap holds: slots in use, but for pages given back, or free with old
-    /// contents, mappings of large blocks, records.
+    /// contents, mappings of large blocks, freed ones included, records.
     pub(crate) fn held_bytes(&self) -> u64 {
-        let mapped_bytes = self.large.lock().mapped_bytes;
+        let table = self.large.lock();
+        let mapped_bytes = table.mapped_bytes + table.kept.bytes() as u64;
+        drop(table);
         let space = self.space.lock();
         let counts = space.counts();
         let slots = counts.in_use + counts.free_dirty;

@@ -27,6 +27,7 @@ pub(crate) fn count(value: u64, digits: usize) -> String {
 }
 
 /// How many there are of something: `1 site`, `2 sites`.
+#[cfg(feature = "profile")]
 pub(crate) fn several(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(number, 9), if number == 1 { "" } else { "s" })
 }

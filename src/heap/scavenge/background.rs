@@ -2,12 +2,12 @@
 
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{WORTHWHILE_BYTES, WORTHWHILE_SLOTS};
 use crate::heap::Heap;
 use crate::sys::background::{sleep_ms, spawn};
-use crate::sys::os::Os;
+use crate::sys::os::{Os, monotonic_ns};
 
 /// Milliseconds between ticks unless set.
 pub(super) const TICK_MS: u32 = 500;
@@ -15,20 +15,32 @@ pub(super) const TICK_MS: u32 = 500;
 pub(super) const THINS: bool = true;
 /// Ticks to stay for after there is nothing left.
 const LINGER_TICKS: u32 = 4;
-const REFUSALS_MAX: u32 = 8;
+/// Nanoseconds without another start after one that the system refused.
+const PATIENCE_NS: u64 = 1_000_000_000;
 /// The most milliseconds slept at a time: a shorter tick is noticed after that.
 const NAP_MS: u32 = 100;
 
 /// What starting the thread came to.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Starts that the system refused; after so many, none is tried any more.
-    refused: AtomicU32,
+    /// When the system refused the last start; 0 if it did not.
+    refused_ns: AtomicU64,
 }
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self { refused: AtomicU32::new(0) }
+        Self { refused_ns: AtomicU64::new(0) }
+    }
+
+    /// Whether a start may be tried: a system that just refused would refuse again, and be asked
+    /// by every free.
+    fn may_start(&self, now_ns: u64) -> bool {
+        let refused_ns = self.refused_ns.load(Relaxed);
+        refused_ns == 0 || now_ns.saturating_sub(refused_ns) >= PATIENCE_NS
+    }
+
+    fn refused(&self, now_ns: u64) {
+        self.refused_ns.store(now_ns.max(1), Relaxed);
     }
 }
 
@@ -42,12 +54,14 @@ impl<O: Os> Heap<O> {
         if scavenger.running.swap(true, Relaxed) {
             return;
         }
-        let refused = scavenger.pace.refused.load(Relaxed);
         let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
-        if refused >= REFUSALS_MAX || !spawn(scavenge::<O>, argument) {
-            // Without a thread the memory stays; the program runs on.
-            scavenger.pace.refused.store(refused.saturating_add(1), Relaxed);
-            scavenger.running.store(refused >= REFUSALS_MAX, Relaxed);
+        let now_ns = monotonic_ns();
+        if !scavenger.pace.may_start(now_ns) {
+            scavenger.running.store(false, Relaxed);
+        } else if !spawn(scavenge::<O>, argument) {
+            // Without a thread the memory stays for now; the program runs on.
+            scavenger.pace.refused(now_ns);
+            scavenger.running.store(false, Relaxed);
         }
     }
 
@@ -89,7 +103,8 @@ impl<O: Os> Heap<O> {
         // Who puts more aside after this look finds nothing running, by the depots' locks. Of
         // spans found to be sparse the same is true unless it comes at this very moment; then
         // the next one starts the thread.
-        !self.is_sparse() && self.kept_bytes_most() < WORTHWHILE_BYTES
+        let kept_bytes = self.large.lock().kept.bytes();
+        !self.is_sparse() && self.kept_bytes_most().max(kept_bytes) < WORTHWHILE_BYTES
             || self.scavenger.running.swap(true, Relaxed)
     }
 }
@@ -100,4 +115,22 @@ extern "C" fn scavenge<O: Os>(heap: *mut c_void) -> *mut c_void {
     let heap = unsafe { &*heap.cast::<Heap<O>>() };
     heap.scavenge_until_clean();
     ptr::null_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_put_a_start_off_and_do_not_end_it() {
+        let pace = Pace::new();
+        for now_ns in [0, 5 * PATIENCE_NS, 900 * PATIENCE_NS] {
+            assert!(pace.may_start(now_ns));
+            for _ in 0..20 {
+                pace.refused(now_ns);
+            }
+            assert!(!pace.may_start(now_ns) && !pace.may_start(now_ns + PATIENCE_NS / 2));
+            assert!(pace.may_start(now_ns + PATIENCE_NS + 1));
+        }
+    }
 }

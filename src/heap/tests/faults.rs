@@ -147,3 +147,21 @@ fn any_call_may_be_refused() {
     assert!(counts.large.iter().all(|count| count.live_blocks == 0));
     assert_eq!(counts.mapped_large_bytes, 0);
 }
+
+#[test]
+fn a_page_that_the_program_locked_keeps_its_slot_alone() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = Worker::new(&HEAP);
+    let piece = worker.allocate(Worker::layout(1 << 20, 8)).unwrap();
+    // SAFETY: a page of the block's.
+    let page = unsafe { piece.start.add(300 << 10) }.as_ptr().cast_const().cast();
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::mlock(page, 4096) }, 0);
+    worker.free(piece);
+    assert_eq!(HEAP.release_free(), 15 << 16);
+    HEAP.check();
+    // SAFETY: locked above.
+    unsafe { libc::munlock(page, 4096) };
+    assert_eq!(HEAP.release_free(), 1 << 16);
+    HEAP.check();
+}

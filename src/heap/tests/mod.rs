@@ -9,6 +9,8 @@ pub(crate) mod bytes;
 mod faults;
 #[cfg(test)]
 mod huge;
+#[cfg(all(test, not(feature = "preload")))]
+mod kept;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
@@ -72,7 +74,7 @@ impl Worker {
         let start = match ClassId::of(layout) {
             Some(class) => NonNull::new(self.allocate_small(class))?,
             None => {
-                let large = self.heap.allocate_large(layout, false)?;
+                let large = self.heap.allocate_large(layout, false, false)?;
                 if large.zeroed {
                     Piece { start: large.start, layout, tag: 0 }.check();
                 }

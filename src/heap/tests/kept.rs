@@ -1,0 +1,73 @@
+//! Large blocks whose mappings are kept when they are freed.
+
+use super::{Piece, Worker};
+use crate::heap::Heap;
+use crate::sys::fake::{Fake, resident_pages};
+use crate::sys::os::page_bytes;
+
+const MIB: usize = 1 << 20;
+
+fn of_mib(worker: &Worker, mib: usize) -> Option<Piece> {
+    worker.allocate(Worker::layout(mib * MIB, 8))
+}
+
+#[test]
+fn a_block_takes_the_place_of_the_one_before_and_no_more() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = Worker::new(&HEAP);
+    let piece = of_mib(&worker, 24).unwrap();
+    let start = piece.start;
+    worker.free(piece);
+    assert_eq!(HEAP.counts().kept_bytes, 24 * MIB);
+    assert_eq!(HEAP.held_bytes() as usize / MIB, 24);
+    let again = of_mib(&worker, 20).unwrap();
+    assert_eq!((again.start, HEAP.counts().kept_bytes), (start, 0));
+    assert_eq!(HEAP.counts().mapped_large_bytes, 20 << 20);
+    // SAFETY: behind the block, where nothing is mapped.
+    let behind = unsafe { start.add(20 * MIB) };
+    let mut page = 0;
+    // SAFETY: asks for one page.
+    let status = unsafe { libc::mincore(behind.as_ptr().cast(), page_bytes(), &raw mut page) };
+    assert_eq!(status, -1, "the rest went back");
+    worker.free(again);
+    HEAP.check();
+}
+
+#[test]
+fn who_wants_zeroes_gets_them_from_a_used_mapping() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = Worker::new(&HEAP);
+    worker.free(of_mib(&worker, 20).unwrap());
+    let layout = Worker::layout(20 * MIB, 8);
+    let large = HEAP.allocate_large(layout, false, true).unwrap();
+    assert!(large.zeroed);
+    assert_eq!(resident_pages(large.start, 20 * MIB), 0);
+    let piece = Piece { start: large.start, layout, tag: 0 };
+    worker.free(piece);
+    HEAP.os.deny_purge.store(true, std::sync::atomic::Ordering::Relaxed);
+    let large = HEAP.allocate_large(layout, false, true).unwrap();
+    assert!(!large.zeroed, "it could not be purged");
+    worker.free(Piece { start: large.start, layout, tag: 0 });
+}
+
+#[test]
+fn a_tick_without_use_gives_it_back_and_so_does_need() {
+    // Enough for two, if nothing is kept.
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(60 << 20));
+    let worker = Worker::new(&HEAP);
+    worker.free(of_mib(&worker, 24).unwrap());
+    assert_eq!(HEAP.scavenge_tick(), 24 * MIB / (64 << 10), "it stays for a tick");
+    assert_eq!((HEAP.scavenge_tick(), HEAP.counts().kept_bytes), (0, 0));
+
+    worker.free(of_mib(&worker, 24).unwrap());
+    assert_eq!(HEAP.release_free(), 24 * MIB);
+    assert_eq!(HEAP.counts().kept_bytes, 0);
+
+    for mib in [17, 18] {
+        worker.free(of_mib(&worker, mib).unwrap());
+    }
+    let all = of_mib(&worker, 50).expect("what was kept is given up");
+    assert_eq!(HEAP.counts().kept_bytes, 0);
+    worker.free(all);
+    HEAP.check();
+}
