@@ -99,7 +99,9 @@ impl<const WORDS: usize> Bits<WORDS> {
     #[inline]
     pub(crate) fn each_run(&self, mut visit: impl FnMut(usize, usize) -> ControlFlow<()>) {
         let (mut start, mut inside, mut last) = (0, false, 0);
-        for (index, word) in self.0.iter().enumerate() {
+        // An empty word behind the last ends the last run.
+        for index in 0..=WORDS {
+            let word = self.0.get(index).copied().unwrap_or(0);
             // Where a run begins or is over.
             let mut edges = word ^ (word << 1 | last);
             last = word >> 63;
@@ -112,9 +114,16 @@ impl<const WORDS: usize> Bits<WORDS> {
                 (start, inside) = (at, !inside);
             }
         }
-        if inside {
-            let _ = visit(start, WORDS * 64 - start);
-        }
+    }
+
+    /// Whether all numbers `start .. start + count` are in the set.
+    #[inline]
+    pub(crate) fn has_all(&self, start: usize, count: usize) -> bool {
+        let mut all = true;
+        each_mask(start, count, |word, mask| {
+            all &= self.0.get(word).is_some_and(|word| word & mask == mask);
+        });
+        all
     }
 
     #[inline]
@@ -222,6 +231,7 @@ mod tests {
             let widened = (0..CHUNK_SLOTS).filter(|&slot| touched(slot));
             assert_eq!(bits.widened().len(), widened.clone().count());
             assert_eq!(bits.widened().next(from), widened.clone().find(|&slot| slot >= from));
+            assert_eq!(bits.has_all(start, count), !plain[start..start + count].contains(&false));
             assert_eq!(
                 bits.count_in(start, count),
                 plain[start..start + count].iter().filter(|set| **set).count()
