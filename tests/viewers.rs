@@ -39,6 +39,19 @@ fn both() -> [Vec<Vec<u8>>; 2] {
     black_box([few(), many()])
 }
 
+/// Writes the page of a program that holds nothing any more; sizes are estimated.
+fn write_freed(directory: &Path) {
+    profile::reset();
+    profile::start(4096).unwrap();
+    for size in (1..=16).map(|sixteenths| sixteenths * 16) {
+        drop((0..2 * OBJECTS).map(|_| black_box(vec![1_u8; size])).collect::<Vec<_>>());
+    }
+    let captured = profile::capture();
+    profile::stop();
+    let page = File::create(directory.join("freed.html")).unwrap();
+    captured.write_html(&spanalloc::stats(), page).unwrap();
+}
+
 /// The first of the browsers that is installed.
 fn browser() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -121,6 +134,7 @@ fn the_page_and_the_pictures_work_in_a_browser() {
     captured
         .write_speedscope(File::create(directory.join("app.speedscope.json")).unwrap())
         .unwrap();
+    write_freed(directory);
     by_click_and_key(directory);
     let mut dhat = Vec::new();
     captured.write_dhat(&mut dhat).unwrap();
@@ -146,7 +160,7 @@ fn by_click_and_key(directory: &Path) {
     let (text, error) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}{error}");
-    for viewer in ["page", "picture", "speedscope"] {
+    for viewer in ["page", "freed", "picture", "speedscope"] {
         assert!(text.contains(&format!("{viewer}: passed")), "{text}");
     }
 }

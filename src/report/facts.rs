@@ -1,6 +1,7 @@
 //! What every report says of how its profile was made.
 
-use super::units::Bytes;
+use super::calls::Weight;
+use super::units::{Bytes, count};
 use crate::profile::{Losses, Profile, Unwinding};
 
 /// The interval, how stacks were walked and whether anything is missing, in a few words.
@@ -18,9 +19,9 @@ pub(super) fn facts(profile: &Profile) -> String {
     let mut facts = format!("{interval}; stacks by {stacks}");
     let Losses { reentrant, out_of_memory, frees, .. } = profile.losses;
     let missing =
-        [(reentrant + out_of_memory, "samples dropped"), (frees, "frees of samples unnoticed")];
-    for (count, what) in missing.into_iter().filter(|(count, _)| *count != 0) {
-        facts += &format!("; {count} {what}");
+        [(reentrant + out_of_memory, "sample", "dropped"), (frees, "free", "of samples unnoticed")];
+    for (count, noun, what) in missing.into_iter().filter(|(count, ..)| *count != 0) {
+        facts += &format!("; {} {what}", counted(count, noun));
     }
     facts
 }
@@ -28,17 +29,88 @@ pub(super) fn facts(profile: &Profile) -> String {
 /// What is missing from a profile, a sentence for each kind of loss that there was.
 pub(super) fn losses(losses: &Losses) -> Vec<String> {
     let kinds = [
-        (losses.reentrant, "samples were dropped: the thread was inside the profiler"),
-        (losses.out_of_memory, "samples were dropped: the profiler's memory was at its bound"),
-        (losses.frees, "frees went unnoticed: their blocks may count as in use"),
+        (losses.reentrant, "sample", "dropped: the thread was inside the profiler"),
+        (losses.out_of_memory, "sample", "dropped: the profiler's memory was at its bound"),
+        (losses.frees, "free", "unnoticed: what was freed may count as in use"),
         (
             losses.without_unwinder,
-            "samples have short stacks: the unwinder was busy, not loaded, or had no room",
+            "sample",
+            "with a short stack: the unwinder was busy, not loaded, or had no room",
         ),
-        (losses.broken_stacks, "stacks end at a frame whose caller could not be found"),
-        (losses.truncated_stacks, "stacks were deeper than is kept"),
-        (losses.modules_without_unwind_table, "modules have no usable unwind table"),
+        (
+            losses.broken_stacks,
+            "stack",
+            "broken off at a frame whose caller could not be found; modules opened by dlopen \
+             after sampling began are known from the next capture on: call `profile::capture` \
+             or `profile::start` after opening a library",
+        ),
+        (losses.truncated_stacks, "stack", "cut off: deeper than is kept"),
+        (losses.modules_without_unwind_table, "module", "without a usable unwind table"),
     ];
-    let told = kinds.iter().filter(|(count, _)| *count != 0);
-    told.map(|(count, what)| format!("{count} {what}")).collect()
+    let told = kinds.into_iter().filter(|(count, ..)| *count != 0);
+    told.map(|(count, noun, what)| format!("{} {what}", counted(count, noun))).collect()
+}
+
+/// Why a figure is empty, of a profile with that many samples.
+pub(super) fn nothing(weight: Weight, samples: u64) -> &'static str {
+    use Weight::{
+        AllocatedBytes, AllocatedObjects, InUseBytes, InUseObjects, PeakBytes, PeakObjects,
+    };
+    match weight {
+        _ if samples == 0 => "There were no samples.",
+        InUseBytes | InUseObjects => "Nothing is in use.",
+        PeakBytes | PeakObjects => "Nothing was in use at the peak.",
+        AllocatedBytes | AllocatedObjects => "Nothing was allocated.",
+    }
+}
+
+/// So many of them: `1 sample`, `2,000 samples`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A count as `16,870,540`; one of ten digits or more is scaled.
+pub(super) fn grouped(value: u64) -> String {
+    let digits = count(value, 9);
+    if !(1_000..1_000_000_000).contains(&value) {
+        return digits;
+    }
+    let first = (digits.len() - 1) % 3 + 1;
+    let mut text = digits[..first].to_owned();
+    for at in (first..digits.len()).step_by(3) {
+        text += ",";
+        text += &digits[at..at + 3];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        let expected = [(0, "0"), (999, "999"), (1000, "1,000"), (16_870_540, "16,870,540")];
+        for (value, text) in expected.into_iter().chain([(123_456, "123,456"), (7 << 30, "7.52G")])
+        {
+            assert_eq!(grouped(value), text);
+        }
+    }
+
+    #[test]
+    fn one_of_a_kind_is_no_plural() {
+        assert_eq!(
+            [0, 1, 2000].map(|n| counted(n, "stack")),
+            ["0 stacks", "1 stack", "2,000 stacks"]
+        );
+        let told = losses(&Losses { reentrant: 1, truncated_stacks: 2, ..Losses::default() });
+        assert_eq!(told[0], "1 sample dropped: the thread was inside the profiler");
+        assert_eq!(told[1], "2 stacks cut off: deeper than is kept");
+        assert_eq!(told.len(), 2);
+        let told = losses(&Losses { broken_stacks: 1, ..Losses::default() });
+        assert!(
+            told[0].starts_with("1 stack broken off ") && told[0].contains("dlopen"),
+            "{told:?}"
+        );
+    }
 }

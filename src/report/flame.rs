@@ -6,14 +6,14 @@ use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{self, Direction, Options};
 
 use super::calls::{Call, Weight, calls};
-use super::facts::facts;
+use super::facts::{facts, nothing};
 use super::folded::folded;
 use crate::profile::{self, Profile};
 
 impl Profile {
     /// Writes a flamegraph as SVG, with search and zoom when opened in a
-    /// browser. The same profile gives the same bytes. Without samples the
-    /// picture says so.
+    /// browser. The same profile gives the same bytes. Without samples, or where the
+    /// figure is empty, the picture says so.
     ///
     /// Resolves names on the first report of a profile: that reads the files of
     /// the modules.
@@ -81,16 +81,21 @@ fn draw(
     calls: &[Call],
     weight: Weight,
     direction: Direction,
-    out: impl io::Write,
+    mut out: impl io::Write,
 ) -> io::Result<()> {
     let folded = folded(calls, weight);
+    if folded.is_empty() {
+        let samples = profile.sites.iter().map(|site| site.allocated.samples).sum();
+        let (subtitle, nothing) = (subtitle(profile, weight), nothing(weight, samples));
+        return out.write_all(empty(weight.title(), &subtitle, nothing).as_bytes());
+    }
     let mut options = Options::default();
     options.direction = direction;
     options.colors = Palette::Basic(BasicPalette::Mem);
     picture(options, weight, subtitle(profile, weight), &folded, out)
 }
 
-/// Draws folded stacks; without any, a picture that says so.
+/// Draws folded stacks; without any, which a difference may have, a picture that says so.
 pub(super) fn picture<W: io::Write>(
     mut options: Options<'_>,
     weight: Weight,
@@ -99,7 +104,8 @@ pub(super) fn picture<W: io::Write>(
     mut out: W,
 ) -> io::Result<()> {
     if folded.is_empty() {
-        return out.write_all(empty(weight.title(), &subtitle).as_bytes());
+        let nothing = "Nothing is left, or there were no samples.";
+        return out.write_all(empty(weight.title(), &subtitle, nothing).as_bytes());
     }
     options.title = weight.title().to_owned();
     options.subtitle = Some(subtitle);
@@ -123,7 +129,7 @@ fn subtitle(profile: &Profile, weight: Weight) -> String {
 }
 
 /// inferno refuses an empty profile; a dump still owes a picture.
-fn empty(title: &str, subtitle: &str) -> String {
+fn empty(title: &str, subtitle: &str, nothing: &str) -> String {
     format!(
         r##"<?xml version="1.0" standalone="no"?>
 <svg version="1.1" width="1200" height="90" viewBox="0 0 1200 90" xmlns="http://www.w3.org/2000/svg">
@@ -131,7 +137,7 @@ fn empty(title: &str, subtitle: &str) -> String {
 <g font-family="monospace" font-size="12" text-anchor="middle">
 <text x="600" y="26" font-size="17">{title}</text>
 <text x="600" y="48">{subtitle}</text>
-<text x="600" y="74">There were no samples.</text>
+<text x="600" y="74">{nothing}</text>
 </g>
 </svg>
 "##
@@ -181,5 +187,9 @@ mod tests {
     fn an_empty_profile_is_a_picture_too() {
         let svg = svg(&Profile::of_sites(&[]));
         assert!(svg.contains("There were no samples.") && svg.ends_with("</svg>\n"));
+        let mut freed = Vec::new();
+        let profile = Profile::of_sites(&[(&[0x11, 2], 300, 0)]);
+        profile.write_flamegraph(Weight::InUseBytes, &mut freed).unwrap();
+        assert!(String::from_utf8(freed).unwrap().contains("Nothing is in use."));
     }
 }

@@ -13,9 +13,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::calls::{Call, Weight, calls, largest};
-use super::facts::{facts, losses};
+use super::facts::{counted, facts, grouped, losses, nothing};
 use super::stats::{ClassStats, Stats};
-use super::units::{Bytes, count};
+use super::units::Bytes;
 use crate::profile::{self, Amount, BlockSize, Group, Lifetimes, Profile};
 
 const PAGE: &str = include_str!("page.html");
@@ -138,16 +138,17 @@ fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
     json!({
         "program": program.map_or("a program".into(), |name| name.to_string_lossy()),
         "facts": format!(
-            "process {}, {:.1} s; {} samples, {}",
+            "process {}, {:.1} s; {}, {}",
             profile.process,
             profile.duration_ns as f64 / 1e9,
-            total.allocated.samples,
+            counted(total.allocated.samples, "sample"),
             facts(profile),
         ),
         "losses": losses(&profile.losses),
         "tiles": tiles(stats, &total),
         "types": TYPES.map(|(key, part, weight)| json!({
             "key": key, "part": part, "title": weight.title(), "unit": weight.unit(),
+            "nothing": nothing(weight, total.allocated.samples),
         })),
         "sites": sites(calls),
         "sites_total": {
@@ -174,8 +175,8 @@ fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
     };
     json!([
         ["In use", bytes(total.live_bytes), "bytes of blocks, exact"],
-        ["Blocks in use", count(total.live_blocks, 9), "exact"],
-        ["Allocations", count(total.allocs, 9), "exact"],
+        ["Blocks in use", grouped(total.live_blocks), "exact"],
+        ["Allocations", grouped(total.allocs), "exact"],
         ["Peak", bytes(sampled.peak.bytes), error(&sampled.peak)],
         ["Resident", bytes(stats.memory.resident), "as the system reports"],
     ])
@@ -407,6 +408,7 @@ mod tests {
         profile.write_html(&Stats::default(), &mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
         assert!(page.contains("\\u003c/script>\\u003cb>"));
+        assert!(page.contains("2.0 s; 2 samples, one per 4.00 KiB;"));
         assert_eq!(page.matches("</script>").count(), 2);
         for placeholder in ["/*STYLE*/", "/*DATA*/", "/*SCRIPT*/", "http://", "https://"] {
             assert!(!page.contains(placeholder), "{placeholder}");

@@ -24,6 +24,7 @@ function scaled(value, base, units, space) {
 const bytes = (n) => n < 1024 ? `${n} B` : scaled(n, 1024, ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"], " ");
 const count = (n) => n < 1e6 ? n.toLocaleString("en") : scaled(n, 1000, ["k", "M", "G", "T", "P", "E"], "");
 const percent = (n) => `${(n * 100).toFixed(1)}%`;
+const counted = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 const error = (e) => e === null ? "" : e === 0 ? "exact" : `±${(e * 100).toFixed(e < 0.1 ? 1 : 0)}%`;
 function time(ns) {
   if (ns === null) return "–";
@@ -42,8 +43,10 @@ nodes.forEach((node, at) => { if (node.parent !== null) nodes[node.parent].child
 nodes.forEach((node) => { node.depth = node.parent === null ? 0 : nodes[node.parent].depth + 1; });
 
 const asked = new URLSearchParams(location.hash.slice(1));
-const state = { type: 0, zoom: 0, hang: asked.get("icicle") === "1", search: asked.get("search") || "" };
-state.type = Math.max(0, D.types.findIndex((type) => type.key === asked.get("type")));
+const state = { zoom: 0, hang: asked.get("icicle") === "1", search: asked.get("search") || "" };
+/* Which figure: the one asked for, or else the first that has a value. */
+state.type = D.types.findIndex((type) => type.key === asked.get("type"));
+if (state.type < 0) state.type = Math.max(0, nodes[0].values.findIndex((value) => value > 0));
 if (asked.get("zoom")) state.zoom = Math.max(0, nodes.findIndex((node) => node.name.includes(asked.get("zoom"))));
 
 const figure = (value) => D.types[state.type].unit === "bytes" ? bytes(value) : count(value);
@@ -69,9 +72,10 @@ function draw() {
   const root = nodes[state.zoom], whole = root.values[type];
   if (!whole) {
     graph.style.height = "3em";
-    graph.append(el("p", { className: "note", textContent: "There were no samples." }));
-    $("found").textContent = "";
-    return;
+    const { nothing } = D.types[type], under = state.zoom ? ` under ${root.name}.` : "";
+    graph.append(el("p", { className: "note", textContent: under ? nothing.slice(0, -1) + under : nothing }));
+    $("found").textContent = $("detail").textContent = "";
+    return null;
   }
   const shown = [];
   for (let at = state.zoom, up = []; ; ) {
@@ -165,7 +169,7 @@ function page() {
   const most = Math.max(1, ...D.lifetimes.map((age) => age.objects));
   for (const age of D.lifetimes) {
     const label = age.still ? "in use" : age.bound_ns === null ? "more" : `<${time(age.bound_ns)}`;
-    $("ages").append(el("div", { className: age.still ? "open" : "", style: `height:${age.objects / most * 100}%`, title: `${label}: ${count(age.objects)} objects` }));
+    $("ages").append(el("div", { className: age.still ? "open" : "", style: `height:${age.objects / most * 100}%`, title: `${label}: ${counted(age.objects, "object")}` }));
     $("age-labels").append(el("span", { textContent: label }));
   }
 

@@ -70,6 +70,8 @@ async function page(browser) {
     assert.equal(await title(), expected);
     assert.ok(await shows(portion), figure);
   }
+  const tiles = await tab.locator("#tiles").textContent();
+  assert.match(tiles, /Allocations\d{1,3}(,\d{3})+exact/);
   const stack = tab.locator("#sites details").first();
   assert.equal(await stack.locator("li").first().isVisible(), false);
   await stack.locator("summary").click();
@@ -85,6 +87,17 @@ async function page(browser) {
     await close();
   }
   paper.light.forEach((colour, at) => assert.notEqual(colour, paper.dark[at], "two schemes"));
+}
+
+/* The page of a program that freed everything, with estimates. */
+async function freed(browser) {
+  const { tab, close } = await opened(browser, file("freed.html"));
+  const selected = () => tab.getByRole("tab", { selected: true }).textContent();
+  assert.equal(await selected(), "Bytes allocated", "the first figure that has a value");
+  assert.match(await tab.locator("#facts").textContent(), /; (\d{1,3},)?\d{1,3} samples, /);
+  await tab.locator("#type-inuse_space").click();
+  assert.equal(await tab.locator("#graph").textContent(), "Nothing is in use.");
+  await close();
 }
 
 /* The picture: a click zooms, Ctrl-F asks for what to search. */
@@ -139,7 +152,7 @@ async function speedscope(browser) {
 
 const browser = await chromium.launch({ executablePath, args: ["--disable-gpu", "--disable-dev-shm-usage"], chromiumSandbox: false });
 try {
-  for (const check of [page, picture, speedscope]) {
+  for (const check of [page, freed, picture, speedscope]) {
     await check(browser);
     console.log(`${check.name}: passed`);
   }
