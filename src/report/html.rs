@@ -169,7 +169,7 @@ fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
     let total = stats.total();
     let bytes = |bytes: u64| Bytes(bytes).to_string();
     let error = |amount: &Amount| match amount.bytes_error_bar() {
-        0.0 => "exact".to_owned(),
+        _ if exact(amount) => "exact".to_owned(),
         error if error.is_finite() => format!("estimated, ±{:.1}%", error * 100.0),
         _ => "not sampled".to_owned(),
     };
@@ -204,7 +204,7 @@ fn tree(calls: &[Call]) -> (Vec<&str>, Vec<Node>) {
 }
 
 /// A function on the graph, as `[name, parent, value of each type…, error bar of each
-/// value in thousandths…]`.
+/// value in thousandths…]`; an error of 0 is that of a value that is exact.
 struct Node {
     name: usize,
     parent: Option<usize>,
@@ -239,7 +239,8 @@ impl Serialize for Node {
         let values = each().map(|(weight, amount)| Some(weight.value(amount)));
         let errors = each().map(|(weight, amount)| {
             let error = weight.error_bar(amount);
-            error.is_finite().then(|| (error * 1000.0).round() as u64)
+            let least = u64::from(!exact(amount));
+            error.is_finite().then(|| ((error * 1000.0).round() as u64).max(least))
         });
         to.collect_seq(places.into_iter().chain(values).chain(errors))
     }
@@ -301,9 +302,17 @@ fn is_library(function: &str) -> bool {
     begins(function) || function.split_once(" as ").is_some_and(of_trait)
 }
 
+/// Whether every object was sampled, so that nothing is estimated. An error alone may be
+/// rounded to none.
+fn exact(amount: &Amount) -> bool {
+    let Amount { samples, objects, objects_error, bytes_error, .. } = *amount;
+    samples != 0 && samples == objects && objects_error == 0 && bytes_error == 0
+}
+
 fn amount(amount: &Amount) -> Value {
     let finite = |error: f64| error.is_finite().then_some(error);
     json!({
+        "exact": exact(amount),
         "samples": amount.samples, "objects": amount.objects, "bytes": amount.bytes,
         "bytes_error": finite(amount.bytes_error_bar()),
         "objects_error": finite(amount.objects_error_bar()),
@@ -377,6 +386,26 @@ mod tests {
         // An error bar for each, in thousandths, narrower where there are more samples.
         let error = |at: usize| nodes[at][9].as_u64().unwrap();
         assert!(error(0) <= error(2) && error(2) < error(3), "{nodes:?}");
+    }
+
+    #[test]
+    fn an_error_that_is_rounded_to_none_is_not_exact() {
+        let error = |objects, objects_error| {
+            let mut profile = Profile::of_sites(&[(&[0x11, 2], 3, 3)]);
+            profile.sites[0].in_use = Amount {
+                samples: 900_000,
+                objects,
+                bytes: objects * 10,
+                objects_error,
+                bytes_error: objects_error * 10,
+                ..Amount::default()
+            };
+            let (shown, (_, nodes)) = (amount(&profile.sites[0].in_use), data_tree(&profile));
+            (shown["exact"] == true, nodes[1][8].as_u64())
+        };
+        assert_eq!(error(900_000, 0), (true, Some(0)));
+        assert_eq!(error(900_001, 0), (false, Some(1)));
+        assert_eq!(error(900_000, 1), (false, Some(1)));
     }
 
     #[test]

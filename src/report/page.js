@@ -25,7 +25,7 @@ const bytes = (n) => n < 1024 ? `${n} B` : scaled(n, 1024, ["KiB", "MiB", "GiB",
 const count = (n) => n < 1e6 ? n.toLocaleString("en") : scaled(n, 1000, ["k", "M", "G", "T", "P", "E"], "");
 const percent = (n) => `${(n * 100).toFixed(1)}%`;
 const counted = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
-const error = (e) => e === null ? "" : e === 0 ? "exact" : `±${(e * 100).toFixed(e < 0.1 ? 1 : 0)}%`;
+const error = (e, exact) => e === null ? "" : exact ? "exact" : `±${(e * 100).toFixed(e < 0.1 ? 1 : 0)}%`;
 function time(ns) {
   if (ns === null) return "–";
   const units = [[6e10, "min"], [1e9, "s"], [1e6, "ms"], [1e3, "µs"]];
@@ -101,8 +101,8 @@ function draw() {
   const all = nodes[0].values[type];
   for (const [at, left, width, around] of shown) {
     const node = nodes[at], row = state.hang ? node.depth : deepest - node.depth;
-    const bar = node.errors[type] === null ? null : node.errors[type] / 1000;
-    const text = `${node.name}: ${figure(node.values[type])} ${error(bar)}, ${percent(node.values[type] / all)}`;
+    const thousandths = node.errors[type], bar = thousandths === null ? null : thousandths / 1000;
+    const text = `${node.name}: ${figure(node.values[type])} ${error(bar, thousandths === 0)}, ${percent(node.values[type] / all)}`;
     const frame = el("div", {
       className: "frame", title: text, textContent: width > 0.012 ? node.name : "", tabIndex: 0, role: "button",
       style: `left:${left * 100}%;width:${width * 100}%;top:${row * ROW}px;--hue:${hue(node.name)}`,
@@ -135,7 +135,7 @@ function sites() {
   const body = best.map((site) => {
     const frames = site.frames.map((frame) => el("li", { textContent: frame }));
     const stack = el("details", {}, el("summary", { textContent: site.title }), el("ol", {}, ...frames));
-    return row([figure(value(site)), error(site[key][`${unit}_error`]), percent(value(site) / total), count(site[key].samples),
+    return row([figure(value(site)), error(site[key][`${unit}_error`], site[key].exact), percent(value(site) / total), count(site[key].samples),
       count(site[key].objects), time(site.median_ns), [stack, "text"]]);
   });
   const head = row([D.types[state.type].title, "error", "share", "samples", "objects", "median life", ["stack", "text"]], "th");
@@ -177,8 +177,8 @@ function page() {
     if (!rows.length) { $(table).replaceWith(el("p", { className: "note", textContent: empty })); return; }
     const largest = Math.max(1, ...rows.map((group) => group.in_use.bytes));
     $(table).append(row([["name", "text"], "in use", "error", ["", "bar"], "allocated", "error"], "th"), ...rows.map((group) =>
-      row([[group.name || "(none)", "text"], bytes(group.in_use.bytes), error(group.in_use.bytes_error),
-        bar(group.in_use.bytes / largest), bytes(group.allocated.bytes), error(group.allocated.bytes_error)])));
+      row([[group.name || "(none)", "text"], bytes(group.in_use.bytes), error(group.in_use.bytes_error, group.in_use.exact),
+        bar(group.in_use.bytes / largest), bytes(group.allocated.bytes), error(group.allocated.bytes_error, group.allocated.exact)])));
   };
   groups("threads", D.threads, "Nothing was sampled.");
   groups("spans", D.spans, "Nothing was sampled in a span of tracing.");
@@ -187,7 +187,7 @@ function page() {
   $("classes").append(row(["block", "allocations", "frees", "in use", "bytes in use", ["", "bar"], "asked for", "error", "waste", "half live", "90% live"], "th"),
     ...D.classes.map((size) => row([(size.large ? "≤ " : "") + bytes(size.block_bytes), count(size.allocs), count(size.frees),
       count(size.live_blocks), bytes(size.live_bytes), bar(size.live_bytes / live),
-      size.asked === null ? "–" : (size.exact ? "" : "~") + count(Math.round(size.asked)), error(size.asked_error),
+      size.asked === null ? "–" : (size.exact ? "" : "~") + count(Math.round(size.asked)), error(size.asked_error, size.exact),
       size.waste === null ? "–" : (size.exact ? "" : "~") + percent(size.waste),
       size.median_ns === null ? "–" : `≤ ${time(size.median_ns)}`, size.most_ns === null ? "–" : `≤ ${time(size.most_ns)}`])));
 

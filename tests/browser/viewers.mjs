@@ -97,6 +97,11 @@ async function freed(browser) {
   assert.match(await tab.locator("#facts").textContent(), /; (\d{1,3},)?\d{1,3} samples, /);
   await tab.locator("#type-inuse_space").click();
   assert.equal(await tab.locator("#graph").textContent(), "Nothing is in use.");
+
+  const sizes = await tab.locator("#classes tr").evaluateAll((rows) => rows.slice(1)
+    .map((row) => [6, 7].map((at) => row.children[at].textContent)).filter(([size]) => size.startsWith("~")));
+  // A single sample has no error.
+  assert.ok(sizes.length > 8 && sizes.every(([, error]) => /^(±[\d.]+%)?$/.test(error)), `${sizes}`);
   await close();
 }
 
