@@ -160,7 +160,7 @@ fn by_click_and_key(directory: &Path) {
     let (text, error) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}{error}");
-    for viewer in ["page", "freed", "picture", "speedscope"] {
+    for viewer in ["page", "keys", "freed", "picture", "speedscope"] {
         assert!(text.contains(&format!("{viewer}: passed")), "{text}");
     }
 }

@@ -66,9 +66,11 @@ function matcher() {
 
 const ROW = 18, LEAST = 0.0005;
 
+/* Draws the graph; gives the frame that fills it. */
 function draw() {
   const graph = $("graph"), type = state.type, matches = matcher();
   graph.replaceChildren();
+  $("hang").setAttribute("aria-pressed", state.hang);
   const root = nodes[state.zoom], whole = root.values[type];
   if (!whole) {
     graph.style.height = "3em";
@@ -99,6 +101,7 @@ function draw() {
   visit(state.zoom, 0, false);
   graph.style.height = `${(deepest + 1) * ROW}px`;
   const all = nodes[0].values[type];
+  let filling = null;
   for (const [at, left, width, around] of shown) {
     const node = nodes[at], row = state.hang ? node.depth : deepest - node.depth;
     const thousandths = node.errors[type], bar = thousandths === null ? null : thousandths / 1000;
@@ -109,13 +112,19 @@ function draw() {
     });
     if (around) frame.classList.add("around");
     if (matches && matches(node.name)) frame.classList.add("match");
-    frame.onclick = () => { state.zoom = at; draw(); };
-    frame.onkeydown = (event) => { if (event.key === "Enter") frame.onclick(); };
+    if (at === state.zoom) filling = frame;
+    // Drawing replaces the frame that has the focus.
+    frame.onclick = () => { state.zoom = at; draw()?.focus(); };
+    frame.onkeydown = (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault(); // Space scrolls.
+      frame.onclick();
+    };
     frame.onmouseenter = frame.onfocus = () => { $("detail").textContent = text; };
     graph.append(frame);
   }
   $("found").textContent = matches ? `found in ${percent(found / whole)}` : "";
-  $("hang").setAttribute("aria-pressed", state.hang);
+  return filling;
 }
 
 function row(cells, kind = "td") {
@@ -144,8 +153,22 @@ function sites() {
 
 function choose(at) {
   state.type = at;
-  [...$("types").children].forEach((tab, place) => tab.setAttribute("aria-selected", place === at));
+  [...$("types").children].forEach((tab, place) => {
+    tab.setAttribute("aria-selected", place === at);
+    tab.tabIndex = place === at ? 0 : -1;
+    if (place === at) $("panel").setAttribute("aria-labelledby", tab.id);
+  });
   draw(); sites();
+}
+
+/* The keys of a list of tabs: the tab they go to is chosen. */
+function chooseByKey(event) {
+  const last = D.types.length - 1, at = state.type;
+  const to = { ArrowLeft: at ? at - 1 : last, ArrowRight: at < last ? at + 1 : 0, Home: 0, End: last }[event.key];
+  if (to === undefined || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  choose(to);
+  $("types").children[to].focus();
 }
 
 function page() {
@@ -156,7 +179,8 @@ function page() {
   for (const [name, value, note] of D.tiles)
     $("tiles").append(el("div", { className: "tile" }, el("small", { textContent: name }), el("b", { textContent: value }), el("small", { textContent: note })));
   D.types.forEach((type, at) => $("types").append(
-    el("button", { role: "tab", id: `type-${type.key}`, textContent: type.title, onclick: () => choose(at) })));
+    el("button", { role: "tab", id: `type-${type.key}`, "aria-controls": "panel", textContent: type.title, onclick: () => choose(at) })));
+  $("types").onkeydown = chooseByKey;
 
   const parts = D.memory.filter((part) => part.bytes > 0);
   const all = parts.reduce((sum, part) => sum + part.bytes, 0) || 1;

@@ -89,6 +89,36 @@ async function page(browser) {
   paper.light.forEach((colour, at) => assert.notEqual(colour, paper.dark[at], "two schemes"));
 }
 
+/* The page by keys alone: the focus stays where something was done. */
+async function keys(browser) {
+  const { tab, close } = await opened(browser, file("app.html"));
+  const focused = (attribute) => tab.evaluate((name) => document.activeElement.getAttribute(name), attribute);
+  const frame = (name) => tab.locator(`#graph .frame[title^="${name}: "]`).first();
+  for (const [key, name] of [["Enter", whole], ["Space", portion]]) {
+    await frame(name).focus();
+    const scrolled = await tab.evaluate(() => scrollY);
+    await tab.keyboard.press(key);
+    assert.ok((await focused("title"))?.startsWith(`${name}: `), `${key} zooms, and the frame keeps the focus`);
+    const { width } = await frame(name).boundingBox();
+    assert.ok(width > (await tab.locator("#graph").boundingBox()).width * 0.99, `${key} zooms`);
+    assert.equal(await tab.evaluate(() => scrollY), scrolled, `${key} does not scroll`);
+  }
+
+  await tab.locator("#type-inuse_space").focus();
+  for (const [key, figure] of [["ArrowRight", "alloc_space"], ["ArrowLeft", "inuse_space"], ["ArrowLeft", "peak_objects"],
+    ["ArrowRight", "inuse_space"], ["End", "peak_objects"], ["Home", "inuse_space"]]) {
+    await tab.keyboard.press(key);
+    assert.equal(await focused("id"), `type-${figure}`, key);
+    assert.equal(await focused("aria-selected"), "true", key);
+    assert.equal(await tab.locator("#types [tabindex='0']").count(), 1, "Tab goes to one of the tabs");
+    assert.equal(await tab.getByRole("tabpanel").getAttribute("aria-labelledby"), `type-${figure}`);
+  }
+  await tab.keyboard.press("Tab");
+  assert.equal(await focused("id"), "search", "Tab leaves the tabs");
+  assert.equal(await tab.getByRole("group", { name: "Flamegraph" }).getByRole("button").count() > 0, true);
+  await close();
+}
+
 /* The page of a program that freed everything, with estimates. */
 async function freed(browser) {
   const { tab, close } = await opened(browser, file("freed.html"));
@@ -97,6 +127,8 @@ async function freed(browser) {
   assert.match(await tab.locator("#facts").textContent(), /; (\d{1,3},)?\d{1,3} samples, /);
   await tab.locator("#type-inuse_space").click();
   assert.equal(await tab.locator("#graph").textContent(), "Nothing is in use.");
+  await tab.locator("#hang").click();
+  assert.equal(await tab.locator("#hang").getAttribute("aria-pressed"), "true");
 
   const sizes = await tab.locator("#classes tr").evaluateAll((rows) => rows.slice(1)
     .map((row) => [6, 7].map((at) => row.children[at].textContent)).filter(([size]) => size.startsWith("~")));
@@ -157,7 +189,7 @@ async function speedscope(browser) {
 
 const browser = await chromium.launch({ executablePath, args: ["--disable-gpu", "--disable-dev-shm-usage"], chromiumSandbox: false });
 try {
-  for (const check of [page, freed, picture, speedscope]) {
+  for (const check of [page, keys, freed, picture, speedscope]) {
     await check(browser);
     console.log(`${check.name}: passed`);
   }
