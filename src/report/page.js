@@ -57,11 +57,14 @@ function hue(name) {
   return 95 + hash % 90;
 }
 
-/* What the search means: a regular expression, or its text where it is none. */
+/* What the search means: its text, where a name has that (`[T]` does not mean every T),
+   or else a regular expression. */
 function matcher() {
   if (!state.search) return null;
+  const text = state.search.toLowerCase(), contains = (name) => name.toLowerCase().includes(text);
+  if (D.names.some(contains)) return contains;
   try { const expression = new RegExp(state.search, "i"); return (name) => expression.test(name); }
-  catch { const text = state.search.toLowerCase(); return (name) => name.toLowerCase().includes(text); }
+  catch { return contains; }
 }
 
 const ROW = 18, LEAST = 0.0005;

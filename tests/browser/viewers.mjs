@@ -58,6 +58,14 @@ async function page(browser) {
   assert.ok(Math.abs(found / 100 - await width(portion) / graph) < 0.01, `${found} %`);
   await tab.locator("#search").fill("");
   assert.equal(await tab.locator("#graph .frame.match").count(), 0);
+  // A name is found by its text, also where it would be a regular expression.
+  const method = "<[u8] as viewers::Copied>::copied";
+  for (const [text, expected] of [[method, /<\[u8\] as viewers::Copied>::copied/], ["[U8]", /\[u8\]/], ["viewers::(few|many)", /viewers::(few|many)/]]) {
+    await tab.locator("#search").fill(text);
+    const titles = await tab.locator("#graph .frame.match").evaluateAll((hits) => hits.map((hit) => hit.title));
+    assert.ok(titles.length > 0 && titles.every((title) => expected.test(title)), `${text}: ${titles}`);
+  }
+  await tab.locator("#search").fill("");
 
   const top = async (name) => (await frame(name).boundingBox()).y;
   const below = await top(whole) > await top(portion);
