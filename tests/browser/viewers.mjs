@@ -95,6 +95,13 @@ async function page(browser) {
     await close();
   }
   paper.light.forEach((colour, at) => assert.notEqual(colour, paper.dark[at], "two schemes"));
+
+  for (const width of [360, 380, 420]) {
+    const { tab, close } = await opened(browser, file("app.html"), { viewport: { width, height: 800 } });
+    const [all, seen] = await tab.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(all <= seen, `${all} in a window of ${seen}`);
+    await close();
+  }
 }
 
 /* The page by keys alone: the focus stays where something was done. */
