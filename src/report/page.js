@@ -208,7 +208,8 @@ function page() {
         bar(group.in_use.bytes / largest), bytes(group.allocated.bytes), error(group.allocated.bytes_error, group.allocated.exact)])));
   };
   groups("threads", D.threads, "Nothing was sampled.");
-  groups("spans", D.spans, "Nothing was sampled in a span of tracing.");
+  // What was outside of all spans is a group, too, without a name.
+  groups("spans", D.spans.some((span) => span.name) ? D.spans : [], "Nothing was sampled in a span of tracing.");
 
   const live = Math.max(1, ...D.classes.map((size) => size.live_bytes));
   $("classes").append(row(["block", "allocations", "frees", "in use", "bytes in use", ["", "bar"], "asked for", "error", "waste", "half live", "90% live"], "th"),

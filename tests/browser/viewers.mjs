@@ -80,6 +80,8 @@ async function page(browser) {
   }
   const tiles = await tab.locator("#tiles").textContent();
   assert.match(tiles, /Allocations\d{1,3}(,\d{3})+exact/);
+  assert.equal(await tab.locator("section", { hasText: "Spans" }).locator(".note").last().textContent(),
+    "Nothing was sampled in a span of tracing.");
   const stack = tab.locator("#sites details").first();
   assert.equal(await stack.locator("li").first().isVisible(), false);
   await stack.locator("summary").click();
