@@ -190,14 +190,23 @@ impl Diff {
     /// # std::io::Result::Ok(())
     /// ```
     #[cfg(feature = "flamegraph")]
-    pub fn write_flamegraph<W: io::Write>(&self, out: W) -> io::Result<()> {
+    pub fn write_flamegraph<W: io::Write>(&self, mut out: W) -> io::Result<()> {
         profile::quietly(|| {
-            let (title, facts) = (self.weight.title(), &self.facts);
-            let subtitle = format!("change of {title}: {}; {facts}", self.subtitle);
+            let title = format!("Change of {}", self.weight.title().to_lowercase());
+            let subtitle = format!("{}; {}", self.subtitle, self.facts);
+            let total = |of: fn((u64, u64)) -> u64| -> u64 {
+                self.changes.iter().map(|change| of(change.values(self.weight))).sum()
+            };
             // Widths are those after: what is gone by then has none.
-            let after: u64 = self.changes.iter().map(|change| change.values(self.weight).1).sum();
-            let folded = if after == 0 { String::new() } else { self.folded() };
-            super::flame::picture(Default::default(), self.weight, subtitle, &folded, out)
+            if total(|(_, after)| after) == 0 {
+                let before = total(|(before, _)| before);
+                let nothing =
+                    if before == 0 { "There were no samples." } else { "Nothing is left." };
+                return out.write_all(super::flame::empty(&title, &subtitle, nothing).as_bytes());
+            }
+            let mut options = inferno::flamegraph::Options::default();
+            options.title = title;
+            super::flame::picture(options, self.weight, subtitle, &self.folded(), out)
         })
     }
 }
@@ -242,5 +251,9 @@ mod tests {
         let empty = Profile::of_sites(&[]);
         empty.diff(&empty, Weight::InUseBytes).write_flamegraph(&mut nothing).unwrap();
         assert!(String::from_utf8(nothing).unwrap().contains("no samples"));
+        let (mut freed, before) = (Vec::new(), Profile::of_sites(&[(&[0x11, 2], 300, 300)]));
+        empty.diff(&before, Weight::InUseBytes).write_flamegraph(&mut freed).unwrap();
+        let freed = String::from_utf8(freed).unwrap();
+        assert!(freed.contains("Nothing is left.") && freed.contains(">Change of bytes in use<"));
     }
 }

@@ -58,8 +58,8 @@ pub(super) fn nothing(weight: Weight, samples: u64) -> &'static str {
     };
     match weight {
         _ if samples == 0 => "There were no samples.",
-        InUseBytes | InUseObjects => "Nothing is in use.",
-        PeakBytes | PeakObjects => "Nothing was in use at the peak.",
+        InUseBytes | InUseObjects => "Nothing that was sampled is in use.",
+        PeakBytes | PeakObjects => "Nothing that was sampled was in use at the peak.",
         AllocatedBytes | AllocatedObjects => "Nothing was allocated.",
     }
 }

@@ -6,7 +6,7 @@ use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{self, Direction, Options};
 
 use super::calls::{Call, Weight, calls};
-use super::facts::{facts, nothing};
+use super::facts::{counted, facts, nothing};
 use super::folded::folded;
 use crate::profile::{self, Profile};
 
@@ -92,22 +92,18 @@ fn draw(
     let mut options = Options::default();
     options.direction = direction;
     options.colors = Palette::Basic(BasicPalette::Mem);
+    options.title = weight.title().to_owned();
     picture(options, weight, subtitle(profile, weight), &folded, out)
 }
 
-/// Draws folded stacks; without any, which a difference may have, a picture that says so.
+/// Draws folded stacks under the title that `options` have.
 pub(super) fn picture<W: io::Write>(
     mut options: Options<'_>,
     weight: Weight,
     subtitle: String,
     folded: &str,
-    mut out: W,
+    out: W,
 ) -> io::Result<()> {
-    if folded.is_empty() {
-        let nothing = "Nothing is left, or there were no samples.";
-        return out.write_all(empty(weight.title(), &subtitle, nothing).as_bytes());
-    }
-    options.title = weight.title().to_owned();
     options.subtitle = Some(subtitle);
     options.count_name = weight.unit().to_owned();
     options.name_type = "Function:".to_owned();
@@ -125,11 +121,11 @@ fn subtitle(profile: &Profile, weight: Weight) -> String {
     }
     let total = weight.figure(total);
     let facts = facts(profile);
-    format!("total {total}; {samples} samples, {facts}")
+    format!("total {total}; {}, {facts}", counted(samples, "sample"))
 }
 
 /// inferno refuses an empty profile; a dump still owes a picture.
-fn empty(title: &str, subtitle: &str, nothing: &str) -> String {
+pub(super) fn empty(title: &str, subtitle: &str, nothing: &str) -> String {
     format!(
         r##"<?xml version="1.0" standalone="no"?>
 <svg version="1.1" width="1200" height="90" viewBox="0 0 1200 90" xmlns="http://www.w3.org/2000/svg">
@@ -190,6 +186,6 @@ mod tests {
         let mut freed = Vec::new();
         let profile = Profile::of_sites(&[(&[0x11, 2], 300, 0)]);
         profile.write_flamegraph(Weight::InUseBytes, &mut freed).unwrap();
-        assert!(String::from_utf8(freed).unwrap().contains("Nothing is in use."));
+        assert!(String::from_utf8(freed).unwrap().contains("Nothing that was sampled is in use."));
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::calls::{Call, Weight, calls, largest};
-use super::facts::facts;
-use super::units::{count, percent, several};
+use super::facts::{counted, facts};
+use super::units::{count, percent};
 use crate::profile::{self, Profile};
 
 /// The largest sites of a profile; displays as text.
@@ -60,7 +60,7 @@ impl Top {
         let shown = self.calls.len();
         let total = self.weight.figure(self.total);
         let title = self.weight.title();
-        writeln!(f, "{title}: {total} in {}, the largest {shown}:", several(self.sites, "site"))?;
+        writeln!(f, "{title}: {total} in {}, the largest {shown}:", counted(self.sites, "site"))?;
         writeln!(f, "({})", self.facts)?;
         for call in &self.calls {
             self.row(f, call)?;
@@ -73,7 +73,7 @@ impl Top {
         let share = (self.total != 0).then(|| value as f64 / self.total as f64);
         let error = self.weight.error_bar(amount) * 100.0;
         let (value, share) = (self.weight.figure(value), percent(share));
-        let samples = several(amount.samples, "sample");
+        let samples = counted(amount.samples, "sample");
         write!(f, "{value:>12} ±{error:.0}% {share:>7}  {samples}")?;
         let lifetimes = &call.site.lifetimes;
         if let (Some(median), Some(most)) = (lifetimes.quantile(0.5), lifetimes.quantile(0.9)) {

@@ -26,12 +26,6 @@ pub(crate) fn count(value: u64, digits: usize) -> String {
     scaled(value as f64, 1000.0, &["k", "M", "G", "T", "P", "E"], "")
 }
 
-/// How many there are of something: `1 site`, `2 sites`.
-#[cfg(feature = "profile")]
-pub(crate) fn several(number: u64, thing: &str) -> String {
-    format!("{} {thing}{}", count(number, 9), if number == 1 { "" } else { "s" })
-}
-
 /// A share, `0.0..=1.0`, as a percentage; `-` for none.
 pub(crate) fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".into(), |share| format!("{:.1}%", share * 100.0))

@@ -143,7 +143,7 @@ async function freed(browser) {
   assert.equal(await selected(), "Bytes allocated", "the first figure that has a value");
   assert.match(await tab.locator("#facts").textContent(), /; (\d{1,3},)?\d{1,3} samples, /);
   await tab.locator("#type-inuse_space").click();
-  assert.equal(await tab.locator("#graph").textContent(), "Nothing is in use.");
+  assert.equal(await tab.locator("#graph").textContent(), "Nothing that was sampled is in use.");
   await tab.locator("#hang").click();
   assert.equal(await tab.locator("#hang").getAttribute("aria-pressed"), "true");
 
