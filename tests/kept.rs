@@ -44,6 +44,7 @@ fn peak_lifetimes_and_threads_are_exact_at_an_interval_of_one() {
         .unwrap()
         .join()
         .map(|few| {
+            thread::sleep(Duration::from_millis(5));
             let profile = profile::capture();
             assert_eq!(sum(&profile, |site| site.allocated), 850);
             assert_eq!(sum(&profile, |site| site.in_use), 100);
@@ -52,6 +53,10 @@ fn peak_lifetimes_and_threads_are_exact_at_an_interval_of_one() {
             let of_objects = |site: &&profile::Site| {
                 site.allocated.bytes == site.allocated.objects * OBJECT_BYTES as u64
             };
+            let ages_us: u64 =
+                profile.sites.iter().filter(of_objects).map(|site| site.in_use_ages_us).sum();
+            let most_us = 100 * profile.duration_ns / 1000;
+            assert!((500_000..most_us - 2_000_000).contains(&ages_us), "{ages_us} of {most_us}");
             let mut lived = vec![0; profile::Lifetimes::buckets()];
             for site in profile.sites.iter().filter(of_objects) {
                 let objects = &site.lifetimes.objects;

@@ -39,7 +39,7 @@ pub fn capture() -> Profile {
         let (copies, frames) = copied(&recorder.sites, recorder.peak.moment());
         let threads = Groups::of(&recorder.threads, &copies, |origin| origin.thread);
         let spans = Groups::of(&recorder.spans, &copies, |origin| origin.span);
-        let sites = sites(&copies, &frames, |origin| {
+        let sites = sites(&copies, &frames, monotonic_ns(), |origin| {
             (threads.place(origin.thread), spans.place(origin.span))
         });
         Profile {
@@ -57,7 +57,7 @@ pub fn capture() -> Profile {
 pub(super) fn of_trace(traced: &Sites) -> Profile {
     super::quietly(|| {
         let (copies, frames) = copied(traced, Moment::FIRST);
-        of_sites(sites(&copies, &frames, |_| (None, None)), 1)
+        of_sites(sites(&copies, &frames, monotonic_ns(), |_| (None, None)), 1)
     })
 }
 
@@ -116,10 +116,11 @@ fn copied(table: &Sites, moment: Moment) -> (Vec<Copy>, Vec<u64>) {
     (copies, all_frames)
 }
 
-/// The sites of copies; `places` are those of an origin's thread and span.
+/// The sites of copies, as of now; `places` are those of an origin's thread and span.
 fn sites(
     copies: &[Copy],
     frames: &[u64],
+    now_ns: u64,
     places: impl Fn(Origin) -> (Option<u32>, Option<u32>),
 ) -> Vec<Site> {
     let mut rest = frames;
@@ -141,6 +142,7 @@ fn sites(
             in_use: part(&figures.live, &mut live, allocated.objects),
             peak: part(&figures.peak, &mut peak, allocated.objects),
             lifetimes: Lifetimes::of(figures.lifetimes.objects()),
+            in_use_ages_us: figures.live.ages_us(now_ns),
             thread,
             span,
         }

@@ -21,6 +21,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 use object::{Object, ObjectSection, SymbolMap, SymbolMapName};
 
 use super::batches::batches;
+use super::line_tables::with_module;
 use super::symbols::{Frame, Interner, demangled};
 
 /// Bytes of the file, about, that may be resident at once.
@@ -111,12 +112,22 @@ fn named<'a, R: Reader>(
     interner: &mut Interner,
 ) -> Vec<Arc<Frame>> {
     let mut named = Vec::new();
-    while let Some(Ok(Some(frame))) = frames.as_mut().map(FrameIter::next) {
+    let mut next = || frames.as_mut().and_then(|frames| frames.next().ok().flatten());
+    let mut after = next();
+    while let Some(frame) = after {
+        after = next();
         let raw = frame.function.as_ref().and_then(|function| function.raw_name().ok());
         let Some(raw) = raw.or_else(|| symbol().map(Cow::from)) else { continue };
         let place = frame.location.as_ref();
         let (file, line) = (place.and_then(|place| place.file), place.and_then(|place| place.line));
-        named.push(interner.frame(&demangled(&raw), file, line));
+        let whole = file.and_then(|file| with_module(&raw, file));
+        let name = match whole {
+            // What was not inlined has a symbol.
+            Some(whole) if after.is_none() => symbol().map_or(whole, demangled),
+            Some(whole) => whole,
+            None => demangled(&raw),
+        };
+        named.push(interner.frame(&name, file, line));
     }
     if named.is_empty() {
         named.extend(symbol().map(|symbol| interner.frame(&demangled(symbol), None, None)));

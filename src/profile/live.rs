@@ -31,7 +31,7 @@ pub(super) struct Sample {
 
 impl Sample {
     pub(super) fn sums(&self) -> Sums {
-        Sums::of(self.weight, self.requested_bytes, self.block_bytes)
+        Sums::of(self.weight, self.requested_bytes, self.block_bytes).born(self.born_ns)
     }
 }
 

@@ -34,6 +34,7 @@ mod debug_info;
 mod frames;
 pub(crate) mod labels;
 mod lifetimes;
+mod line_tables;
 mod live;
 mod memory;
 mod peak;

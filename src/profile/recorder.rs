@@ -129,7 +129,7 @@ impl Recorder {
     #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn allocated(&self, address: usize, birth: &Birth, frames: &[u64]) {
         let Birth { weight, requested_bytes, block_bytes, origin, now_ns } = *birth;
-        let sums = Sums::of(weight, requested_bytes, block_bytes);
+        let sums = Sums::of(weight, requested_bytes, block_bytes).born(now_ns);
         let generation = self.generation.load(Ordering::Acquire);
         let moment = self.peak.change(&Sums::ZERO, &sums, now_ns, generation);
         let site = match self.sites.allocated(frames, origin, &sums, moment, generation) {

@@ -114,6 +114,9 @@ pub struct Site {
     /// How long the objects lived that were freed.
     #[serde(default)]
     pub lifetimes: Lifetimes,
+    /// How long those in use have lived so far, summed over all, in microseconds.
+    #[serde(default)]
+    pub in_use_ages_us: u64,
     /// Place in [`Profile::threads`] of the name of the thread that allocated; none
     /// where it is not known.
     #[serde(default)]
@@ -130,6 +133,7 @@ impl Site {
         self.in_use.add(&other.in_use);
         self.peak.add(&other.peak);
         self.lifetimes.add(&other.lifetimes);
+        self.in_use_ages_us = self.in_use_ages_us.saturating_add(other.in_use_ages_us);
     }
 }
 
@@ -300,6 +304,7 @@ impl Profile {
             in_use: amount(*in_use),
             peak: amount(*in_use),
             lifetimes: Lifetimes::of(vec![0, allocated - in_use]),
+            in_use_ages_us: in_use * 7,
             thread: None,
             span: None,
         };

@@ -237,7 +237,8 @@ mod tests {
             walker.unwinders.misses()
         });
         assert!(misses[0] >= 64, "{misses:?}");
-        // Two that share the place and the bit that says which cache are possible.
-        assert!(misses[59] - misses[39] <= 40, "{misses:?}");
+        // A few that share the place and the bit that says which cache are possible: where code lies
+        // decides. One cache would miss eight times a walk on average.
+        assert!(misses[59] - misses[39] <= 80, "{misses:?}");
     }
 }

@@ -51,6 +51,9 @@ pub(crate) struct Sums {
     objects_variance: u128,
     /// Variance of the bytes asked for, in the fixed point of weights.
     requested_variance: u128,
+    /// Objects times the moment when each came to be, in nanoseconds and the fixed point of
+    /// weights.
+    births: u128,
 }
 
 // SAFETY: integers.
@@ -64,6 +67,7 @@ impl Sums {
         block: 0,
         objects_variance: 0,
         requested_variance: 0,
+        births: 0,
     };
 
     /// One sample's worth.
@@ -81,7 +85,13 @@ impl Sums {
             objects,
             requested: objects * u128::from(requested_bytes),
             block: objects * u128::from(block_bytes),
+            births: 0,
         }
+    }
+
+    /// The same objects, allocated at that moment.
+    pub(crate) fn born(self, born_ns: u64) -> Self {
+        Self { births: self.objects.wrapping_mul(u128::from(born_ns)), ..self }
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -91,6 +101,7 @@ impl Sums {
         self.block = self.block.wrapping_add(other.block);
         self.objects_variance = self.objects_variance.wrapping_add(other.objects_variance);
         self.requested_variance = self.requested_variance.wrapping_add(other.requested_variance);
+        self.births = self.births.wrapping_add(other.births);
     }
 
     /// Takes back what was added before.
@@ -103,10 +114,19 @@ impl Sums {
         self.block = self.block.wrapping_sub(other.block);
         self.objects_variance = self.objects_variance.wrapping_sub(other.objects_variance);
         self.requested_variance = self.requested_variance.wrapping_sub(other.requested_variance);
+        self.births = self.births.wrapping_sub(other.births);
     }
 
     pub(crate) fn objects(&self) -> u64 {
         Self::rounded(self.objects)
+    }
+
+    /// How old the objects are, summed, in microseconds. Less than nothing if some came to be
+    /// after `now_ns` was read: that is 0.
+    pub(crate) fn ages_us(&self, now_ns: u64) -> u64 {
+        let ages = self.objects.wrapping_mul(u128::from(now_ns)).wrapping_sub(self.births);
+        let ages_us = ages.cast_signed().max(0) as u128 / 1000;
+        u64::try_from(ages_us >> FRACTION_BITS).unwrap_or(u64::MAX)
     }
 
     /// Objects, not rounded.
@@ -180,6 +200,23 @@ mod tests {
         assert!((weight(8, 512 << 10) / 65_536.5 - 1.0).abs() < 1e-6);
         assert!((weight(1 << 40, 512 << 10) - 1.0).abs() < 1e-9);
         assert!(weight(0, u64::MAX) > 1e14);
+    }
+
+    #[test]
+    fn ages_are_those_of_the_objects_that_are_left() {
+        let weight = Weight(ONE * 5);
+        let born = |ns| Sums::of(weight, 24, 32).born(ns);
+        let mut live = Sums::default();
+        for ns in [1_000_000, 3_000_000, 4_000_000] {
+            live.add(&born(ns));
+        }
+        assert_eq!(live.ages_us(6_000_000), 5 * (5000 + 3000 + 2000));
+        live.subtract(&born(1_000_000));
+        assert_eq!(live.ages_us(6_000_000), 5 * (3000 + 2000));
+        assert_eq!(live.ages_us(3_500_000), 0, "read before the last was born");
+        live.subtract(&born(4_000_000));
+        live.subtract(&born(3_000_000));
+        assert_eq!(live, Sums::default());
     }
 
     #[test]

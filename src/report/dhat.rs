@@ -90,7 +90,9 @@ fn document<'a>(profile: &Profile, calls: &'a [Call]) -> Document<'a> {
         let ((tb, tbk), (gb, gbk), (eb, ebk)) =
             (of(site.allocated), of(site.peak), of(site.in_use));
         let (mb, mbk) = (gb.max(eb), gbk.max(ebk));
-        let (tl, fs) = (lived_us(&site.lifetimes), frames.places(call));
+        // Those in use are taken to end now, as at an end of the program.
+        let tl = lived_us(&site.lifetimes).saturating_add(site.in_use_ages_us);
+        let fs = frames.places(call);
         Point { tb, tbk, tl, mb, mbk, gb, gbk, eb, ebk, fs }
     };
     let points = calls.iter().map(point).collect();
@@ -181,7 +183,7 @@ mod tests {
         let points = document["pps"].as_array().unwrap();
         assert_eq!(points.len(), 2);
         let expected = json!({
-            "tb": 300, "tbk": 30, "tl": 60, "mb": 60, "mbk": 6,
+            "tb": 300, "tbk": 30, "tl": 102, "mb": 60, "mbk": 6,
             "gb": 60, "gbk": 6, "eb": 60, "ebk": 6, "fs": [3, 2],
         });
         assert_eq!(points[1], expected);
