@@ -5,6 +5,7 @@
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
 //! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
+//! | `huge` | `off` or `on` | whether huge pages are asked for |
 //! | `trace` | `scavenge` | a line on standard error for each time that free pages went back |
 //! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
 //!
@@ -36,6 +37,8 @@ pub(super) struct Config<'a> {
     pub(super) decay_ms: Option<u32>,
     /// Whether the scavenger says what it does.
     pub(super) trace: bool,
+    /// Whether huge pages are asked for; none if it does not say.
+    pub(super) huge: Option<bool>,
     /// What a dump writes; none if it does not say.
     #[cfg(feature = "profile")]
     pub(super) formats: Option<Formats>,
@@ -52,9 +55,9 @@ pub(super) struct Problem<'a> {
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, formats=NAME+NAME, decay=TIME, trace=scavenge"
+    "sample=SIZE, dump=PREFIX, formats=NAME+NAME, decay=TIME, huge=off, trace=scavenge"
 } else {
-    "dump=PREFIX, decay=TIME, trace=scavenge"
+    "dump=PREFIX, decay=TIME, huge=off, trace=scavenge"
 };
 #[cfg(feature = "profile")]
 const SIZES: &str =
@@ -64,6 +67,8 @@ const PREFIXES: &str = "a path that ends in the beginning of a file name, such a
 const TIMES: &str = "a whole number with or without ms or s, from 1 ms to 4294967295 ms, which is 49 days (decay=500ms)";
 
 const TRACES: &str = "trace=scavenge";
+
+const HUGE: &str = "huge=off (no huge pages are asked for) or huge=on (as without it)";
 
 /// The value of the variable, if it is set. The environment must not be changed
 /// while the result is in use, which holds before `main`.
@@ -106,7 +111,7 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
                 Some(bytes) => config.sample_bytes = Some(bytes),
                 None => wrong(problem("is not a size", SIZES)),
             },
-            (b"dump", Some(value)) => match value {
+            (b"dump", Some(value)) => match value.trim_ascii() {
                 value if !names_file(value) => wrong(problem("names no file", PREFIXES)),
                 prefix => config.dump = Some(prefix),
             },
@@ -130,7 +135,12 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
                 None => wrong(problem("is not a time", TIMES)),
             },
             (b"decay", None) => wrong(problem("has no value", TIMES)),
-            (b"trace", Some(b"scavenge")) => config.trace = true,
+            (b"huge", value) => match value.map(<[u8]>::trim_ascii) {
+                Some(b"off") => config.huge = Some(false),
+                Some(b"on") => config.huge = Some(true),
+                _ => wrong(problem("is neither on nor off", HUGE)),
+            },
+            (b"trace", Some(value)) if value.trim_ascii() == b"scavenge" => config.trace = true,
             (b"trace", _) => wrong(problem("names nothing to trace", TRACES)),
             #[cfg(not(feature = "profile"))]
             (b"sample" | b"formats", _) => {
@@ -254,10 +264,22 @@ mod tests {
     fn only_the_scavenger_is_traced() {
         let (config, problems) = parsed("trace=scavenge");
         assert!(config.trace && problems.is_empty());
+        assert!(parsed("trace= scavenge ").0.trace);
         for wrong in ["trace", "trace=", "trace=all"] {
             let (config, problems) = parsed(wrong);
             assert_eq!((config.trace, problems.len()), (false, 1), "{wrong}");
             assert_eq!(problems[0].accepted, "trace=scavenge");
+        }
+    }
+
+    #[test]
+    fn huge_pages_are_on_or_off() {
+        let huge = |text| parsed(text).0.huge;
+        assert_eq!((huge("huge=off"), huge("huge= on "), huge("")), (Some(false), Some(true), None));
+        for wrong in ["huge", "huge=", "huge=no"] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!((config.huge, problems.len()), (None, 1), "{wrong}");
+            assert!(problems[0].accepted.contains("huge=off"));
         }
     }
 

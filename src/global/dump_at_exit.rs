@@ -200,6 +200,9 @@ fn obey(variable: &'static [u8]) {
     if let Some(decay_ms) = asked.decay_ms {
         super::limit::decay_by_environment(decay_ms);
     }
+    if let Some(huge) = asked.huge {
+        crate::sys::os::allow_huge(huge);
+    }
     if asked.trace {
         super::trace_scavenging(true);
     }

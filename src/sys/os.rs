@@ -4,7 +4,7 @@
 //! on the kernel and, in tests, on one with a budget that can be told to fail.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Where a heap's pages come from. All sizes are multiples of the page size.
 ///
@@ -62,6 +62,14 @@ pub(crate) unsafe trait Os: Sync {
 #[derive(Debug)]
 pub(crate) struct Linux;
 
+/// Whether nobody may ask for huge pages.
+static NO_HUGE: AtomicBool = AtomicBool::new(false);
+
+/// Whether the kernel is asked for huge pages from here on, where they pay.
+pub(crate) fn allow_huge(allowed: bool) {
+    NO_HUGE.store(!allowed, Relaxed);
+}
+
 // SAFETY: `mmap` of anonymous memory and `MADV_DONTNEED` on it promise just that.
 unsafe impl Os for Linux {
     fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
@@ -109,6 +117,9 @@ unsafe impl Os for Linux {
     }
 
     fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        if huge && NO_HUGE.load(Relaxed) {
+            return;
+        }
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // SAFETY: advice changes no contents; a wrong range is an error, ignored.
         keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) });
