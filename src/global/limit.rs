@@ -94,7 +94,8 @@ pub(super) fn decay_by_environment(decay_ms: u32) {
 /// run more often, so only what is free, or freed by a listener, can go.
 ///
 /// Cost: a thread that looks at one sum a hundred times a second while there is a
-/// limit; nothing on any path of an allocation or a free.
+/// limit; nothing on any path of an allocation or a free. A forked child has no limit until it
+/// sets one.
 ///
 /// # Errors
 ///
