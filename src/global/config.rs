@@ -275,7 +275,10 @@ mod tests {
     #[test]
     fn huge_pages_are_on_or_off() {
         let huge = |text| parsed(text).0.huge;
-        assert_eq!((huge("huge=off"), huge("huge= on "), huge("")), (Some(false), Some(true), None));
+        assert_eq!(
+            (huge("huge=off"), huge("huge= on "), huge("")),
+            (Some(false), Some(true), None)
+        );
         for wrong in ["huge", "huge=", "huge=no"] {
             let (config, problems) = parsed(wrong);
             assert_eq!((config.huge, problems.len()), (None, 1), "{wrong}");

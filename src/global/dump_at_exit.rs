@@ -98,9 +98,9 @@ fn run_quietly() {
         // SAFETY: mapped by `arm`, and used by nobody.
         unsafe { unmap(reserve, RESERVE_BYTES) };
     }
-    // On a thread of its own: at exit this one has lost its thread-local values, which what
-    // renders needs if it was used here before. It may also be one with a small stack, or run a
-    // signal handler on one.
+    if may_write_here() {
+        return write(&at_exit);
+    }
     // On this thread if there can be no other one: it may be enough.
     let at_exit = std::sync::Arc::new(at_exit);
     let other = at_exit.clone();
@@ -109,6 +109,20 @@ fn run_quietly() {
         Ok(writer) => _ = writer.join(),
         Err(_) => write(&at_exit),
     }
+}
+
+/// Whether a report may be written on this thread: it may be one with a small stack, or run a
+/// signal handler on one. Or it has drawn before, and at exit lost what that left in its
+/// thread-local values, without which it cannot draw again.
+fn may_write_here() -> bool {
+    #[cfg(feature = "flamegraph")]
+    if crate::report::flame::has_drawn_here() {
+        return false;
+    }
+    #[cfg(feature = "profile")]
+    return crate::sys::stack::has_room(WRITER_STACK_BYTES / 4);
+    #[cfg(not(feature = "profile"))]
+    true
 }
 
 const WRITER_STACK_BYTES: usize = 2 << 20;

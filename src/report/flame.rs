@@ -1,5 +1,6 @@
 //! Flamegraphs, drawn by `inferno`.
 
+use std::cell::Cell;
 use std::io;
 
 use inferno::flamegraph::color::{BasicPalette, Palette};
@@ -104,11 +105,22 @@ pub(super) fn picture<W: io::Write>(
     folded: &str,
     out: W,
 ) -> io::Result<()> {
+    DREW.with(|drew| drew.set(true));
     options.subtitle = Some(subtitle);
     options.count_name = weight.unit().to_owned();
     options.name_type = "Function:".to_owned();
     options.deterministic = true;
     flamegraph::from_lines(&mut options, folded.lines(), out)
+}
+
+thread_local! {
+    /// Whether this thread has drawn: `inferno` keeps a value for it then, which ends with it.
+    static DREW: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread has drawn a picture.
+pub(crate) fn has_drawn_here() -> bool {
+    DREW.with(Cell::get)
 }
 
 /// Total, number of samples, interval and how stacks were walked.
