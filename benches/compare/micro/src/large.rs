@@ -19,6 +19,12 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         run: |run| large(run, 8, 1 << 20, 16 << 20, 500),
     },
     Workload {
+        name: "large_32m",
+        kind: Kind::Time,
+        about: "one vector of 32 MiB after the other, each filled",
+        run: |run| frames(run, 32 << 20, 100),
+    },
+    Workload {
         name: "zeroed_small",
         kind: Kind::Time,
         about: "vec![0; n] of 16 to 1024 bytes in a ring of 256",
@@ -53,6 +59,21 @@ fn large(run: &mut Run, slots: usize, low: usize, high: usize, ops: usize) {
     });
     black_box(&live);
     run.check(asked);
+}
+
+/// What decodes pictures does: 32 MiB are one of 3840 by 2160 pixels.
+fn frames(run: &mut Run, bytes: usize, ops: usize) {
+    let ops = run.count(ops);
+    let sum = run.time(ops, || {
+        let mut sum = 0;
+        for i in 0..ops {
+            let mut frame = Vec::with_capacity(bytes);
+            frame.resize(bytes, i as u8);
+            sum += u64::from(black_box(&frame)[i]);
+        }
+        sum
+    });
+    run.check(sum);
 }
 
 fn zeroed(run: &mut Run, slots: usize, low: usize, high: usize, ops: usize) {
