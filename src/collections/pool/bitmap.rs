@@ -9,6 +9,8 @@
 //!    setting hands the slot's content and its `made` bit to the Acquire of clearing.
 //! 2. A slot's `made` bit is set exactly while the slot holds a value; only its owner changes it.
 //! 3. Bits at or beyond `capacity` are never set.
+//! 4. The pool is invariant in `T`: it hands out `&mut T` through `&self`, so a value put in as one
+//!    type must come out as the same.
 
 use super::region::Region;
 use super::reset::Reset;
@@ -46,6 +48,18 @@ pub enum Prefault {
 /// assert!(pool.get().is_some());
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// What is borrowed for less time than a pool's values live cannot get among them:
+///
+/// ```compile_fail
+/// use spanalloc::pool::{BitmapPool, Keep};
+///
+/// type Texts<'a> = BitmapPool<Keep<&'a str>, fn() -> Keep<&'static str>>;
+///
+/// fn shorten<'a>(texts: &'a Texts<'static>) -> &'a Texts<'a> {
+///     texts
+/// }
+/// ```
 pub struct BitmapPool<T, F = fn() -> T> {
     free: Box<[Line]>,
     made: Box<[Line]>,
@@ -53,8 +67,11 @@ pub struct BitmapPool<T, F = fn() -> T> {
     exhausted: AtomicU64,
     region: Region,
     init: F,
-    values: PhantomData<T>,
+    /// Owned, and invariant.
+    values: PhantomData<(T, Invariant<T>)>,
 }
+
+type Invariant<T> = fn(T) -> T;
 
 const WORD_BITS: usize = u64::BITS as usize;
 const LINE_WORDS: usize = 8;
