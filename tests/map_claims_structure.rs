@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use map_support::counting::{Counting, allocations};
 use map_support::{Masked, Random, exact};
-use spanalloc::map::{Event, Growth, GrowthKind, Map, Policy};
+use spanalloc::map::{Event, Growth, GrowthKind, LoadFactor, Map, Policy};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -105,6 +105,32 @@ fn m4_same_size_growth_packs_chains() {
     assert!(before.old.is_some_and(|old| old.same_size) && after.old.is_none());
     assert!(after.overflow_buckets <= 3, "chains are packed: {:?}", after.chains);
     assert_eq!(map.check(), Ok(()));
+}
+
+/// M4 again: entries that come one by one tidy nothing, however many they are and
+/// however long the chains may get. In Go the limit is the same for all arrays from
+/// 2^15 buckets on, against a count that is an estimate there.
+#[test]
+fn m4_inserts_alone_never_tidy() {
+    let policy = |per_bucket, growth| Policy {
+        load_factor: LoadFactor::new(per_bucket).unwrap(),
+        growth,
+        ..Policy::default()
+    };
+    for (policy, entries) in [
+        (Policy::default(), 2_000_000),
+        (policy(16.0, Growth::Incremental), 50_000),
+        (policy(64.0, Growth::Incremental), 50_000),
+        (policy(64.0, Growth::AtOnce), 20_000),
+    ] {
+        let mut map = Map::with_hasher(Masked(u64::MAX)).with_policy(policy);
+        for key in 0..entries {
+            map.insert(key as u64, ());
+        }
+        let growth = map.stats().growth;
+        assert_eq!(growth.same_size, 0, "{policy:?}, {entries} entries");
+        assert!(growth.entries_moved < 2 * entries as u64, "{growth:?}");
+    }
 }
 
 /// M5, refuted: nothing shrinks by itself. `shrink_to_fit` is an extension.

@@ -12,7 +12,7 @@
 //! 2. **Insert** walks the chain too, remembering the first empty cell. If the key
 //!    is absent it takes that cell, whatever entry was there before, or else adds an
 //!    overflow bucket. With `count + 1 > 8` and more than 6.5 entries per bucket the
-//!    array doubles; with about as many overflow buckets as main ones it is replaced
+//!    array doubles; with as many overflow buckets as main ones it is replaced
 //!    by one of the same size, which packs the chains.
 //! 3. **Growth** allocates the new array and moves nothing. Each insert and remove
 //!    then evacuates the chain it is about to touch and sixteen more in order, always
@@ -24,10 +24,10 @@
 //! Deliberate differences to Go: the tophash bytes of an array lie together, before
 //! its entries, and a value beside its key where that pads nothing, so that a lookup
 //! crosses as few cache lines as the standard library's; an insert during a growth
-//! moves sixteen more chains where Go moves one; `noverflow` is exact; overflow
-//! buckets of large arrays are allocated several at a time, and freed with their
-//! array (there is no collector to do it); and an update keeps the old key, as `std`
-//! does.
+//! moves sixteen more chains where Go moves one; `noverflow` is exact, and its limit
+//! grows with the array, however large; overflow buckets of large arrays are allocated
+//! several at a time, and freed with their array (there is no collector to do it); and
+//! an update keeps the old key, as `std` does.
 //!
 //! # The files
 //!

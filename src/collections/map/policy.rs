@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use super::tops::CELLS;
+
 /// How the work of growing is spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Growth {
@@ -84,8 +86,9 @@ pub struct Policy {
     pub load_factor: LoadFactor,
     /// How the work is spread.
     pub growth: Growth,
-    /// Whether a map with about as many overflow buckets as main ones is evacuated
-    /// into an array of the same size, which packs its chains.
+    /// Whether a map with as many overflow buckets as main ones, times an eighth of the
+    /// load factor where that is above one (rounded up), is evacuated into an array of the
+    /// same size, which packs its chains.
     pub same_size: bool,
 }
 
@@ -96,9 +99,7 @@ impl Default for Policy {
 }
 
 /// No map doubles below this many entries: one bucket is always filled.
-const ENTRIES_MIN: usize = super::tops::CELLS;
-/// The overflow limit of larger arrays stays that of this one.
-const OVERFLOW_LOG2_MAX: u8 = 15;
+const ENTRIES_MIN: usize = CELLS;
 
 impl Policy {
     /// The most entries that `2^log2` buckets hold before they double.
@@ -119,10 +120,14 @@ impl Policy {
         if self.growth == Growth::Never { usize::MAX } else { self.entries_max(log2) }
     }
 
-    /// The number of overflow buckets at which an insert starts same-size growth.
+    /// The number of overflow buckets at which an insert starts same-size growth. Packed
+    /// chains have fewer than an eighth of the entries, so they never reach it, whatever
+    /// the hasher. Go's limit stays at 2^15 in larger arrays; but what it holds against it
+    /// there is an estimate, and our exact count would be at the limit again at once.
     pub(super) fn tidy_at(&self, log2: u8) -> usize {
         if self.same_size && self.growth != Growth::Never {
-            1 << log2.min(OVERFLOW_LOG2_MAX)
+            let per_bucket = (self.load_factor.0 / CELLS as f64).ceil() as usize;
+            per_bucket << log2
         } else {
             usize::MAX
         }
@@ -143,6 +148,19 @@ mod tests {
         }
         assert_eq!(policy.entries_max(1), 13);
         assert_eq!(policy.entries_max(4), 104);
+    }
+
+    #[test]
+    fn packed_chains_are_tidy() {
+        for per_bucket in [LoadFactor::MIN, 1.0, 6.5, 8.0, 8.5, 13.0, 16.0, LoadFactor::MAX] {
+            let policy =
+                Policy { load_factor: LoadFactor::new(per_bucket).unwrap(), ..Policy::default() };
+            for log2 in 0..40 {
+                // One chain with all entries: no packed map has more overflow buckets.
+                let overflow = policy.entries_max(log2).div_ceil(CELLS) - 1;
+                assert!(overflow < policy.tidy_at(log2), "{per_bucket}, {log2}");
+            }
+        }
     }
 
     #[test]
