@@ -3,8 +3,9 @@
 use crate::pool::check;
 use spanalloc::pool::{BitmapPool, Keep, Pool, Prefault, Reset};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
+use std::thread;
 
 /// A value whose reset or drop panics when told to.
 struct Bomb {
@@ -79,6 +80,56 @@ fn a_panicking_drop_stops_an_epoch_not_the_pool() {
     pool.advance();
     drop(pool.get());
     check(pool.stats(), live.load(SeqCst) as u64);
+}
+
+/// However a pool keeps its values, one that panics when the pool is dropped takes no other along.
+#[test]
+fn a_panicking_drop_costs_no_other_value() {
+    for armed in (0..100).step_by(3) {
+        let live = Arc::new(AtomicUsize::new(0));
+        let bomb = |at: usize| {
+            let mut bomb = Bomb::new(&live);
+            bomb.armed = at == armed;
+            bomb
+        };
+        let drops = |pool: Box<dyn FnOnce() + '_>| {
+            assert_eq!(live.load(SeqCst), 100);
+            assert!(catch_unwind(AssertUnwindSafe(pool)).is_err());
+            assert_eq!(live.load(SeqCst), 0, "of 100 values, number {armed} panicked");
+        };
+
+        // One thread's values: private ones, then a chain of rings; the same as victims.
+        let pool = Pool::new(|| Bomb::new(&live));
+        (0..50).for_each(|at| pool.put(Box::new(bomb(at))));
+        pool.advance();
+        (50..100).for_each(|at| pool.put(Box::new(bomb(at))));
+        drops(Box::new(move || drop(pool)));
+
+        // Several threads' values.
+        let pool = Pool::new(|| Bomb::new(&live));
+        let barrier = Barrier::new(5);
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..100)
+                .step_by(20)
+                .map(|first| {
+                    let (pool, barrier, bomb) = (&pool, &barrier, &bomb);
+                    scope.spawn(move || {
+                        (first..first + 20).for_each(|at| pool.put(Box::new(bomb(at))));
+                        barrier.wait();
+                    })
+                })
+                .collect();
+            // To the end, which is later than the scope's: a thread leaves the pool after its work.
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        drops(Box::new(move || drop(pool)));
+
+        let made = AtomicUsize::new(0);
+        let next = || Keep(bomb(made.fetch_add(1, SeqCst)));
+        let slots = BitmapPool::new(100, Prefault::OnUse, next).unwrap();
+        drop(Vec::from_iter(std::iter::from_fn(|| slots.get())));
+        drops(Box::new(move || drop(slots)));
+    }
 }
 
 /// A value's `Drop` may use the pool it is dropped by.

@@ -14,6 +14,7 @@
 
 use super::region::Region;
 use super::reset::Reset;
+use super::rest::drop_rest;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -170,10 +171,13 @@ impl<T, F> BitmapPool<T, F> {
 
 impl<T, F> Drop for BitmapPool<T, F> {
     fn drop(&mut self) {
-        for index in (0..self.capacity).filter(|&index| bit(&self.made, index)) {
+        let mut made = (0..self.capacity).filter(|&index| bit(&self.made, index));
+        drop_rest(|| {
+            let Some(index) = made.next() else { return false };
             // SAFETY: no guard is left, and by invariant 2 the slot holds a value.
             unsafe { ptr::drop_in_place(self.place(index).as_ptr()) };
-        }
+            true
+        });
     }
 }
 

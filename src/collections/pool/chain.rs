@@ -18,6 +18,7 @@
 //! 4. A consumer reaches rings only while pinned, and retires a ring only after unlinking it.
 
 use super::readers::Pin;
+use super::rest::drop_rest;
 use super::ring::Ring;
 use crate::base::sync::AtomicPtr;
 use std::ptr;
@@ -121,12 +122,16 @@ impl<T> Chain<T> {
 impl<T> Drop for Chain<T> {
     fn drop(&mut self) {
         let mut at = self.tail.load(Relaxed);
-        while !at.is_null() {
+        drop_rest(|| {
+            if at.is_null() {
+                return false;
+            }
             // SAFETY: the chain is going, so nobody else can reach its rings; each came from
             // `Box::into_raw` in `grow`, and those still linked have not been retired.
             let ring = unsafe { Box::from_raw(at) };
             at = ring.next.load(Relaxed);
-        }
+            true
+        });
     }
 }
 

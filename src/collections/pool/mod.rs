@@ -19,8 +19,8 @@
 //! The other pools are for other needs: [`AnyPool`] mixes types and pays for it, [`BitmapPool`] has
 //! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
 //!
-//! The floors inside, from the bottom: `stash`, `ring`, `readers`, `chain`, `shard`, `thread`,
-//! `core`.
+//! The floors inside, from the bottom: `rest`, `stash`, `ring`, `readers`, `chain`, `shard`,
+//! `thread`, `core`.
 //!
 //! Invariants of this file:
 //!
@@ -35,6 +35,7 @@ mod epochs;
 mod readers;
 mod region;
 mod reset;
+mod rest;
 mod ring;
 mod shard;
 mod slice;

@@ -22,6 +22,7 @@
 //! later change of `ends` is a read-modify-write, so it continues that release sequence. The
 //! consumer's Release on `full` hands the slot back to the producer's Acquire.
 
+use super::rest::drop_rest;
 use crate::base::sync::{AtomicBool, AtomicPtr, AtomicU64, UnsafeCell, Witness};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -152,7 +153,7 @@ impl<T> Slot<T> {
 
 impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
-        while self.pop_tail().is_some() {}
+        drop_rest(|| self.pop_tail().is_some());
         self.witness.freed();
     }
 }

@@ -14,6 +14,7 @@
 
 use super::chain::Chain;
 use super::readers::{Pin, Readers};
+use super::rest::drop_rest;
 use super::stash::Stash;
 use crate::base::own::OwnU64;
 use std::cell::Cell;
@@ -258,12 +259,15 @@ impl<T> ShardTable<T> {
 
 impl<T> Drop for ShardTable<T> {
     fn drop(&mut self) {
-        for (bucket, first) in self.buckets.iter().map(|first| first.load(Relaxed)).enumerate() {
+        let mut buckets = self.buckets.iter().map(|first| first.load(Relaxed)).enumerate();
+        drop_rest(|| {
+            let Some((bucket, first)) = buckets.next() else { return false };
             if !first.is_null() {
                 // SAFETY: the table is going, so nobody else holds its buckets.
                 drop(unsafe { Self::bucket_from_raw(bucket, first) });
             }
-        }
+            true
+        });
     }
 }
 

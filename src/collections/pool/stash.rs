@@ -5,6 +5,7 @@
 //! 1. A stash is used by one thread at a time; whoever hands it on orders the two.
 //! 2. The first `len` places hold values, the others none.
 
+use super::rest::drop_rest;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 
@@ -59,7 +60,7 @@ impl<T> Stash<T> {
 
 impl<T> Drop for Stash<T> {
     fn drop(&mut self) {
-        while self.pop().is_some() {}
+        drop_rest(|| self.pop().is_some());
     }
 }
 
