@@ -40,6 +40,30 @@ fn slice_pool_discards_what_grew() {
     let refused = catch_unwind(|| SlicePool::<u8>::new(2, 1)).unwrap_err();
     let message = refused.downcast::<String>().unwrap();
     assert!(message.contains("capacity 2 is above capacity_max 1"), "{message}");
+    let refused = catch_unwind(|| SlicePool::<u16>::new(usize::MAX, usize::MAX)).unwrap_err();
+    let message = refused.downcast::<String>().unwrap();
+    assert!(message.contains("too large for values of 2 bytes"), "{message}");
+}
+
+/// What a get promises is not undone by what an earlier user did to the vector.
+#[test]
+fn slice_pool_keeps_no_vector_that_is_too_small() {
+    let pool = SlicePool::<u8>::new(64, 128);
+    *pool.get() = Vec::new();
+    assert!(pool.get().capacity() >= 64);
+    pool.get().shrink_to_fit();
+    assert!(pool.get().capacity() >= 64);
+    let stats = pool.stats();
+    assert_eq!((stats.discards, stats.pool.new, stats.pool.private), (2, 3, 1), "{stats:?}");
+}
+
+/// Vectors of what has no size have all capacities at once.
+#[test]
+fn slice_pool_reuses_vectors_of_nothing() {
+    let pool = SlicePool::<()>::new(64, 128);
+    (0..3).for_each(|_| pool.get().push(()));
+    let stats = pool.stats();
+    assert_eq!((stats.discards, stats.pool.new, stats.pool.private), (0, 1, 2), "{stats:?}");
 }
 
 /// P7: 512 slots per 64 bytes of metadata; each in one hand; constructed once; dropped with it.

@@ -7,6 +7,7 @@
 
 use super::core::Core;
 use super::stats::PoolStats;
+use std::alloc::Layout;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -16,7 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// A pool of vectors that start with one capacity and are not kept beyond another.
 ///
 /// A vector that has grown past the larger bound is freed instead of reused, so that one unusual
-/// job does not leave its memory with every later one.
+/// job does not leave its memory with every later one. So is one that was shrunk or replaced and has
+/// less room than the smaller bound.
 ///
 /// ```
 /// use spanalloc::pool::SlicePool;
@@ -40,12 +42,18 @@ impl<T: Send + 'static> SlicePool<T> {
     ///
     /// # Panics
     ///
-    /// When `capacity` is greater than `capacity_max`: no vector would ever be reused.
+    /// When `capacity` is greater than `capacity_max`: no vector would ever be reused; and when no
+    /// vector can have so large a capacity.
     #[must_use]
     pub fn new(capacity: usize, capacity_max: usize) -> Self {
         assert!(
             capacity <= capacity_max,
             "capacity {capacity} is above capacity_max {capacity_max}: nothing would be reused"
+        );
+        let size = size_of::<T>();
+        assert!(
+            Layout::array::<T>(capacity).is_ok(),
+            "capacity {capacity} is too large for values of {size} bytes"
         );
         Self { core: Core::new(), capacity, capacity_max, discards: AtomicU64::new(0) }
     }
@@ -103,7 +111,7 @@ impl<T: Send + 'static> fmt::Debug for SlicePool<T> {
 pub struct SlicePoolStats {
     /// The counters of the pool inside.
     pub pool: PoolStats,
-    /// Vectors freed because they had grown too large to keep.
+    /// Vectors freed because they had become too large to keep, or too small.
     pub discards: u64,
 }
 
@@ -128,7 +136,9 @@ impl<T: Send + 'static> Drop for SliceGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: by invariant 1; this is the guard's end.
         let mut value = unsafe { ManuallyDrop::take(&mut self.value) };
-        if value.capacity() > self.pool.capacity_max {
+        // What has no size has room without end.
+        let kept = self.pool.capacity..=self.pool.capacity_max;
+        if size_of::<T>() > 0 && !kept.contains(&value.capacity()) {
             return self.pool.discard(value);
         }
         value.clear();
