@@ -1,11 +1,12 @@
 //! Foreign code in a pool: constructors, resets and drops that panic, or come back to the pool.
 
 use crate::pool::check;
-use spanalloc::pool::{BitmapPool, Keep, Pool, Prefault, Reset};
+use spanalloc::pool::{BitmapPool, Epochs, Keep, PRIVATE_MAX, Pool, Prefault, Reset};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// A value whose reset or drop panics when told to.
 struct Bomb {
@@ -79,6 +80,27 @@ fn a_panicking_drop_stops_an_epoch_not_the_pool() {
     assert!(pool.advance().is_some(), "the turn was given back");
     pool.advance();
     drop(pool.get());
+    check(pool.stats(), live.load(SeqCst) as u64);
+}
+
+/// The thread that begins epochs outlives the panics of values that it drops.
+#[test]
+fn a_panicking_drop_does_not_end_the_epochs() {
+    let live = Arc::new(AtomicUsize::new(0));
+    let pool = Pool::new(|| Bomb::new(&live));
+    for at in 0..60 {
+        let mut bomb = Bomb::new(&live);
+        bomb.armed = at % 20 == 19;
+        pool.put(Box::new(bomb));
+    }
+    // What is private waits for this thread; the rest, two of the armed ones among it, does not.
+    let epochs = Epochs::every(&pool, Duration::from_millis(1)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while pool.stats().held() > PRIVATE_MAX as u64 || pool.stats().epochs < 5 {
+        assert!(Instant::now() < deadline, "the epochs ended: {}", pool.stats());
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(epochs);
     check(pool.stats(), live.load(SeqCst) as u64);
 }
 

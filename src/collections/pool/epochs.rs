@@ -4,12 +4,16 @@ use super::Pool;
 use super::thread::Member;
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// Advances a pool from a background thread, until it is dropped or the pool is gone.
+///
+/// When the `Drop` of a pooled value panics there, the epochs go on: the value is gone, the next one
+/// drops the rest.
 ///
 /// ```
 /// use spanalloc::pool::{Epochs, Pool};
@@ -42,7 +46,7 @@ impl Epochs {
     }
 
     /// Asks `condition` once in each `period` and begins an epoch of `pool` when it says true, for
-    /// example [`resident_above`] a number of bytes.
+    /// example [`resident_above`] a number of bytes. A `condition` that panics ends the epochs.
     ///
     /// # Errors
     ///
@@ -61,7 +65,10 @@ impl Epochs {
         let thread = Builder::new().name("pool-epochs".into()).spawn(move || {
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
                 match pool.upgrade() {
-                    Some(pool) if condition() => pool.advance(),
+                    Some(pool) if condition() => {
+                        // Has been reported; the pool gives the turn back as it unwinds.
+                        let _ = catch_unwind(AssertUnwindSafe(|| pool.advance()));
+                    }
                     Some(_) => {}
                     None => return,
                 }
@@ -75,8 +82,8 @@ impl Drop for Epochs {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there came from a pooled value's `Drop` and has been reported; this
-            // destructor must not raise it again.
+            // A panic there came from the condition, or from a value dropped with the pool, and has
+            // been reported; this destructor must not raise it again.
             let _ = thread.join();
         }
     }
