@@ -1,9 +1,14 @@
 //! Quantiles of the distributions that sizes follow, computed rather than approximated.
 
+/// The means of Poisson distributions that are summed.
+const SUMMED_BELOW: f64 = 1e8;
+
 /// The smallest `k` with `P(X ≤ k) ≥ probability`, for a Poisson distribution with mean `lambda`.
 ///
 /// Sums the distribution outwards from its mode, so neither large means nor small probabilities
-/// underflow. Costs a few dozen multiplications per square root of `lambda`.
+/// underflow. Costs a few dozen multiplications per square root of `lambda`. From a mean of 10⁸ on
+/// it takes the first terms of the Cornish-Fisher series instead, which are within one of the sum
+/// there, or as close as an `f64` comes.
 ///
 /// # Panics
 ///
@@ -18,6 +23,13 @@
 pub fn poisson_quantile(lambda: f64, probability: f64) -> u64 {
     assert!(lambda.is_finite() && lambda >= 0.0, "lambda is {lambda}: it must be finite and ≥ 0");
     check_probability(probability);
+    if lambda >= SUMMED_BELOW {
+        let x = normal_quantile(probability);
+        // A half less: the series is about where the distribution function, drawn smoothly,
+        // passes the middles of its steps.
+        let quantile = lambda + x * lambda.sqrt() + (x * x - 1.0) / 6.0 - 0.5;
+        return quantile.ceil() as u64;
+    }
     // Weights relative to that of the mode, P(X = k) · constant; the rest does not change a sum.
     const NEGLIGIBLE: f64 = 1e-20;
     let mode = lambda.floor();
@@ -152,6 +164,20 @@ mod tests {
         assert_eq!(poisson_quantile(0.0, 0.95), 0);
         // Where e^−λ is zero in floating point: λ + 1.645 √λ + 0.284, from the Cornish-Fisher series.
         assert_eq!(poisson_quantile(1e6, 0.95), 1_001_645);
+    }
+
+    #[test]
+    fn large_means_are_not_summed_and_agree_where_they_begin_not_to_be() {
+        let below = SUMMED_BELOW - 1.0;
+        for probability in [1e-6, 0.05, 0.5, 0.9, 0.95, 0.9999] {
+            let summed = poisson_quantile(below, probability);
+            let series = poisson_quantile(SUMMED_BELOW, probability);
+            assert!((summed..=summed + 2).contains(&series), "{summed} {series} {probability}");
+        }
+        let median = poisson_quantile(1e17, 0.5) as f64;
+        assert!((median / 1e17 - 1.0).abs() < 1e-15, "{median}");
+        assert!(poisson_quantile(1e17, 0.9) > 100_000_000_400_000_000);
+        assert_eq!(poisson_quantile(1e300, 0.5), u64::MAX);
     }
 
     #[test]

@@ -84,6 +84,14 @@ fn a_leak_is_announced_before_the_limit() {
     assert_eq!(detector.time_until(0), Some(Duration::ZERO));
 }
 
+/// A window that never fills costs what is in it.
+#[test]
+fn a_window_may_be_of_any_length() {
+    let mut detector = TrendDetector::new(usize::MAX, 0.9);
+    detector.record(Duration::ZERO, 1);
+    assert_eq!(detector.trend(), Trend::Undecided);
+}
+
 #[test]
 fn impossible_detectors_are_refused() {
     for (call, part) in [

@@ -117,4 +117,10 @@ fn bitmap_pool_refuses_impossible_sizes() {
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains(&capacity.to_string()), "{error}");
     }
+    // Slots that take no room still have bits.
+    let error = BitmapPool::new(usize::MAX, Prefault::OnUse, || ()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    let error = BitmapPool::new(1 << 57, Prefault::OnUse, || ()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
+    assert!(BitmapPool::new(1000, Prefault::Touch, || ()).unwrap().get().is_some());
 }

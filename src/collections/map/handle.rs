@@ -81,7 +81,9 @@ impl<K, V> HandleMap<K, V> {
     /// When `capacity` is above 2³² slots.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { index: Map::with_capacity(capacity), slab: Slab::with_capacity(capacity) }
+        // The slab first: it has the lower bound.
+        let slab = Slab::with_capacity(capacity);
+        Self { index: Map::with_capacity(capacity), slab }
     }
 }
 
@@ -103,8 +105,8 @@ impl<K, V, S> HandleMap<K, V, S> {
     ///
     /// As [`with_capacity`](HandleMap::with_capacity).
     pub fn with_capacity_and_hasher(capacity: usize, hasher: S) -> Self {
-        let index = Map::with_capacity_and_hasher(capacity, hasher);
-        Self { index, slab: Slab::with_capacity(capacity) }
+        let slab = Slab::with_capacity(capacity);
+        Self { index: Map::with_capacity_and_hasher(capacity, hasher), slab }
     }
 
     /// Number of entries.
@@ -371,6 +373,18 @@ mod tests {
             map.insert(capacity, capacity);
             assert_eq!(map.stats().chunks, capacity / 256 + 1);
             assert_eq!(map.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_capacity_beyond_all_slots_is_refused() {
+        for call in [
+            || drop(HandleMap::<u8, u8>::with_capacity(1 << 50)),
+            || drop(HandleMap::<u8, u8, _>::with_capacity_and_hasher(1 << 50, RandomState::new())),
+        ] {
+            let message = std::panic::catch_unwind(call).unwrap_err();
+            let message = message.downcast::<String>().unwrap();
+            assert!(message.contains("no slots left"), "{message}");
         }
     }
 

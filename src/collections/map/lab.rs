@@ -44,6 +44,8 @@ const BUSY: u8 = super::tops::EMPTY_ONE;
 /// ```
 #[derive(Debug)]
 pub struct CasTable {
+    /// No other table has it.
+    number: u64,
     buckets: Box<[CasBucket]>,
 }
 
@@ -59,6 +61,7 @@ struct CasBucket {
 /// A claimed cell.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct SlotId {
+    table: u64,
     bucket: usize,
     cell: usize,
 }
@@ -87,7 +90,10 @@ impl CasTable {
             tops: std::array::from_fn(|_| AtomicU8::new(EMPTY)),
             values: std::array::from_fn(|_| AtomicU64::new(0)),
         };
-        Self { buckets: (0..buckets).map(bucket).collect() }
+        /// Only numbers tables: loom need not know it.
+        static TABLES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = TABLES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self { number, buckets: (0..buckets).map(bucket).collect() }
     }
 
     /// Claims the first empty cell of the bucket of `hash` and puts `value` there.
@@ -108,7 +114,8 @@ impl CasTable {
             fence(Ordering::Release);
             bucket.values[cell].store(value, Ordering::Relaxed);
             top.store(top_of(hash), Ordering::Release);
-            return Claim { slot: Some(SlotId { bucket: index, cell }), attempts, failures };
+            let slot = SlotId { table: self.number, bucket: index, cell };
+            return Claim { slot: Some(slot), attempts, failures };
         }
         Claim { slot: None, attempts, failures }
     }
@@ -119,6 +126,7 @@ impl CasTable {
     ///
     /// When the slot is not of this table.
     pub fn release(&self, slot: SlotId) -> u64 {
+        assert!(slot.table == self.number, "the slot is one of another table");
         let bucket = &self.buckets[slot.bucket];
         let value = bucket.values[slot.cell].load(Ordering::Relaxed);
         // Publishes the load above to the next claim's Acquire: it comes first.
@@ -157,6 +165,16 @@ mod tests {
             assert_eq!(table.release(claim.slot.unwrap()), n);
         }
         assert_eq!(table.find(0), None);
+    }
+
+    #[test]
+    fn another_tables_slot_is_refused() {
+        let (one, other) = (CasTable::new(1), CasTable::new(1));
+        one.claim(7, 1);
+        let foreign = other.claim(7, 2).slot.unwrap();
+        let released = std::panic::AssertUnwindSafe(|| one.release(foreign));
+        assert!(std::panic::catch_unwind(released).is_err());
+        assert_eq!((one.find(7), other.find(7)), (Some(1), Some(2)));
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl TrendDetector {
             confidence > 0.5 && confidence < 1.0,
             "confidence is {confidence}: it must be between 0.5 and 1, exclusively"
         );
-        Self { window: VecDeque::with_capacity(window_len), window_len, confidence }
+        let window = VecDeque::with_capacity(window_len.min(1024));
+        Self { window, window_len, confidence }
     }
 
     /// Adds a snapshot, taken `at` this time of whatever clock; the oldest one leaves a full

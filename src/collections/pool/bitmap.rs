@@ -76,6 +76,8 @@ type Invariant<T> = fn(T) -> T;
 
 const WORD_BITS: usize = u64::BITS as usize;
 const LINE_WORDS: usize = 8;
+/// No supported machine gives a program more.
+const ADDRESS_SPACE_BYTES: usize = 1 << 56;
 
 /// One cache line of bits.
 #[repr(align(64))]
@@ -91,12 +93,19 @@ impl<T: Reset, F: Fn() -> T> BitmapPool<T, F> {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] when `capacity` is zero or the slots do not fit the address
-    /// space; otherwise what the kernel says about the mapping.
+    /// [`io::ErrorKind::InvalidInput`] when `capacity` is zero or the slots and their bits do not
+    /// fit the address space; [`io::ErrorKind::OutOfMemory`] when there is no memory for the bits;
+    /// otherwise what the kernel says about the mapping.
     pub fn new(capacity: usize, prefault: Prefault, init: F) -> io::Result<Self> {
         const { assert!(align_of::<T>() <= 4096, "slots are aligned to a page at most") };
         let bytes = capacity.checked_mul(size_of::<T>()).filter(|_| capacity > 0);
-        let bytes = bytes.filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(|| {
+        let lines = capacity.div_ceil(WORD_BITS * LINE_WORDS);
+        let fits = |bytes: &usize| {
+            // Slots, the bits of those that are free and of those that are made.
+            let all = lines.checked_mul(2 * size_of::<Line>()).and_then(|b| b.checked_add(*bytes));
+            all.is_some_and(|all| all <= ADDRESS_SPACE_BYTES)
+        };
+        let bytes = bytes.filter(fits).ok_or_else(|| {
             let size = size_of::<T>();
             let message = format!(
                 "a bitmap pool of {capacity} slots of {size} bytes: there must be at least one \
@@ -108,10 +117,9 @@ impl<T: Reset, F: Fn() -> T> BitmapPool<T, F> {
         if prefault == Prefault::Touch {
             region.touch();
         }
-        let lines = capacity.div_ceil(WORD_BITS * LINE_WORDS);
         let pool = Self {
-            free: (0..lines).map(|_| Line::default()).collect(),
-            made: (0..lines).map(|_| Line::default()).collect(),
+            free: cleared(lines)?,
+            made: cleared(lines)?,
             capacity,
             exhausted: AtomicU64::new(0),
             region,
@@ -191,6 +199,14 @@ impl Default for Line {
     fn default() -> Self {
         Self([const { AtomicU64::new(0) }; LINE_WORDS])
     }
+}
+
+/// As many lines of bits, none of them set.
+fn cleared(count: usize) -> io::Result<Box<[Line]>> {
+    let mut lines = Vec::new();
+    lines.try_reserve_exact(count).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    lines.resize_with(count, Line::default);
+    Ok(lines.into_boxed_slice())
 }
 
 fn words(lines: &[Line]) -> impl Iterator<Item = &AtomicU64> {
