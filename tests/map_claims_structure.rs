@@ -279,6 +279,20 @@ fn m9_the_first_empty_cell_is_taken() {
     assert!(inserts.empty_one > 100 && inserts.empty_rest > 100 && inserts.new_overflow > 1);
 }
 
+/// Shrinking an empty map to nothing makes no array.
+#[test]
+fn shrinking_to_nothing_counts_no_array() {
+    let mut map: Map<u64, u64> = Map::new();
+    (0..3).for_each(|_| map.shrink_to_fit());
+    assert_eq!((map.stats().arrays_by_tier, map.generation()), ([0; 3], 0));
+    map = (0..100).map(|n| (n, n)).collect();
+    map.clear();
+    let before = (map.stats().arrays_by_tier, map.generation());
+    map.shrink_to_fit();
+    assert_eq!((map.stats().arrays_by_tier, map.generation()), before);
+    assert_eq!((map.stats().bytes, map.check()), (0, Ok(())));
+}
+
 /// The seed changes when the map becomes empty, unless the hasher is the user's.
 #[test]
 fn reseeds_when_it_becomes_empty() {

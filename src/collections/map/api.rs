@@ -9,7 +9,6 @@ use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 
-use super::array::Array;
 use super::bucket::Slot;
 use super::policy::Policy;
 use super::table::{AtHome, Table};
@@ -363,9 +362,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
         let log2 = self.policy().log2_for(self.len().max(capacity));
         let current = self.table.current();
         if self.is_empty() && log2 == 0 {
-            self.table.install(Array::unallocated());
-            self.table.old = None;
-            self.table.set_trigger();
+            self.table.release();
         } else if log2 < current.log2()
             || log2 == current.log2() && (self.table.old.is_some() || current.overflow_heap() > 0)
         {

@@ -409,6 +409,14 @@ impl<K, V> Table<K, V> {
         self.set_trigger();
     }
 
+    /// Gives the memory of an empty table back.
+    pub(super) fn release(&mut self) {
+        debug_assert!(self.len == 0);
+        self.old = None;
+        self.current = Array::unallocated();
+        self.set_trigger();
+    }
+
     /// Drops all entries and keeps the current array.
     pub(super) fn clear(&mut self) {
         self.counters.dropped += self.len as u64;
