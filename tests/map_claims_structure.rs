@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use map_support::counting::{Counting, allocations};
 use map_support::{Masked, Random, exact};
-use spanalloc::map::{Event, Growth, GrowthKind, LoadFactor, Map, Policy};
+use spanalloc::map::{Entry, Event, Growth, GrowthKind, LoadFactor, Map, Policy};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -308,5 +308,45 @@ fn reseeds_when_it_becomes_empty() {
     let mut fixed = Map::with_hasher(exact());
     fixed.insert(1u64, ());
     fixed.remove(&1);
+    fixed.insert(1u64, ());
+    fixed.drain();
+    fixed.clear();
     assert_eq!(fixed.stats().reseeds, 0);
+}
+
+/// In whatever way the map loses its last entry, it draws one seed; a map that had none
+/// draws none.
+#[test]
+fn reseeds_once_however_it_becomes_empty() {
+    type Emptied = fn(&mut Map<u32, u32>);
+    let ways: [(&str, Emptied); 7] = [
+        ("remove", |map| (0..9).for_each(|key| _ = map.remove(&key))),
+        ("an entry's remove", |map| {
+            for key in 0..9 {
+                if let Entry::Occupied(entry) = map.entry(key) {
+                    entry.remove();
+                }
+            }
+        }),
+        ("clear", Map::clear),
+        ("retain", |map| map.retain(|_, _| false)),
+        ("extract_if", |map| map.extract_if(|_, _| true).for_each(drop)),
+        ("drain", |map| drop(map.drain())),
+        ("a drain that is leaked", |map| std::mem::forget(map.drain())),
+    ];
+    for (way, empty) in ways {
+        let mut map = Map::new();
+        for reseeds in 0..3 {
+            map.extend((0..9).map(|n| (n, n)));
+            map.retain(|_, _| true);
+            map.extract_if(|key, _| *key == 3).for_each(drop);
+            drop(map.extract_if(|_, _| true));
+            assert_eq!((map.len(), map.stats().reseeds), (8, reseeds), "{way}");
+            for _ in 0..2 {
+                empty(&mut map);
+                assert_eq!((map.len(), map.stats().reseeds), (0, reseeds + 1), "{way}");
+            }
+            map.shrink_to_fit();
+        }
+    }
 }

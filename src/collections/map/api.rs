@@ -141,8 +141,9 @@ impl<K, V, S> Map<K, V, S> {
     ///
     /// If the drop of an entry panics, the others are dropped nevertheless.
     pub fn clear(&mut self) {
+        let had_entries = !self.is_empty();
         self.table.clear();
-        self.draw_seed();
+        self.reseed_if_emptied(had_entries);
     }
 
     /// Keeps the entries for which `keep` returns true and drops the others.
@@ -161,10 +162,10 @@ impl<K, V, S> Map<K, V, S> {
     }
 
     /// Draws a new hash seed, as Go does when a map loses its last entry, if the
-    /// map knows how.
+    /// map knows how. `had_entries` tells whether there were any before.
     #[inline]
-    pub(super) fn reseed_if_empty(&mut self) {
-        if self.is_empty() {
+    pub(super) fn reseed_if_emptied(&mut self, had_entries: bool) {
+        if self.is_empty() && had_entries {
             self.draw_seed();
         }
     }
@@ -325,7 +326,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
         table.grow_work_if_growing(hash, &|key: &K| hasher.hash_one(key));
         let slot = table.seek(hash, |other| other.borrow() == key).ok()?;
         let entry = table.erase(table.current().home(hash), slot);
-        self.reseed_if_empty();
+        self.reseed_if_emptied(true);
         Some(entry)
     }
 

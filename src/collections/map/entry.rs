@@ -178,7 +178,7 @@ impl<'a, K, V, S> OccupiedEntry<'a, K, V, S> {
         let table = &mut self.map.table;
         let home = table.current().home(self.hash);
         let entry = table.erase(home, self.slot);
-        self.map.reseed_if_empty();
+        self.map.reseed_if_emptied(true);
         entry
     }
 }

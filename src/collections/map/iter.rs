@@ -73,6 +73,7 @@ pub struct IntoIter<K, V> {
 pub struct ExtractIf<'a, K, V, S, F> {
     pub(super) map: &'a mut Map<K, V, S>,
     walk: Walk<K, V>,
+    had_entries: bool,
     take: F,
 }
 
@@ -100,7 +101,7 @@ impl<K, V, S, F: FnMut(&K, &mut V) -> bool> FusedIterator for ExtractIf<'_, K, V
 
 impl<K, V, S, F> Drop for ExtractIf<'_, K, V, S, F> {
     fn drop(&mut self) {
-        self.map.reseed_if_empty();
+        self.map.reseed_if_emptied(self.had_entries);
     }
 }
 
@@ -316,7 +317,9 @@ impl<K, V, S> Map<K, V, S> {
     /// assert!(map.is_empty() && map.capacity() >= 2);
     /// ```
     pub fn drain(&mut self) -> Drain<'_, K, V> {
+        let had_entries = !self.is_empty();
         let remains = self.table.detach();
+        self.reseed_if_emptied(had_entries);
         Drain { table: &mut self.table, remains }
     }
 
@@ -332,8 +335,8 @@ impl<K, V, S> Map<K, V, S> {
         &mut self,
         take: F,
     ) -> ExtractIf<'_, K, V, S, F> {
-        let walk = Walk::new(&self.table);
-        ExtractIf { map: self, walk, take }
+        let (walk, had_entries) = (Walk::new(&self.table), !self.is_empty());
+        ExtractIf { map: self, walk, had_entries, take }
     }
 }
 
