@@ -384,6 +384,15 @@ impl<K, V> Table<K, V> {
         self.record.get_or_insert_default()
     }
 
+    /// Ends a record that nothing is written to, which would keep inserts from the quick
+    /// way.
+    pub(super) fn end_record_of_nothing(&mut self) {
+        if self.record.as_ref().is_some_and(|record| record.log.is_none() && record.heat.is_none())
+        {
+            self.set_record(None);
+        }
+    }
+
     /// Records, or does not, what `record` says.
     pub(super) fn set_record(&mut self, record: Option<Box<Record>>) {
         self.record = record;
