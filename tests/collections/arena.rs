@@ -412,6 +412,16 @@ fn observed_quantiles_are_nearest_ranks_of_the_window() {
     }
 }
 
+/// A rank is a whole number where the quantile says so, whatever floating point makes of it.
+#[test]
+fn whole_ranks_are_met() {
+    for percent in 1..100 {
+        let mut estimator = CapacityEstimator::new(100, f64::from(percent) / 100.0);
+        (1..=100).for_each(|size| estimator.record(size));
+        assert_eq!(estimator.estimate(), Some(percent as usize));
+    }
+}
+
 #[test]
 fn estimates_are_scored() {
     let mut estimator = CapacityEstimator::new(1, 0.5);

@@ -16,6 +16,10 @@ pub enum SizeModel {
     LogNormal,
 }
 
+/// A factor before rounding up: what is a hair above a whole number is not taken for the next one,
+/// as 0.55 · 100, which is 55.00000000000001.
+const LAST_DIGITS_OFF: f64 = 1.0 - 1e-12;
+
 /// Suggests a capacity that a given part of the sizes to come will not exceed, from a window of the
 /// latest sizes.
 ///
@@ -132,7 +136,7 @@ impl CapacityEstimator {
     /// The smallest size in the window that at least the wanted part of it does not exceed.
     fn observed(&self) -> usize {
         let mut sizes: Vec<usize> = self.window.iter().copied().collect();
-        let rank = (self.quantile * sizes.len() as f64).ceil() as usize;
+        let rank = (self.quantile * sizes.len() as f64 * LAST_DIGITS_OFF).ceil() as usize;
         *sizes.select_nth_unstable(rank.clamp(1, self.window.len()) - 1).1
     }
 
@@ -140,10 +144,9 @@ impl CapacityEstimator {
         let log = |size: f64| size.max(1.0).ln();
         let mu = self.mean(log);
         let variance = self.mean(|size| (log(size) - mu).powi(2));
-        // Logarithms and back cost the last digits: without the rounding, equal sizes of 8 would
-        // ask for 9.
+        // Logarithms and back cost the last digits: equal sizes of 8 would ask for 9.
         let quantile = log_normal_quantile(mu, variance.sqrt(), self.quantile);
-        (quantile * (1.0 - 1e-12)).ceil() as usize
+        (quantile * LAST_DIGITS_OFF).ceil() as usize
     }
 
     fn mean(&self, of: impl Fn(f64) -> f64) -> f64 {
