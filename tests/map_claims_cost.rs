@@ -159,6 +159,12 @@ fn m20_growth_holds_both_arrays() {
     };
     let (old, new) = map.events().filter_map(bytes).last().unwrap();
     assert!(map.stats().bytes_peak >= old + new && new > old);
+    let peak = map.stats().bytes_peak;
+    let before = map.stats().bytes;
+    map.reserve(1_000_000);
+    let after = map.stats().bytes;
+    assert!(after > peak - before);
+    assert_eq!(map.stats().bytes_peak, before + after, "a resize, too, has both");
 }
 
 /// V1: a boxed value is an allocation per insert, an enum or the value itself none.

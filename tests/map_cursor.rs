@@ -62,6 +62,60 @@ fn an_iteration_under_changes_keeps_gos_promises() {
     assert!(crossed > 500, "only {crossed} arrays were changed under cursors");
 }
 
+/// A cursor that begins while the map grows finds two of its ranges in one chain that is
+/// not evacuated; each entry comes with its own.
+#[test]
+fn a_cursor_may_begin_in_a_growth() {
+    for seed in 0..20u64 {
+        let mut random = Random(seed);
+        let mut map = Map::with_hasher(Masked(u64::MAX));
+        while map.len() < 2000 || map.stats().old.is_none() {
+            map.insert(random.next(), ());
+        }
+        let old = map.stats().old.unwrap();
+        assert!(old.buckets - old.evacuated > 100, "{old:?}");
+        let mut throughout: HashSet<u64> = map.keys().copied().collect();
+        let mut cursor = map.cursor();
+        let mut inserted = 0;
+        while let Some((&key, ())) = cursor.next(&map) {
+            assert!(throughout.remove(&key) || key < inserted, "seed {seed}: {key} came twice");
+            // Ends the growth sooner or later, or not before the cursor.
+            if seed % 2 == 0 && random.below(30) == 0 {
+                map.insert(inserted, ());
+                inserted += 1;
+            }
+        }
+        assert!(throughout.is_empty(), "seed {seed}: {throughout:?} did not come");
+    }
+}
+
+/// A cursor whose map shrinks below its ranges finds many of them in one chain.
+#[test]
+fn a_map_may_shrink_below_its_cursors_ranges() {
+    for seed in 0..20u64 {
+        let mut random = Random(seed);
+        let mut map: Map<u64, (), _> = Map::with_hasher(Masked(u64::MAX));
+        map.extend((0..2000).map(|key| (key, ())));
+        let ranges = map.stats().buckets;
+        let mut cursor = map.cursor();
+        let mut yielded = HashSet::new();
+        for _ in 0..random.below(1000) {
+            yielded.extend(cursor.next(&map).map(|(&key, ())| key));
+        }
+        map.retain(|key, ()| key % 16 == seed % 16);
+        map.shrink_to_fit();
+        assert!(map.stats().buckets * 8 <= ranges);
+        while let Some((&key, ())) = cursor.next(&map) {
+            assert!(yielded.insert(key), "seed {seed}: {key} came twice");
+            if random.below(20) == 0 {
+                map.shrink_to_fit();
+                map.reserve(random.below(500) as usize);
+            }
+        }
+        assert!(map.keys().all(|key| yielded.contains(key)), "seed {seed}");
+    }
+}
+
 #[test]
 fn what_is_removed_ahead_is_not_yielded_and_values_are_current() {
     let mut map: Map<u32, u32> = (0..1000).map(|n| (n, 0)).collect();

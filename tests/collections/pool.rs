@@ -220,6 +220,34 @@ fn ending_threads_leave_their_values() {
     check(pool.stats(), 0);
 }
 
+/// What an ending thread had among its victims is found in the same epoch, by those who had found
+/// no victims before.
+#[test]
+fn victims_left_late_are_found() {
+    let pool = Pool::new(|| 0u32);
+    let (ready, rotated) = mpsc::channel();
+    let (look, looked) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let looked = looked;
+            pool.put(Box::new(1));
+            pool.advance();
+            // The first is a victim of this thread now, and nobody else's.
+            pool.put(Box::new(2));
+            ready.send(()).unwrap();
+            let _ = looked.recv();
+        });
+        rotated.recv().unwrap();
+        assert!(pool.try_take().is_none(), "both values are private");
+        drop(look);
+        other.join().unwrap();
+    });
+    let mut got = [(); 2].map(|()| pool.try_take().map(|value| *value));
+    got.sort_unstable();
+    assert_eq!(got, [Some(1), Some(2)]);
+    check(pool.stats(), 0);
+}
+
 /// A pool used from a thread-local's destructor, after the thread has left its pools.
 #[test]
 fn a_thread_being_torn_down_is_served() {

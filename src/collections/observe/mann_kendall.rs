@@ -32,8 +32,13 @@ pub(super) fn p_rising(values: &[f64]) -> f64 {
     if variance <= 0.0 {
         return 1.0;
     }
+    p_normal((rises - falls) as f64, variance)
+}
+
+/// The probability of an `S` as large as `s`, were it normal.
+fn p_normal(s: f64, variance: f64) -> f64 {
     // One less: S moves in steps of two, and this is the middle of a step.
-    1.0 - normal_below(((rises - falls) as f64 - 1.0) / variance.sqrt())
+    1.0 - normal_below((s - 1.0) / variance.sqrt())
 }
 
 /// The variance of `S` for a series without a trend and with the ties of `values`.
@@ -76,13 +81,45 @@ mod tests {
 
     #[test]
     fn the_normal_approximation_meets_the_count() {
-        let series: Vec<f64> = (0..40).map(|at| f64::from(at % 7 * 10 + at / 7 * 5)).collect();
-        let distinct: Vec<f64> =
-            series.iter().enumerate().map(|(at, value)| value + at as f64 * 1e-3).collect();
-        let counted = p_rising(&distinct);
-        let longer = [distinct, vec![200.0]].concat();
-        let approximated = p_rising(&longer);
-        assert!((counted - approximated).abs() < 0.05, "{counted} {approximated}");
+        // A series by its falls: the count for the same number of values, beside the normal
+        // approximation that longer ones get.
+        for len in [30, EXACT_LEN_MAX] {
+            let pairs = len * (len - 1) / 2;
+            let distinct: Vec<f64> = (0..len).map(|at| at as f64).collect();
+            for falls in (pairs / 4..pairs * 3 / 4).step_by(7) {
+                let s = pairs as f64 - 2.0 * falls as f64;
+                let counted = p_at_most_inversions(len, falls);
+                let approximated = p_normal(s, variance(&distinct));
+                assert!((counted - approximated).abs() < 2e-3, "{counted} {approximated}");
+            }
+        }
+    }
+
+    /// The variance is that of `S` over random orders, with ties or without.
+    #[test]
+    fn the_variance_is_that_of_random_orders() {
+        let mut state = 1u64;
+        let mut below = |bound: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % bound
+        };
+        for mut values in [Vec::from_iter((0..11).map(f64::from)), vec![1., 1., 1., 2., 3., 3., 4.]]
+        {
+            let expected = variance(&values);
+            let (orders, mut sum) = (20_000, 0.0);
+            for _ in 0..orders {
+                (1..values.len()).rev().for_each(|at| values.swap(at, below(at + 1)));
+                let mut s = 0.0;
+                for (at, earlier) in values.iter().enumerate() {
+                    for later in values[at + 1..].iter().filter(|&later| later != earlier) {
+                        s += (later - earlier).signum();
+                    }
+                }
+                sum += s * s;
+            }
+            let ratio = sum / f64::from(orders) / expected;
+            assert!((ratio - 1.0).abs() < 0.05, "{ratio} of {expected}");
+        }
     }
 
     #[test]
