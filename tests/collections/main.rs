@@ -5,6 +5,7 @@
 mod arena;
 mod observe;
 mod pool;
+mod pool_fork;
 mod pool_kinds;
 mod pool_panics;
 mod random;

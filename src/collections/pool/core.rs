@@ -9,6 +9,10 @@
 //! the epoch, and each thread rotates its own two stashes when it next comes by. A thread with a stale
 //! view of the epoch may put a value among the victims; the value then merely goes one epoch early.
 //!
+//! In the child of a fork that came during an advance, the next one takes the turn over and begins
+//! anew. Rings that are drained later are kept until the pool is dropped, because threads that were
+//! pinned in the parent still count.
+//!
 //! Invariants:
 //!
 //! 1. `key` identifies this pool in its present epoch; see the `thread` module.
@@ -21,7 +25,7 @@ use super::shard::{Counts, Owned, Shard, ShardTable, steal};
 use super::stats::PoolStats;
 use super::thread::{self, Member};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 
 /// See the module's documentation.
@@ -31,8 +35,8 @@ pub(super) struct Core<T> {
     epoch: AtomicU64,
     /// The epoch in which somebody found all victim chains empty.
     victims_gone_in: AtomicU64,
-    /// Whether somebody is advancing.
-    advancing: AtomicBool,
+    /// The process in which somebody is advancing; 0 for none.
+    advancing: AtomicU32,
     shards: ShardTable<T>,
     readers: Readers<T>,
     cold: ColdCounts,
@@ -58,7 +62,7 @@ impl<T: Send + 'static> Core<T> {
             key: AtomicU64::new(key),
             epoch: AtomicU64::new(0),
             victims_gone_in: AtomicU64::new(0),
-            advancing: AtomicBool::new(false),
+            advancing: AtomicU32::new(0),
             shards: ShardTable::new(),
             readers: Readers::new(),
             cold: ColdCounts::default(),
@@ -140,8 +144,8 @@ impl<T: Send + 'static> Core<T> {
         Some(unsafe { Owned::new(shard) })
     }
 
-    /// This thread's shard and its index, brought to the present epoch; `None` while the thread is
-    /// being torn down.
+    /// This thread's shard and its index, brought to the present epoch; `None` for a thread without
+    /// an index, as one that is being torn down.
     fn locate(&self) -> Option<(Owned<'_, T>, usize)> {
         let me = thread::me()?;
         let shard = self.shards.get_or_make(me.index);
@@ -290,18 +294,25 @@ impl<T: Send + 'static> Member for Core<T> {
 }
 
 /// The right to advance; given back also when a value's `Drop` panics.
-struct Turn<'a>(&'a AtomicBool);
+struct Turn<'a>(&'a AtomicU32);
 
 impl<'a> Turn<'a> {
-    fn begin(advancing: &'a AtomicBool) -> Option<Self> {
+    fn begin(advancing: &'a AtomicU32) -> Option<Self> {
+        let process = std::process::id();
+        let take_from = |before| advancing.compare_exchange(before, process, Acquire, Relaxed);
+        let taken = match take_from(0) {
+            // The thread that had it stayed behind when this process was forked.
+            Err(parent) if parent != process => take_from(parent),
+            taken => taken,
+        };
         // Lazily: a turn made and dropped would end the one that another thread has.
-        (!advancing.swap(true, Acquire)).then(|| Self(advancing))
+        taken.is_ok().then(|| Self(advancing))
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Release);
+        self.0.store(0, Release);
     }
 }
 
@@ -311,7 +322,7 @@ mod tests {
 
     #[test]
     fn who_finds_the_turn_taken_leaves_it_so() {
-        let advancing = AtomicBool::new(false);
+        let advancing = AtomicU32::new(0);
         let turn = Turn::begin(&advancing);
         assert!(turn.is_some());
         for _ in 0..2 {
@@ -319,5 +330,9 @@ mod tests {
         }
         drop(turn);
         assert!(Turn::begin(&advancing).is_some());
+        // No process has this number.
+        advancing.store(u32::MAX, Relaxed);
+        let turn = Turn::begin(&advancing);
+        assert!(turn.is_some() && Turn::begin(&advancing).is_none());
     }
 }

@@ -20,7 +20,7 @@
 //! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
 //!
 //! The floors inside, from the bottom: `rest`, `stash`, `ring`, `readers`, `chain`, `shard`,
-//! `thread`, `core`.
+//! `indices`, `thread`, `core`.
 //!
 //! Invariants of this file:
 //!
@@ -32,6 +32,7 @@ mod bitmap;
 mod chain;
 mod core;
 mod epochs;
+mod indices;
 mod readers;
 mod region;
 mod reset;
@@ -61,14 +62,21 @@ use std::sync::Arc;
 ///
 /// Get and put by one thread cost a few nanoseconds and no locked instruction as long as the thread
 /// has at most [`PRIVATE_MAX`] values out at a time; beyond that, one locked instruction each. No
-/// operation waits for another thread.
+/// operation waits for another thread, unless the allocator does.
 ///
 /// Values live in boxes, which are reused with them: what moves through the pool is a pointer, so a
 /// large value costs no more than a small one.
 ///
 /// A thread that ends leaves its values to the others. A thread that is idle keeps its private
 /// values and the victims among them, [`PRIVATE_MAX`] of each at most, through any number of epochs,
-/// until it next uses the pool or ends.
+/// until it next uses the pool or ends. More than 65,536 threads at a time are served, but those
+/// beyond have no values of their own: they get what others have put back, and what they put back is
+/// dropped.
+///
+/// In the child of a fork no call waits for a thread that stayed behind. But what one was doing to
+/// the pool at that moment may be half done there: unless all were at rest, the child had better
+/// make a pool of its own. The other threads' private values are out of its reach until the pool is
+/// dropped.
 ///
 /// ```
 /// use spanalloc::pool::Pool;

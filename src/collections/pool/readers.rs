@@ -5,20 +5,22 @@
 //!
 //! Invariants:
 //!
-//! 1. A ring in `retired` was unlinked before it came there, and came from `Box::into_raw`. The
-//!    list alone owns it.
-//! 2. Rings are reached only while pinned, and freed only under the list's lock when `active` is
-//!    zero.
+//! 1. A ring in the list at `retired` was unlinked before it came there, and came from
+//!    `Box::into_raw`. The list, or the call of `reclaim` that has taken it, owns it and its
+//!    `retired_next`.
+//! 2. Rings are reached only while pinned, and freed only by who has taken the list and then found
+//!    `active` at zero.
+//! 3. Nobody waits: a fork may leave the child without the thread that would be waited for.
 //!
 //! Ordering: pinning is followed, and the check that nobody is pinned is preceded, by a sequentially
 //! consistent fence. So either the check sees the pin, or the pinned thread sees the chain without
-//! the retired ring. The Release of unpinning makes all uses happen before the check's Acquire.
+//! the retired ring. The Release of unpinning makes all uses happen before the check's Acquire. The
+//! Release of retiring hands the ring, and that it was unlinked, to the Acquire of taking the list.
 
 use super::ring::Ring;
-use crate::base::sync::{AtomicUsize, fence};
-#[cfg(loom)]
-use loom::sync::Mutex;
-#[cfg(not(loom))]
+use crate::base::sync::{AtomicPtr, AtomicUsize, fence};
+use std::marker::PhantomData;
+use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
@@ -26,23 +28,18 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 pub(super) struct Readers<T> {
     /// Threads that are pinned.
     active: AtomicUsize,
-    /// Length of `retired`, written under its lock: a hint that spares the pins the lock.
-    waiting: AtomicUsize,
-    retired: Mutex<Vec<RetiredRing<T>>>,
+    /// The first of the unlinked rings, which are linked by `retired_next`.
+    retired: AtomicPtr<Ring<T>>,
+    /// Values pass from thread to thread, as through a mutex: they must be `Send`.
+    values: PhantomData<Mutex<T>>,
 }
-
-/// An unlinked ring.
-struct RetiredRing<T>(*mut Ring<T>);
-
-// SAFETY: the pointer is this value's alone once nobody is pinned, and the ring's values are `Send`.
-unsafe impl<T: Send> Send for RetiredRing<T> {}
 
 impl<T> Readers<T> {
     pub(super) fn new() -> Self {
         Self {
             active: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            retired: Mutex::new(Vec::new()),
+            retired: AtomicPtr::new(ptr::null_mut()),
+            values: PhantomData,
         }
     }
 
@@ -53,32 +50,75 @@ impl<T> Readers<T> {
         Pin(self)
     }
 
-    /// Rings retired and not yet freed.
+    /// Rings retired and not yet freed, counted while nobody else is at work.
     #[cfg(all(test, not(loom)))]
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
+        let mut at = self.retired.load(Relaxed);
+        let next = || {
+            // SAFETY: by invariant 1; nobody frees it meanwhile.
+            let ring = unsafe { at.as_ref() }?;
+            at = ring.retired_next.load(Relaxed);
+            Some(())
+        };
+        std::iter::from_fn(next).count()
     }
 
     /// Frees the retired rings if nobody is pinned.
     #[cold]
     fn reclaim(&self) {
-        let Ok(mut retired) = self.retired.lock() else { return };
+        let list = self.retired.swap(ptr::null_mut(), Acquire);
         fence(SeqCst);
         if self.active.load(Acquire) != 0 {
-            return;
+            return self.put_back(list);
         }
-        for RetiredRing(ring) in retired.drain(..) {
-            // SAFETY: by invariants 1 and 2: the ring was unlinked before it came into the list,
-            // the list was locked before the check, and nobody is pinned. It came from `Box::into_raw`.
-            drop(unsafe { Box::from_raw(ring) });
+        // SAFETY: by invariants 1 and 2: the rings were unlinked before they came into the list, it
+        // was taken before the check, and nobody is pinned.
+        unsafe { Self::free(list) };
+    }
+
+    /// # Safety
+    ///
+    /// The caller has taken the list, and nobody can reach its rings.
+    unsafe fn free(mut at: *mut Ring<T>) {
+        while !at.is_null() {
+            // SAFETY: the caller's contract; by invariant 1 it came from `Box::into_raw`.
+            let ring = unsafe { Box::from_raw(at) };
+            at = ring.retired_next.load(Relaxed);
         }
-        self.waiting.store(0, Relaxed);
+    }
+
+    /// Puts a list that was taken before those that have been retired since.
+    fn put_back(&self, first: *mut Ring<T>) {
+        let mut last = first;
+        loop {
+            // SAFETY: by invariant 1 the ring is this call's, and not freed.
+            let Some(ring) = (unsafe { last.as_ref() }) else { return };
+            let next = ring.retired_next.load(Relaxed);
+            if next.is_null() {
+                return self.push(first, ring);
+            }
+            last = next;
+        }
+    }
+
+    /// Puts the caller's list from `first` to `last` before what is there.
+    fn push(&self, first: *mut Ring<T>, last: &Ring<T>) {
+        let mut seen = self.retired.load(Relaxed);
+        loop {
+            last.retired_next.store(seen, Relaxed);
+            match self.retired.compare_exchange_weak(seen, first, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 }
 
 impl<T> Drop for Readers<T> {
     fn drop(&mut self) {
-        self.reclaim();
+        let list = self.retired.swap(ptr::null_mut(), Acquire);
+        // SAFETY: `&mut self` excludes pins, those of `active` that a fork left behind, too.
+        unsafe { Self::free(list) };
     }
 }
 
@@ -89,19 +129,15 @@ impl<T> Pin<'_, T> {
     /// Takes charge of a ring that the caller has unlinked.
     #[cold]
     pub(super) fn retire(&self, ring: *mut Ring<T>) {
-        // A poisoned lock would mean a panic while freeing an empty ring, which runs no foreign
-        // code; leaking the ring is then the safe choice.
-        if let Ok(mut retired) = self.0.retired.lock() {
-            retired.push(RetiredRing(ring));
-            self.0.waiting.store(retired.len(), Relaxed);
-        }
+        // SAFETY: the caller reached the ring while pinned, and still is, so it is not freed.
+        self.0.push(ring, unsafe { &*ring });
     }
 }
 
 impl<T> Drop for Pin<'_, T> {
     fn drop(&mut self) {
         let was_last = self.0.active.fetch_sub(1, Release) == 1;
-        if was_last && self.0.waiting.load(Relaxed) != 0 {
+        if was_last && !self.0.retired.load(Relaxed).is_null() {
             self.0.reclaim();
         }
     }

@@ -34,6 +34,9 @@ pub(super) struct Ring<T> {
     /// The ring that took over when this one was full. Written once, by the producer; its Release
     /// publishes the next ring's contents.
     pub(super) next: AtomicPtr<Ring<T>>,
+    /// Belongs to the `readers` module. Not `next`, which those who still look at an unlinked ring
+    /// follow.
+    pub(super) retired_next: AtomicPtr<Ring<T>>,
     slots: Box<[Slot<T>]>,
     witness: Witness,
 }
@@ -58,6 +61,7 @@ impl<T> Ring<T> {
         Self {
             ends: AtomicU64::new(Ends { head: 0, tail: 0 }.pack()),
             next: AtomicPtr::new(ptr::null_mut()),
+            retired_next: AtomicPtr::new(ptr::null_mut()),
             slots: (0..capacity).map(|_| slot()).collect(),
             witness: Witness::new(),
         }

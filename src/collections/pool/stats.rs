@@ -25,7 +25,7 @@ pub struct PoolStats {
     /// Values given to the pool.
     pub puts: u64,
     /// Values the pool dropped: by an epoch, or because a thread gave them while it was being torn
-    /// down.
+    /// down or was one too many to have a place for them.
     pub drops: u64,
     /// Epochs begun since the pool was made.
     pub epochs: u64,

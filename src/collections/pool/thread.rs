@@ -5,23 +5,30 @@
 //! shard's new owner from the thread that held the index earlier. When the thread ends, it *leaves*
 //! every pool it has used and gives the index back.
 //!
+//! There are [`THREADS_MAX`] indices. A thread that finds none is, for as long as it lives, to the
+//! pools what a thread that is being torn down is: one without a shard.
+//!
+//! In the child of a fork the indices of its parent's other threads stay taken.
+//!
 //! The cache answers "which shard of this pool is mine" in one compare. A pool has a *key* that it
 //! replaces at each epoch; keys are never used twice in a process.
 //!
 //! Invariants:
 //!
-//! 1. At any time an index belongs to at most one thread. The lock around the free list orders all
-//!    that one owner did before what the next owner does.
+//! 1. At any time an index belongs to at most one thread. All that one owner did comes before what
+//!    the next owner does.
 //! 2. An entry of the cache with key `k` was stored by this thread, and holds the address of the
 //!    shard that belongs to this thread in the pool whose key was `k`.
 //! 3. Once a thread has begun to leave, its cache is empty and stays so, and [`me`] returns `None`.
+//! 4. No thread ever waits for another: the child of a fork would wait for ever for one that it has
+//!    not.
 
+use super::indices::Indices;
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError, Weak};
 
 /// A pool of whatever type, to the threads that use it and to those that drive its epochs.
 pub(super) trait Member: Send + Sync {
@@ -39,14 +46,15 @@ pub(super) struct Me {
     pub(super) stamp: u64,
 }
 
-/// The calling thread, entered on the first call; `None` while the thread is being torn down.
+/// The calling thread, entered on the first call; `None` while the thread is being torn down, and
+/// when there was no index for it.
 pub(super) fn me() -> Option<Me> {
-    MEMBERSHIP.try_with(|membership| membership.me).ok()
+    MEMBERSHIP.try_with(|membership| membership.me).ok()?
 }
 
 /// Has the calling thread leave `member` when it ends.
 pub(super) fn leave_at_exit(member: Weak<dyn Member>) {
-    // A thread that is being torn down gets no `Me`, so it has nothing to leave.
+    // A thread that is being torn down has no `Me`, so it has nothing to leave.
     let _ = MEMBERSHIP.try_with(|membership| membership.add(member));
 }
 
@@ -70,6 +78,9 @@ pub(super) fn cache(key: u64, shard: NonNull<()>) {
     CACHE.with(|cache| cache[(key & CACHE_MASK) as usize].set((key, Some(shard))));
 }
 
+/// The most threads that have a shard in the pools at a time.
+pub(super) const THREADS_MAX: usize = 1 << 16;
+
 /// Two to this power is the number of entries of a thread's cache.
 pub(super) const CACHE_BITS: u32 = 3;
 const CACHE_MASK: u64 = (1 << CACHE_BITS) - 1;
@@ -79,7 +90,7 @@ type Entry = Cell<(u64, Option<NonNull<()>>)>;
 /// Starts at one: no key is zero, the key of an empty entry.
 static KEYS: AtomicU64 = AtomicU64::new(1);
 static STAMPS: AtomicU64 = AtomicU64::new(1);
-static INDICES: Mutex<Indices> = Mutex::new(Indices { free: BinaryHeap::new(), used: 0 });
+static INDICES: Indices<{ THREADS_MAX / 64 }> = Indices::new();
 
 thread_local! {
     // No destructor: the entry is read on the fast path without a check whether it still lives.
@@ -88,14 +99,8 @@ thread_local! {
     static MEMBERSHIP: Membership = Membership::enter();
 }
 
-/// Free indices below `used`.
-struct Indices {
-    free: BinaryHeap<Reverse<usize>>,
-    used: usize,
-}
-
 struct Membership {
-    me: Me,
+    me: Option<Me>,
     pools: RefCell<Pools>,
 }
 
@@ -107,16 +112,7 @@ struct Pools {
 
 impl Membership {
     fn enter() -> Self {
-        let mut indices = INDICES.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = match indices.free.pop() {
-            Some(Reverse(index)) => index,
-            None => {
-                indices.used += 1;
-                indices.used - 1
-            }
-        };
-        drop(indices);
-        let me = Me { index, stamp: STAMPS.fetch_add(1, Relaxed) };
+        let me = INDICES.take().map(|index| Me { index, stamp: STAMPS.fetch_add(1, Relaxed) });
         Self { me, pools: RefCell::new(Pools { members: Vec::new(), pruned_len: 8 }) }
     }
 
@@ -133,12 +129,17 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         CACHE.with(|cache| cache.iter().for_each(|entry| entry.set((0, None))));
+        let Some(Me { index, .. }) = self.me else { return };
         for member in std::mem::take(&mut self.pools.get_mut().members) {
-            if let Some(member) = member.upgrade() {
-                member.leave(self.me.index);
-            }
+            let leave = || {
+                if let Some(member) = member.upgrade() {
+                    member.leave(index);
+                }
+            };
+            // This may have become the last reference to a pool, and drop its values. A panic has
+            // been reported then; leaving a thread's destructor, it would end the process.
+            let _ = catch_unwind(AssertUnwindSafe(leave));
         }
-        let mut indices = INDICES.lock().unwrap_or_else(PoisonError::into_inner);
-        indices.free.push(Reverse(self.me.index));
+        INDICES.give_back(index);
     }
 }
