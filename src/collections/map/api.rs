@@ -26,7 +26,9 @@ use super::table::{AtHome, Table};
 /// Bounds, panics and semantics are those of `std::collections::HashMap`: an
 /// insert of a key that is present keeps the old key; a `Hash` or `Eq` that
 /// misbehaves makes entries hard to find but never breaks the map; a panic in
-/// `Hash`, `Eq`, `Clone` or `Drop` leaves it valid.
+/// `Hash`, `Eq`, `Clone` or `Drop` leaves it valid. One bound is stricter: keys and values may
+/// borrow only what lives longer than the map, and not what is dropped together with it, because
+/// the map's `Drop` counts as a use of theirs.
 ///
 /// ```
 /// use spanalloc::map::Map;

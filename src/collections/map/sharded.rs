@@ -31,6 +31,10 @@ const SHARD_SHIFT: u32 = 40;
 
 /// A concurrent map: `n` maps behind a lock each.
 ///
+/// Code of the caller's runs under a shard's lock: `Hash` and `Eq` of the keys, `Clone` of a value
+/// that is got, `Drop` of a key that is removed or was there already, and closures. It must not use
+/// the same map: it would wait for itself.
+///
 /// ```
 /// use spanalloc::map::Sharded;
 ///
@@ -122,7 +126,8 @@ impl<K, V, S> Sharded<K, V, S> {
         self.len() == 0
     }
 
-    /// Calls `visit` with the map of each shard in turn, under its lock.
+    /// Calls `visit` with the map of each shard in turn, under its lock. Entries that are put into
+    /// a shard which their hash does not pick are not found again.
     pub fn for_each_shard(&self, mut visit: impl FnMut(&mut Map<K, V, S>)) {
         for shard in &self.shards {
             visit(&mut lock(shard).map);

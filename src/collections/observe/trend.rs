@@ -81,7 +81,7 @@ pub struct Slope {
 
 impl TrendDetector {
     /// A detector that judges the latest `window_len` snapshots and is wrong about a series without
-    /// a trend at most once in `1 / (1 − confidence)` times, in either direction.
+    /// a trend about once in `1 / (1 − confidence)` times, in either direction.
     ///
     /// # Panics
     ///
