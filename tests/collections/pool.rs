@@ -2,6 +2,7 @@
 //! threads that end.
 
 use crate::random::Random;
+use spanalloc::map::{HandleMap, Map};
 use spanalloc::pool::{Epochs, Keep, PRIVATE_MAX, Pool, PoolStats, Reset, resident_above};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -298,6 +299,23 @@ fn guards_reset_on_drop() {
     drop(spanalloc::pool::PoolGuard::detach(pool.get()));
     assert_eq!(live.load(SeqCst), 0);
     check(pool.stats(), 0);
+}
+
+/// The maps of this library go through a pool as those of the standard library do, and so does a
+/// place that may be empty.
+#[test]
+fn pooled_maps_and_places_are_reset() {
+    let pool: Pool<Map<u64, u64>> = Pool::default();
+    pool.get().extend((0..100).map(|key| (key, key)));
+    let map = pool.get();
+    assert!(map.is_empty() && map.capacity() >= 100);
+    let pool: Pool<HandleMap<u64, u64>> = Pool::default();
+    let handle = pool.get().insert(1, 1).0;
+    assert_eq!((pool.get().get_handle(handle), pool.get().len()), (None, 0));
+    let pool: Pool<Option<String>> = Pool::default();
+    *pool.get() = Some(String::from("left"));
+    assert_eq!(*pool.get(), None);
+    assert_eq!(pool.stats().new, 1);
 }
 
 /// P2: after the first, a cleared map is constructed no more, and keeps its table.

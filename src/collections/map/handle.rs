@@ -14,11 +14,10 @@
 
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::ops::Index;
 
 use super::api::Map;
+use super::handle_traits::HandleIter;
 use super::slab::{Handle, Slab};
 
 /// A map whose values keep their place in an arena, found by key or by handle.
@@ -37,8 +36,8 @@ use super::slab::{Handle, Slab};
 /// assert_eq!(map.get_handle(first), None);
 /// ```
 pub struct HandleMap<K, V, S = RandomState> {
-    index: Map<K, Handle, S>,
-    slab: Slab<V>,
+    pub(super) index: Map<K, Handle, S>,
+    pub(super) slab: Slab<V>,
 }
 
 /// What a [`HandleMap`] counts.
@@ -130,8 +129,8 @@ impl<K, V, S> HandleMap<K, V, S> {
     }
 
     /// All keys and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.index.iter().filter_map(|(key, handle)| Some((key, self.slab.get(*handle)?)))
+    pub fn iter(&self) -> HandleIter<'_, K, V> {
+        HandleIter::new(self)
     }
 
     /// All keys and values, the values to change where they lie. Allocates a pointer
@@ -245,6 +244,25 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
         self.slab.get_mut(handle)
     }
 
+    /// Whether `key` is present.
+    pub fn contains_key<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.index.contains_key(key)
+    }
+
+    /// Makes room for `additional` more entries: chunks for their values, and buckets for their
+    /// handles.
+    ///
+    /// # Panics
+    ///
+    /// When there would be more than 2³² slots.
+    pub fn reserve(&mut self, additional: usize) {
+        self.slab.reserve(self.index.len(), additional);
+        self.index.reserve(additional);
+    }
+
     /// The handle of `key`.
     pub fn handle<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<Handle>
     where
@@ -276,46 +294,6 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
             return Err(format!("{occupied} slots are occupied, but len is {}", self.len()));
         }
         Ok(())
-    }
-}
-
-impl<K: Eq + Hash + Borrow<Q>, Q: ?Sized + Eq + Hash, V, S: BuildHasher> Index<&Q>
-    for HandleMap<K, V, S>
-{
-    type Output = V;
-
-    /// # Panics
-    ///
-    /// When the key is absent.
-    fn index(&self, key: &Q) -> &V {
-        self.get(key).expect("no entry found for key")
-    }
-}
-
-impl<K: Eq + Hash, V, S: BuildHasher> Extend<(K, V)> for HandleMap<K, V, S> {
-    /// Keys that are present keep their handles. Reserves buckets as
-    /// [`Map`] does; chunks come as they are needed.
-    fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
-        let entries = entries.into_iter();
-        let promised = entries.size_hint().0;
-        self.index.reserve(if self.is_empty() { promised } else { promised.div_ceil(2) });
-        for (key, value) in entries {
-            self.insert(key, value);
-        }
-    }
-}
-
-impl<K: Eq + Hash, V, S: BuildHasher + Default> FromIterator<(K, V)> for HandleMap<K, V, S> {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        let mut map = Self::default();
-        map.extend(entries);
-        map
-    }
-}
-
-impl<K: fmt::Debug, V: fmt::Debug, S> fmt::Debug for HandleMap<K, V, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
     }
 }
 
@@ -386,6 +364,48 @@ mod tests {
             let message = message.downcast::<String>().unwrap();
             assert!(message.contains("no slots left"), "{message}");
         }
+    }
+
+    #[test]
+    fn room_that_was_made_is_used_before_more_is() {
+        let mut map: HandleMap<u32, u32> = (0..300).map(|n| (n, n)).collect();
+        map.retain(|key, _| key % 3 == 0);
+        map.reserve(1000);
+        // 100 of 512 slots are in use: 588 more need three chunks.
+        assert_eq!(map.stats().chunks, 5);
+        let moved = map.stats().handles_moved;
+        map.extend((1000..2000).map(|n| (n, n)));
+        assert_eq!((map.stats().chunks, map.stats().handles_moved), (5, moved));
+        assert!(map.stats().slots_reused > 0);
+        map.reserve(0);
+        assert_eq!((map.stats().chunks, map.check()), (5, Ok(())));
+        assert!(map.contains_key(&3) && !map.contains_key(&4));
+    }
+
+    #[test]
+    fn a_clone_has_the_same_handles_and_its_own_values() {
+        let mut map: HandleMap<u32, String> = (0..600).map(|n| (n, n.to_string())).collect();
+        map.remove(&5);
+        let handle = map.handle(&7).unwrap();
+        let mut copy = map.clone();
+        copy.get_handle_mut(handle).unwrap().push('!');
+        assert_eq!((map[&7].as_str(), copy[&7].as_str()), ("7", "7!"));
+        assert_eq!(map.insert(5, String::new()).0, copy.insert(5, String::new()).0);
+        assert_eq!((copy.check(), copy.len()), (Ok(()), 600));
+    }
+
+    #[test]
+    fn entries_are_iterated_over_by_reference() {
+        let map: HandleMap<u32, u32> = (0..600).map(|n| (n, n * n)).collect();
+        let mut sum = 0;
+        for (key, value) in &map {
+            assert_eq!(key * key, *value);
+            sum += key;
+        }
+        assert_eq!(sum, 599 * 300);
+        let mut iter = map.iter();
+        iter.next();
+        assert_eq!((iter.len(), iter.clone().count()), (599, 599));
     }
 
     #[test]

@@ -168,6 +168,24 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
         entry.removed_at_ns.is_none().then_some(&entry.value)
     }
 
+    /// The value of `key`, to change, unless it is absent or marked.
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::Lazy::new(spanalloc::map::Sweep::Space(2));
+    /// map.insert("a", 1, 0);
+    /// *map.get_mut("a").unwrap() += 1;
+    /// assert_eq!(map.get("a"), Some(&2));
+    /// map.remove("a", 1);
+    /// assert_eq!(map.get_mut("a"), None);
+    /// ```
+    pub fn get_mut<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let entry = self.map.get_mut(key)?;
+        entry.removed_at_ns.is_none().then_some(&mut entry.value)
+    }
+
     /// Inserts an entry and returns the value the key had before, if it was there.
     /// A marked entry of the key is taken over, and its old value dropped.
     pub fn insert(&mut self, key: K, value: V, now_ns: u64) -> Option<V> {

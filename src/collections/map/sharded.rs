@@ -106,6 +106,16 @@ impl<K, V, S: Clone> Sharded<K, V, S> {
     }
 }
 
+impl<K, V, S: Clone + Default> Default for Sharded<K, V, S> {
+    /// An empty map of four shards for each processor, rounded up to a power of two, so that two
+    /// threads seldom meet in one.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (4 * processors).next_power_of_two().min(Self::SHARDS_MAX);
+        Self::with_hasher(shards, S::default())
+    }
+}
+
 impl<K, V, S> Sharded<K, V, S> {
     /// What each shard counted.
     pub fn stats(&self) -> Vec<ShardStats> {
@@ -251,6 +261,14 @@ mod tests {
             map.insert(0, 1);
         });
         assert_eq!(map.stats()[0].contended, 1);
+    }
+
+    #[test]
+    fn the_default_has_shards_enough() {
+        let map: Sharded<u8, u8> = Sharded::default();
+        let shards = map.stats().len();
+        assert!(shards >= 4 && shards.is_power_of_two());
+        assert_eq!((map.insert(1, 2), map.get(&1)), (None, Some(2)));
     }
 
     #[test]

@@ -24,17 +24,20 @@ pub struct Handle {
 }
 
 /// Values in chunks that stay where they are.
+#[derive(Clone)]
 pub(super) struct Slab<V> {
     chunks: Vec<Box<[Slot<V>]>>,
     vacant: Option<u32>,
     reused: u64,
 }
 
+#[derive(Clone)]
 struct Slot<V> {
     generation: u32,
     tenant: Tenant<V>,
 }
 
+#[derive(Clone)]
 enum Tenant<V> {
     Value(V),
     Vacant { next: Option<u32> },
@@ -80,6 +83,15 @@ impl<V> Slab<V> {
         slab
     }
 
+    /// Has slots for `additional` values beside the `len` that there are. What was vacant stays so,
+    /// behind what is added.
+    pub(super) fn reserve(&mut self, len: usize, additional: usize) {
+        let vacant = self.chunks.len() * CHUNK_SLOTS - len;
+        if additional > vacant {
+            self.add_chunks((additional - vacant).div_ceil(CHUNK_SLOTS));
+        }
+    }
+
     fn slot(&self, index: u32) -> Option<&Slot<V>> {
         let (chunk, place) = split(index);
         self.chunks.get(chunk)?.get(place)
@@ -122,15 +134,16 @@ impl<V> Slab<V> {
         Places { chunks, slab: PhantomData }
     }
 
-    /// Adds `count` chunks, one at least, where no slot is vacant.
+    /// Adds `count` chunks, one at least, before the slots that are vacant.
     fn add_chunks(&mut self, count: usize) {
         let first = self.chunks.len() * CHUNK_SLOTS;
         let end = count.checked_mul(CHUNK_SLOTS).and_then(|slots| slots.checked_add(first));
         let last = end.and_then(|end| u32::try_from(end - 1).ok());
         let last = last.expect("HandleMap: no slots left");
+        let vacant = self.vacant;
         let slot = |index| Slot {
             generation: 0,
-            tenant: Tenant::Vacant { next: (index < last).then(|| index + 1) },
+            tenant: Tenant::Vacant { next: if index < last { Some(index + 1) } else { vacant } },
         };
         let chunk = |start| (start..=start + (CHUNK_SLOTS - 1) as u32).map(slot).collect();
         self.chunks.extend((first as u32..=last).step_by(CHUNK_SLOTS).map(chunk));

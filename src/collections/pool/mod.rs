@@ -185,6 +185,18 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
     }
 }
 
+impl<T: Default + Send + 'static> Default for Pool<T> {
+    /// An empty pool of values that start as their default.
+    ///
+    /// ```
+    /// let pool: spanalloc::pool::Pool<Vec<u8>> = Default::default();
+    /// assert!(pool.get().is_empty());
+    /// ```
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}
+
 impl<T: Send + 'static, F: Fn() -> T> fmt::Debug for Pool<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("stats", &self.stats()).finish_non_exhaustive()

@@ -1,5 +1,6 @@
 //! What makes a used value as good as new.
 
+use crate::collections::map::{HandleMap, Map};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
@@ -9,8 +10,9 @@ use std::ops::{Deref, DerefMut};
 /// A pool's guard calls [`reset`](Reset::reset) when it is dropped, before the value becomes
 /// available to others. If `reset` panics, the value is dropped instead of reused.
 ///
-/// The collections of the standard library clear themselves and keep their capacity (a `BTreeMap`
-/// or `BTreeSet` has none to keep); an array resets each element.
+/// The collections of the standard library and the maps of this one clear themselves and keep their
+/// capacity (a `BTreeMap` or `BTreeSet` has none to keep); an array resets each element; an `Option`
+/// becomes `None`.
 ///
 /// ```
 /// use spanalloc::pool::{Pool, Reset};
@@ -57,6 +59,8 @@ reset_by_clear! {
     [T] BTreeSet<T>,
     [K: Eq + Hash, V, S] HashMap<K, V, S>,
     [T: Eq + Hash, S] HashSet<T, S>,
+    [K, V, S] Map<K, V, S>,
+    [K, V, S] HandleMap<K, V, S>,
 }
 
 macro_rules! reset_by_default {
@@ -89,6 +93,13 @@ reset_by_default!(
     f32,
     f64,
 );
+
+impl<T> Reset for Option<T> {
+    #[inline]
+    fn reset(&mut self) {
+        *self = None;
+    }
+}
 
 impl<T: Reset + ?Sized> Reset for Box<T> {
     #[inline]
