@@ -107,7 +107,8 @@ pub struct Pool<T, F = fn() -> T> {
 
 impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
     /// An empty pool that calls `init` when it has no value to reuse. Allocates a few hundred
-    /// bytes, and a shard (under 1 KiB beside the values) for each thread that uses the pool.
+    /// bytes, and a shard (under 1 KiB beside the values) for each thread that uses the pool, with
+    /// up to two pointers for each thread that uses any pool.
     #[must_use]
     pub fn new(init: F) -> Self {
         Self { core: Core::new(), init }

@@ -8,7 +8,8 @@
 //!
 //! 1. A shard's cells, stashes and counters are written only by the thread that owns the shard's index.
 //!    [`Owned`] stands for that right and does not leave its thread.
-//! 2. A bucket of the table, once set, stays where it is until the table is dropped.
+//! 2. A bucket of the table, and a shard in a place of one, once set, stays until the table is
+//!    dropped. Each came from `Box::into_raw`.
 //! 3. No method here runs foreign code (`Drop`, `Reset`, `init`) while a stash is not in order:
 //!    what a rotation removes is returned to the caller.
 
@@ -19,7 +20,9 @@ use super::stash::Stash;
 use crate::base::own::OwnU64;
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
+use std::slice;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
@@ -168,10 +171,8 @@ pub(super) fn steal<T>(
     from: usize,
     pin: &Pin<'_, T>,
 ) -> Option<(T, usize)> {
-    let len = shards.len();
-    (1..=len)
-        .map(|step| (from + step) % len)
-        .find_map(|index| shards.get(index)?.chain(epoch).pop_tail(pin).map(|value| (value, index)))
+    let mut pop = |index, shard: &Shard<T>| Some((shard.chain(epoch).pop_tail(pin)?, index));
+    shards.find(from + 1..shards.len(), &mut pop).or_else(|| shards.find(0..from + 1, &mut pop))
 }
 
 /// What the owner of a shard has counted; read by anyone.
@@ -186,9 +187,11 @@ pub(super) struct Counts {
     pub(super) drops: OwnU64,
 }
 
-/// All shards of a pool, by index, in buckets of 1, 2, 4, … shards, so that no shard ever moves.
+/// All shards of a pool, by index. Their places come in buckets of 1, 2, 4, …, so that no place
+/// ever moves; a shard is made when it is needed, since the threads that use one pool may be few of
+/// many.
 pub(super) struct ShardTable<T> {
-    buckets: [AtomicPtr<Shard<T>>; usize::BITS as usize / 2],
+    buckets: [AtomicPtr<Place<T>>; usize::BITS as usize / 2],
     /// One more than the largest index in use so far.
     len: AtomicUsize,
 }
@@ -205,25 +208,20 @@ impl<T> ShardTable<T> {
         self.len.load(Acquire)
     }
 
-    /// The shard `index`, if its bucket exists.
+    /// The shard `index`, if it is there.
     pub(super) fn get(&self, index: usize) -> Option<&Shard<T>> {
-        let (bucket, offset) = Self::place(index);
-        let first = self.buckets[bucket].load(Acquire);
-        if first.is_null() {
-            return None;
-        }
-        // SAFETY: bucket `b` is an array of 2^b shards and `offset < 2^b`.
-        let shard = unsafe { first.add(offset) };
-        // SAFETY: by invariant 2 the shard lives as long as the table.
-        Some(unsafe { &*shard })
+        self.place(index)?.shard()
     }
 
     /// The shard `index`, made if it is not there.
     pub(super) fn get_or_make(&self, index: usize) -> &Shard<T> {
-        let (bucket, _) = Self::place(index);
+        if let Some(shard) = self.get(index) {
+            return shard;
+        }
+        let (bucket, _) = Self::split(index);
         if self.buckets[bucket].load(Acquire).is_null() {
-            let shards: Box<[Shard<T>]> = (0..1 << bucket).map(|_| Shard::new()).collect();
-            let first = Box::into_raw(shards).cast::<Shard<T>>();
+            let places: Box<[Place<T>]> = (0..1 << bucket).map(|_| Place::default()).collect();
+            let first = Box::into_raw(places).cast::<Place<T>>();
             let raced =
                 self.buckets[bucket].compare_exchange(ptr::null_mut(), first, AcqRel, Acquire);
             if raced.is_err() {
@@ -231,18 +229,59 @@ impl<T> ShardTable<T> {
                 drop(unsafe { Self::bucket_from_raw(bucket, first) });
             }
         }
-        if self.len() <= index {
-            self.len.fetch_max(index + 1, AcqRel);
-        }
-        self.get(index).expect("the bucket has just been seen")
+        let shard = self.place(index).expect("the bucket has just been seen").shard_or_made();
+        self.len.fetch_max(index + 1, AcqRel);
+        shard
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Shard<T>> {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
+    /// The first that `look` finds at a shard of `indices`. Costs a look at each place of the
+    /// buckets that are there.
+    #[inline]
+    fn find<R>(
+        &self,
+        indices: Range<usize>,
+        mut look: impl FnMut(usize, &Shard<T>) -> Option<R>,
+    ) -> Option<R> {
+        if indices.is_empty() {
+            return None;
+        }
+        let (first, last) = (Self::split(indices.start), Self::split(indices.end - 1));
+        for bucket in first.0..=last.0 {
+            let places = self.bucket(bucket);
+            let from = if bucket == first.0 { first.1 } else { 0 };
+            let places = places.get(from..).unwrap_or_default();
+            for (index, place) in ((1 << bucket) - 1 + from..indices.end).zip(places) {
+                if let Some(found) = place.shard().and_then(|shard| look(index, shard)) {
+                    return Some(found);
+                }
+            }
+        }
+        None
+    }
+
+    /// The places of a bucket; none if it does not exist.
+    fn bucket(&self, bucket: usize) -> &[Place<T>] {
+        let first = self.buckets[bucket].load(Acquire);
+        if first.is_null() {
+            return &[];
+        }
+        // SAFETY: bucket `b` is an array of 2^b places, which by invariant 2 lives as long as the
+        // table.
+        unsafe { slice::from_raw_parts(first, 1 << bucket) }
+    }
+
+    /// The place of `index`, if its bucket exists.
+    fn place(&self, index: usize) -> Option<&Place<T>> {
+        let (bucket, offset) = Self::split(index);
+        self.bucket(bucket).get(offset)
+    }
+
     /// Bucket and offset of `index`: 0 | 1 2 | 3 4 5 6 | …
-    fn place(index: usize) -> (usize, usize) {
+    fn split(index: usize) -> (usize, usize) {
         let bucket = (index + 1).ilog2() as usize;
         (bucket, index + 1 - (1 << bucket))
     }
@@ -250,10 +289,47 @@ impl<T> ShardTable<T> {
     /// # Safety
     ///
     /// `first` is the bucket's pointer from `Box::into_raw`, and the caller alone holds it.
-    unsafe fn bucket_from_raw(bucket: usize, first: *mut Shard<T>) -> Box<[Shard<T>]> {
-        let shards = ptr::slice_from_raw_parts_mut(first, 1 << bucket);
-        // SAFETY: the caller's contract; bucket `b` was made with 2^b shards.
-        unsafe { Box::from_raw(shards) }
+    unsafe fn bucket_from_raw(bucket: usize, first: *mut Place<T>) -> Box<[Place<T>]> {
+        let places = ptr::slice_from_raw_parts_mut(first, 1 << bucket);
+        // SAFETY: the caller's contract; bucket `b` was made with 2^b places.
+        unsafe { Box::from_raw(places) }
+    }
+}
+
+/// Where a shard is, if it has been made; owns it.
+struct Place<T>(AtomicPtr<Shard<T>>);
+
+impl<T> Place<T> {
+    fn shard(&self) -> Option<&Shard<T>> {
+        // SAFETY: by invariant 2 of the module the shard lives as long as its place.
+        unsafe { self.0.load(Acquire).as_ref() }
+    }
+
+    fn shard_or_made(&self) -> &Shard<T> {
+        if self.0.load(Acquire).is_null() {
+            let shard = Box::into_raw(Box::new(Shard::new()));
+            if self.0.compare_exchange(ptr::null_mut(), shard, AcqRel, Acquire).is_err() {
+                // SAFETY: nobody else has seen this shard.
+                drop(unsafe { Box::from_raw(shard) });
+            }
+        }
+        self.shard().expect("the shard has just been seen")
+    }
+}
+
+impl<T> Default for Place<T> {
+    fn default() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+}
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        let shard = *self.0.get_mut();
+        if !shard.is_null() {
+            // SAFETY: by invariant 2 of the module; the place is going, so nobody else holds it.
+            drop(unsafe { Box::from_raw(shard) });
+        }
     }
 }
 
@@ -277,8 +353,20 @@ mod tests {
 
     #[test]
     fn places_tile_the_buckets() {
-        let places: Vec<_> = (0..7).map(ShardTable::<()>::place).collect();
+        let places: Vec<_> = (0..7).map(ShardTable::<()>::split).collect();
         assert_eq!(places, [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]);
+    }
+
+    #[test]
+    fn a_shard_is_made_alone() {
+        let shards = ShardTable::<u8>::new();
+        let made = std::ptr::from_ref(shards.get_or_make(1000));
+        assert_eq!((shards.len(), shards.iter().count()), (1001, 1));
+        assert!(shards.get(1000).is_some_and(|shard| std::ptr::eq(shard, made)));
+        assert!(shards.get(999).is_none() && shards.get(5000).is_none());
+        assert!(std::ptr::eq(shards.get_or_make(1000), made));
+        shards.get_or_make(3);
+        assert_eq!((shards.len(), shards.iter().count()), (1001, 2));
     }
 
     #[test]
