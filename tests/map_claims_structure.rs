@@ -279,6 +279,25 @@ fn m9_the_first_empty_cell_is_taken() {
     assert!(inserts.empty_one > 100 && inserts.empty_rest > 100 && inserts.new_overflow > 1);
 }
 
+/// What cannot be had changes nothing; what can is what `reserve` makes.
+#[test]
+fn room_that_cannot_be_had_is_an_error() {
+    let mut map: Map<u64, u64> = (0..100).map(|n| (n, n)).collect();
+    let before = map.stats();
+    for additional in [usize::MAX, 1 << 60, 1 << 50] {
+        let error = map.try_reserve(additional).unwrap_err().to_string();
+        assert!(error.contains(&additional.saturating_add(100).to_string()), "{error}");
+    }
+    assert_eq!(map.try_reserve(1), Ok(()));
+    assert_eq!(map.stats(), before);
+    let mut other = map.clone();
+    map.reserve(5000);
+    assert_eq!(other.try_reserve(5000), Ok(()));
+    let same = |map: &Map<u64, u64>| (map.stats().bytes, map.stats().growth, map.capacity());
+    assert_eq!(same(&map), same(&other));
+    assert_eq!((other.check(), other.get(&99)), (Ok(()), Some(&99)));
+}
+
 /// Shrinking an empty map to nothing makes no array.
 #[test]
 fn shrinking_to_nothing_counts_no_array() {

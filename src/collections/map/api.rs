@@ -9,8 +9,9 @@ use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 
+use super::array::Array;
 use super::bucket::Slot;
-use super::policy::Policy;
+use super::policy::{Policy, ReserveError};
 use super::table::{AtHome, Table};
 
 /// A hash map that works as Go's did until 1.23 and counts what it does.
@@ -345,6 +346,31 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
         }
     }
 
+    /// As [`reserve`](Self::reserve), but an array that cannot be had is an error, and the map is
+    /// what it was. Only overflow buckets beyond those that come with an array, few if any, are
+    /// allocated as everywhere.
+    ///
+    /// # Errors
+    ///
+    /// When the array would be larger than `isize::MAX` bytes, or the allocator has no memory for
+    /// it.
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::Map::from([(1, 'a')]);
+    /// assert!(map.try_reserve(usize::MAX).is_err());
+    /// assert!(map.try_reserve(1000).is_ok());
+    /// assert!(map.capacity() > 1000 && map[&1] == 'a');
+    /// ```
+    pub fn try_reserve(&mut self, additional: usize) -> Result<(), ReserveError> {
+        let entries = self.len().saturating_add(additional);
+        if additional > 0 && entries > self.capacity() {
+            let log2 = self.policy().log2_if_any(entries);
+            let array = log2.and_then(Array::new_if_possible).ok_or(ReserveError { entries })?;
+            self.resize_into(array);
+        }
+        Ok(())
+    }
+
     /// Moves the entries into the smallest array that holds them, at once, and ends
     /// a growth under way. Go has nothing like it: its maps never shrink.
     ///
@@ -374,7 +400,11 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     }
 
     fn resize(&mut self, log2: u8) {
+        self.resize_into(Array::new(log2));
+    }
+
+    fn resize_into(&mut self, array: Array<K, V>) {
         let Self { table, hasher, .. } = self;
-        table.resize(log2, &|key: &K| hasher.hash_one(key));
+        table.resize(array, &|key: &K| hasher.hash_one(key));
     }
 }

@@ -140,14 +140,23 @@ impl<K, V> Array<K, V> {
     /// When the array would be larger than `isize::MAX` bytes.
     pub(super) fn new(log2: u8) -> Self {
         let plan = Plan::of::<K, V>(log2);
+        Self::by_plan(&plan, log2).unwrap_or_else(|| handle_alloc_error(plan.layout))
+    }
+
+    /// As `new`, or `None` when there is no such array or no memory for it.
+    pub(super) fn new_if_possible(log2: u8) -> Option<Self> {
+        Self::by_plan(&Plan::checked::<K, V>(log2)?, log2)
+    }
+
+    fn by_plan(plan: &Plan, log2: u8) -> Option<Self> {
         // SAFETY: an array has a bucket with tops, hence is never empty.
         let block = unsafe { alloc(plan.layout) };
-        let Some(block) = NonNull::new(block) else { handle_alloc_error(plan.layout) };
+        let block = NonNull::new(block)?;
         // SAFETY: tops and links come first; they are that long together.
         unsafe { block.write_bytes(0, Shape::<K, V>::HEAD << log2) };
         // SAFETY: by the plan.
         let entries = unsafe { block.add(plan.entries) };
-        Self::from_parts(block.cast(), entries, log2, true)
+        Some(Self::from_parts(block.cast(), entries, log2, true))
     }
 
     #[inline]

@@ -183,9 +183,8 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// Moves all entries into an array of `2^log2` buckets, at once.
-    pub(super) fn resize(&mut self, log2: u8, hash_of: &impl Fn(&K) -> u64) {
-        let mut array = Array::new(log2);
+    /// Moves all entries into `array`, which is empty, at once.
+    pub(super) fn resize(&mut self, mut array: Array<K, V>, hash_of: &impl Fn(&K) -> u64) {
         for from in Walk::new(self) {
             // SAFETY: a walk yields live slots; the reference ends here.
             let hash = hash_of(unsafe { from.key() });
@@ -200,7 +199,7 @@ impl<K, V> Table<K, V> {
         self.counters.resizes += 1;
         self.counters.entries_moved += self.len() as u64;
         self.counters.bytes_peak = self.counters.bytes_peak.max(self.bytes() + array.bytes_total());
-        self.note_array(GrowthKind::Resize, self.current.bytes(), log2);
+        self.note_array(GrowthKind::Resize, self.current.bytes(), array.log2());
         self.old = None;
         self.install(array);
     }

@@ -82,7 +82,7 @@ pub use iter::{
 };
 pub use lab::{CasTable, Claim, SlotId};
 pub use lazy::{Lazy, LazyStats, Sweep};
-pub use policy::{Growth, LoadFactor, LoadFactorError, Policy};
+pub use policy::{Growth, LoadFactor, LoadFactorError, Policy, ReserveError};
 pub use record::{Event, GrowthKind, Tier};
 pub use sharded::{ShardStats, Sharded};
 pub use slab::Handle;

@@ -70,6 +70,20 @@ impl fmt::Display for LoadFactorError {
 
 impl Error for LoadFactorError {}
 
+/// No array for as many entries could be had: see [`Map::try_reserve`](super::Map::try_reserve).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReserveError {
+    pub(super) entries: usize,
+}
+
+impl fmt::Display for ReserveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no memory for a map of {} entries", self.entries)
+    }
+}
+
+impl Error for ReserveError {}
+
 /// When and how a map grows. The default is Go's.
 ///
 /// ```
@@ -110,9 +124,13 @@ impl Policy {
 
     /// The smallest array for `entries`.
     pub(super) fn log2_for(&self, entries: usize) -> u8 {
-        (0..usize::BITS as u8)
-            .find(|&log2| entries <= self.entries_max(log2))
+        self.log2_if_any(entries)
             .unwrap_or_else(|| panic!("map: no array has room for {entries} entries"))
+    }
+
+    /// As `log2_for`, or `None` when no array has room.
+    pub(super) fn log2_if_any(&self, entries: usize) -> Option<u8> {
+        (0..usize::BITS as u8).find(|&log2| entries <= self.entries_max(log2))
     }
 
     /// The number of entries at which an insert starts doubling.
