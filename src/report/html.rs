@@ -157,6 +157,7 @@ fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
             "peak": amount(&total.peak),
         },
         "memory": memory(stats),
+        "not_resident": stats.memory.not_resident(),
         "lifetimes": lifetimes(&total),
         "threads": profile.threads.iter().map(group).collect::<Vec<_>>(),
         "spans": profile.spans.iter().map(group).collect::<Vec<_>>(),

@@ -192,6 +192,9 @@ function page() {
   $("memory").append(row([["part", "text"], "bytes", "share"], "th"), ...parts.map((part, at) =>
     row([[el("span", {}, el("span", { className: "key", style: `background:var(--p${at % 7})` }), part.name), "text"],
       bytes(part.bytes), percent(part.bytes / all)])));
+  if (D.not_resident) {
+    $("memory").after(el("p", { className: "note", textContent: `Of these ${bytes(D.not_resident)} are not resident, being untouched.` }));
+  }
 
   const most = Math.max(1, ...D.lifetimes.map((age) => age.objects));
   for (const age of D.lifetimes) {
