@@ -21,9 +21,10 @@ use super::{Heap, window};
 use crate::sys::lock::Guard;
 use crate::sys::os::Os;
 
-/// What all kept mappings have at most. None are kept by preload: nothing ticks in a C program
-/// that is idle.
-pub(crate) const KEPT_BYTES_MAX: usize = if cfg!(feature = "preload") { 0 } else { 64 << 20 };
+/// What all kept mappings have at most.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// None are kept by preload: nothing ticks in a C program that is idle.
+const KEEPS: bool = cfg!(not(feature = "preload"));
 const ENTRIES: usize = 4;
 /// A mapping may be this many times what is asked for; the rest goes back to the OS.
 const EXCESS_FACTOR: usize = 2;
@@ -61,7 +62,7 @@ impl Kept {
 
     /// Whether a mapping of `bytes` may be kept at all.
     pub(crate) fn may_keep(bytes: usize) -> bool {
-        (1..=KEPT_BYTES_MAX).contains(&bytes)
+        KEEPS && bytes <= KEPT_BYTES_MAX
     }
 
     /// Keeps a mapping. Returns one to be unmapped instead; call until there is none.
