@@ -82,7 +82,7 @@ impl<K: Eq + Hash + Borrow<Q>, Q: ?Sized + Eq + Hash, V, S: BuildHasher> Index<&
 
 impl<K: Eq + Hash, V, S: BuildHasher> Extend<(K, V)> for HandleMap<K, V, S> {
     /// Keys that are present keep their handles. Reserves buckets as
-    /// [`Map`] does; chunks come as they are needed.
+    /// [`Map`](super::Map) does; chunks come as they are needed.
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
         let entries = entries.into_iter();
         let promised = entries.size_hint().0;
