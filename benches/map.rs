@@ -166,7 +166,7 @@ fn keys(seed: u64, count: usize) -> Vec<u64> {
 fn compare<S: BuildHasher + Clone>(name: &str, hasher: &S, repeats: usize, size_max: usize) {
     println!("\n{name}: ns per operation, ours / std = ratio");
     print!("{:<18}", "entries");
-    let sizes: Vec<usize> = [8, 64, 1 << 10, 1 << 14, 1 << 17, 1 << 20]
+    let sizes: Vec<usize> = [8, 64, 1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 22]
         .into_iter()
         .filter(|&n| n <= size_max)
         .collect();

@@ -6,3 +6,4 @@ pub mod map;
 pub mod observe;
 pub mod pool;
 mod quantile;
+mod rest;

@@ -116,16 +116,6 @@ impl<const WORDS: usize> Bits<WORDS> {
         }
     }
 
-    /// Whether all numbers `start .. start + count` are in the set.
-    #[inline]
-    pub(crate) fn has_all(&self, start: usize, count: usize) -> bool {
-        let mut all = true;
-        each_mask(start, count, |word, mask| {
-            all &= self.0.get(word).is_some_and(|word| word & mask == mask);
-        });
-        all
-    }
-
     #[inline]
     fn scan(&self, from: usize, flip: u64) -> Option<usize> {
         let mut index = from / 64;
@@ -231,7 +221,6 @@ mod tests {
             let widened = (0..CHUNK_SLOTS).filter(|&slot| touched(slot));
             assert_eq!(bits.widened().len(), widened.clone().count());
             assert_eq!(bits.widened().next(from), widened.clone().find(|&slot| slot >= from));
-            assert_eq!(bits.has_all(start, count), !plain[start..start + count].contains(&false));
             assert_eq!(
                 bits.count_in(start, count),
                 plain[start..start + count].iter().filter(|set| **set).count()

@@ -97,8 +97,7 @@ impl Chunk {
             if start + count > from + run || best.is_some_and(is_no_better) {
                 return ControlFlow::Continue(());
             }
-            let is_dirty = dirty.has_all(start, count);
-            let fresh = if is_dirty { 0 } else { count - dirty.count_in(start, count) };
+            let fresh = count - dirty.count_in(start, count);
             let place = Place { fresh, run, chunk: index, start };
             let is_best = count == 1 || fresh == 0 && run == count;
             best = Some(best.map_or(place, |best| best.min(place)));

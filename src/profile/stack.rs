@@ -238,7 +238,7 @@ mod tests {
         });
         assert!(misses[0] >= 64, "{misses:?}");
         // A few that share the place and the bit that says which cache are possible: where code lies
-        // decides. One cache would miss eight times a walk on average.
+        // decides. In one cache of 509 places four pairs of 64 would meet, with two misses each.
         assert!(misses[59] - misses[39] <= 80, "{misses:?}");
     }
 }

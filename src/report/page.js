@@ -218,7 +218,7 @@ function page() {
   $("classes").append(row(["block", "allocations", "frees", "in use", "bytes in use", ["", "bar"], "asked for", "error", "waste", "half live", "90% live"], "th"),
     ...D.classes.map((size) => row([(size.large ? "≤ " : "") + bytes(size.block_bytes), count(size.allocs), count(size.frees),
       count(size.live_blocks), bytes(size.live_bytes), bar(size.live_bytes / live),
-      size.asked === null ? "–" : (size.exact ? "" : "~") + count(Math.round(size.asked)), error(size.asked_error, size.exact),
+      size.asked === null ? "–" : (size.exact ? "" : "~") + bytes(Math.round(size.asked)), error(size.asked_error, size.exact),
       size.waste === null ? "–" : (size.exact ? "" : "~") + percent(size.waste),
       size.median_ns === null ? "–" : `≤ ${time(size.median_ns)}`, size.most_ns === null ? "–" : `≤ ${time(size.most_ns)}`])));
 

@@ -135,7 +135,7 @@ fn memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
     write!(f, "resident {}", Bytes(memory.resident))?;
     match memory.not_resident() {
         0 => writeln!(f, ":")?,
-        bytes => writeln!(f, "; of these {} are not, being untouched:", Bytes(bytes))?,
+        bytes => writeln!(f, "; of what follows {} are not, being untouched:", Bytes(bytes))?,
     }
     let all: u64 = memory.parts().iter().map(|(_, bytes)| bytes).sum();
     for (name, bytes) in memory.parts() {
@@ -204,6 +204,23 @@ mod tests {
     fn percentiles_are_by_count_of_allocations() {
         let text = stats(1).to_string();
         assert!(text.contains("p50 32 B, p90 32 B, p99 32 B, max 1.00 MiB"), "{text}");
+    }
+
+    #[test]
+    fn what_is_counted_and_not_resident_is_said() {
+        let mut stats = stats(1);
+        let line = |stats: &Stats| {
+            let text = stats.to_string();
+            text.lines().find(|line| line.starts_with("resident")).unwrap().to_owned()
+        };
+        assert_eq!(line(&stats), "resident 1.00 GiB:");
+        stats.memory.profiler = 3 << 29;
+        assert_eq!(
+            line(&stats),
+            "resident 1.00 GiB; of what follows 1.00 GiB are not, being untouched:"
+        );
+        let shares = stats.to_string();
+        assert!(shares.contains("75.0%") && shares.contains("25.0%"), "{shares}");
     }
 
     #[test]

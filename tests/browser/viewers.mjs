@@ -82,6 +82,11 @@ async function page(browser) {
   assert.match(tiles, /Allocations\d{1,3}(,\d{3})+exact/);
   assert.equal(await tab.locator("section", { hasText: "Spans" }).locator(".note").last().textContent(),
     "Nothing was sampled in a span of tracing.");
+  const untouched = await tab.evaluate(() => D.not_resident);
+  assert.equal(await tab.locator("section", { has: tab.locator("#memory") }).locator(".note").count(), untouched ? 1 : 0);
+  const asked = await tab.locator("#classes td:nth-child(7)").allTextContents();
+  assert.ok(asked.some((text) => /^~?[\d.,]+ (B|KiB|MiB)$/.test(text)), asked.join());
+  assert.ok(asked.every((text) => text === "–" || / (B|[KMG]iB)$/.test(text)), asked.join());
   const stack = tab.locator("#sites details").first();
   assert.equal(await stack.locator("li").first().isVisible(), false);
   await stack.locator("summary").click();

@@ -8,6 +8,7 @@
 //!    twice.
 
 use super::{Arena, ArenaStats};
+use crate::collections::rest::drop_rest;
 use std::alloc::Layout;
 use std::cell::Cell;
 use std::fmt;
@@ -89,7 +90,7 @@ impl DropArena {
     ///
     /// If a value's `Drop` panics, the values older than it stay until the next reset.
     pub fn reset(&mut self) {
-        self.drop_values();
+        while self.drop_last() {}
         self.arena.reset();
     }
 
@@ -99,15 +100,16 @@ impl DropArena {
         self.arena.stats()
     }
 
-    fn drop_values(&mut self) {
-        while let Some(entry) = self.last.get() {
-            // SAFETY: by invariant 1.
-            let Entry { value, drop_value, previous } = unsafe { entry.read() };
-            self.last.set(previous);
-            self.pending.set(self.pending.get() - 1);
-            // SAFETY: by invariants 1 and 2; `&mut self` ended all references to the value.
-            unsafe { drop_value(value) };
-        }
+    /// Drops the youngest value; false when there is none.
+    fn drop_last(&mut self) -> bool {
+        let Some(entry) = self.last.get() else { return false };
+        // SAFETY: by invariant 1.
+        let Entry { value, drop_value, previous } = unsafe { entry.read() };
+        self.last.set(previous);
+        self.pending.set(self.pending.get() - 1);
+        // SAFETY: by invariants 1 and 2; `&mut self` ended all references to the value.
+        unsafe { drop_value(value) };
+        true
     }
 }
 
@@ -135,17 +137,7 @@ impl Default for DropArena {
 
 impl Drop for DropArena {
     fn drop(&mut self) {
-        /// Goes on with the older values when one panics; a second panic aborts, as in a `Vec`.
-        struct Rest<'a>(&'a mut DropArena);
-
-        impl Drop for Rest<'_> {
-            fn drop(&mut self) {
-                self.0.drop_values();
-            }
-        }
-
-        let rest = Rest(self);
-        rest.0.drop_values();
+        drop_rest(|| self.drop_last());
     }
 }
 

@@ -11,6 +11,7 @@ use super::array::Array;
 use super::policy::Policy;
 use super::table::{Old, Table};
 use super::walk::Walk;
+use crate::collections::rest::drop_rest;
 
 /// All that a table held.
 pub(super) struct Remains<K, V> {
@@ -45,23 +46,9 @@ impl<K, V> Remains<K, V> {
 
     /// Drops what is still here. If a drop panics, the rest is dropped nevertheless.
     pub(super) fn drop_entries(&mut self) {
-        /// Resumes the walk when a drop has unwound out of it.
-        struct Rest<'a, K, V>(&'a mut Remains<K, V>);
-
-        impl<K, V> Drop for Rest<'_, K, V> {
-            fn drop(&mut self) {
-                while let Some(entry) = self.0.next() {
-                    drop(entry);
-                }
-            }
-        }
-
         let indirect = super::bucket::Shape::<K, V>::INDIRECT_BLOCKS > 0;
         if std::mem::needs_drop::<(K, V)>() || indirect {
-            let rest = Rest(self);
-            while let Some(entry) = rest.0.next() {
-                drop(entry);
-            }
+            drop_rest(|| self.next().map(drop).is_some());
         } else {
             self.walk.finish();
         }

@@ -14,7 +14,7 @@
 
 use super::region::Region;
 use super::reset::Reset;
-use super::rest::drop_rest;
+use crate::collections::rest::drop_rest;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;

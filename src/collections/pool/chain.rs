@@ -18,9 +18,9 @@
 //! 4. A consumer reaches rings only while pinned, and retires a ring only after unlinking it.
 
 use super::readers::Pin;
-use super::rest::drop_rest;
 use super::ring::Ring;
 use crate::base::sync::AtomicPtr;
+use crate::collections::rest::drop_rest;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 

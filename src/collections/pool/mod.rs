@@ -19,7 +19,7 @@
 //! The other pools are for other needs: [`AnyPool`] mixes types and pays for it, [`BitmapPool`] has
 //! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
 //!
-//! The floors inside, from the bottom: `rest`, `stash`, `ring`, `readers`, `chain`, `shard`,
+//! The floors inside, from the bottom: `stash`, `ring`, `readers`, `chain`, `shard`,
 //! `indices`, `thread`, `core`.
 //!
 //! Invariants of this file:
@@ -36,7 +36,6 @@ mod indices;
 mod readers;
 mod region;
 mod reset;
-mod rest;
 mod ring;
 mod shard;
 mod slice;

@@ -22,8 +22,8 @@
 //! later change of `ends` is a read-modify-write, so it continues that release sequence. The
 //! consumer's Release on `full` hands the slot back to the producer's Acquire.
 
-use super::rest::drop_rest;
 use crate::base::sync::{AtomicBool, AtomicPtr, AtomicU64, UnsafeCell, Witness};
+use crate::collections::rest::drop_rest;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -15,9 +15,9 @@
 
 use super::chain::Chain;
 use super::readers::{Pin, Readers};
-use super::rest::drop_rest;
 use super::stash::Stash;
 use crate::base::own::OwnU64;
+use crate::collections::rest::drop_rest;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;

@@ -5,7 +5,7 @@
 //! 1. A stash is used by one thread at a time; whoever hands it on orders the two.
 //! 2. The first `len` places hold values, the others none.
 
-use super::rest::drop_rest;
+use crate::collections::rest::drop_rest;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 

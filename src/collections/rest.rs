@@ -2,7 +2,7 @@
 
 /// Calls `drop_next` until it returns false, which means that nothing is left. When it panics, what
 /// is left is dropped before the panic goes on; a second one aborts, as in a `Vec`.
-pub(super) fn drop_rest(drop_next: impl FnMut() -> bool) {
+pub(crate) fn drop_rest(drop_next: impl FnMut() -> bool) {
     /// Goes on when a call has unwound.
     struct Rest<F: FnMut() -> bool>(F);
 
