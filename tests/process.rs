@@ -26,6 +26,7 @@ fn child() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
     match scenario.as_str() {
         "fork" => with_busy_threads(fork_and_go_on),
+        "inherit" => with_busy_threads(free_what_another_thread_built),
         "limit" => run_out_of_address_space(),
         "exec" => with_busy_threads(exec_again),
         "signals" => be_interrupted(),
@@ -76,6 +77,11 @@ fn a_fork_while_threads_allocate() {
 #[test]
 fn a_fork_while_threads_allocate_and_are_sampled() {
     passes("fork", "sample=512");
+}
+
+#[test]
+fn a_child_gets_back_what_threads_of_its_parent_had() {
+    passes("inherit", "");
 }
 
 #[test]
@@ -150,17 +156,31 @@ fn with_busy_threads(work: impl FnOnce()) {
 }
 
 /// Children of a process at work inherit its blocks, allocate, start threads.
+/// Forks, does `work` in the child, and waits for it to end well.
+fn in_a_fork(work: impl FnOnce()) {
+    // SAFETY: what the child may do after this is the test.
+    let process = unsafe { libc::fork() };
+    assert!(process >= 0);
+    if process == 0 {
+        // SAFETY: no preconditions; ends a child that hangs.
+        unsafe { libc::alarm(60) };
+        // The thread that unwinds would be the last one, and the child end as if all were well.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(done.is_err().into()) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    unsafe { libc::waitpid(process, &raw mut status, 0) };
+    assert_eq!(status, 0, "of the child");
+}
+
 fn fork_and_go_on() {
     const FORKS: u64 = 60;
     let mut random = Random(3);
     for seed in 0..FORKS {
         let mut inherited: Vec<_> = (0..200).map(|_| Block::random(&mut random)).collect();
-        // SAFETY: what the child may do after this is the test.
-        let process = unsafe { libc::fork() };
-        assert!(process >= 0);
-        if process == 0 {
-            // SAFETY: no preconditions; ends a child that hangs.
-            unsafe { libc::alarm(60) };
+        in_a_fork(|| {
             inherited.iter_mut().step_by(2).for_each(|block| block.resize(500));
             drop(inherited);
             let pool = Mutex::new(Vec::new());
@@ -169,13 +189,48 @@ fn fork_and_go_on() {
             churn_on_a_new_thread(seed + 1);
             let stats = spanalloc::stats();
             assert!(stats.total().allocs > 0);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(0) };
-        }
-        let mut status = 0;
-        // SAFETY: waits for our own child.
-        unsafe { libc::waitpid(process, &raw mut status, 0) };
-        assert_eq!(status, 0, "child {seed}");
+        });
+    }
+}
+
+/// A child frees what a thread of its parent's had allocated, and builds the same again.
+fn free_what_another_thread_built() {
+    const STRINGS: usize = 200_000;
+    const STRING_BYTES: usize = 100;
+    let build = || {
+        let string = |number| vec![number as u8; STRING_BYTES];
+        (0..STRINGS).map(string).collect::<Vec<_>>()
+    };
+    let check = |built: &[Vec<u8>]| {
+        let right = |(number, bytes): (usize, &Vec<u8>)| *bytes == [number as u8; STRING_BYTES];
+        assert!(built.iter().enumerate().all(right));
+    };
+    let held = || {
+        let memory = spanalloc::stats().memory;
+        (memory.live + memory.cached + memory.spare + memory.free_pages) as usize
+    };
+    // The thread that built it sleeps on.
+    let (give, take) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        give.send(build()).unwrap();
+        thread::sleep(2 * PATIENCE);
+    });
+    let mut built = take.recv().unwrap();
+    for child in 0..20 {
+        in_a_fork(|| {
+            let before = held();
+            for _ in 0..4 {
+                check(&built);
+                built.clear();
+                built = build();
+            }
+            let after = held();
+            assert!(after < before + STRINGS * STRING_BYTES / 2, "{before} bytes, then {after}");
+            drop(mem::take(&mut built));
+            churn(child, 1000, &Mutex::new(Vec::new()));
+            let freed = spanalloc::release_free_memory();
+            assert!(freed > STRINGS * STRING_BYTES / 2, "{freed} bytes went back");
+        });
     }
 }
 
@@ -185,22 +240,11 @@ fn fork_while_listeners_come_and_go() {
             drop(spanalloc::on_pressure(|_| ()));
         }
     });
-    for number in 0..300 {
-        // SAFETY: what the child may do after this is the test.
-        let process = unsafe { libc::fork() };
-        assert!(process >= 0);
-        if process == 0 {
-            // SAFETY: no preconditions; ends a child that hangs.
-            unsafe { libc::alarm(20) };
+    for _ in 0..300 {
+        in_a_fork(|| {
             drop(spanalloc::on_pressure(|_| ()));
             assert!(spanalloc::set_soft_limit(0).is_ok());
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(0) };
-        }
-        let mut status = 0;
-        // SAFETY: waits for our own child.
-        unsafe { libc::waitpid(process, &raw mut status, 0) };
-        assert_eq!(status, 0, "child {number}");
+        });
     }
     STOP.store(true, Relaxed);
     listener.join().unwrap();

@@ -352,14 +352,14 @@ unsafe extern "C" fn before_fork() {
         limit::before_fork();
         dump_at_exit::before_fork();
         sampling::before_fork();
-        HEAP.before_fork();
+        CACHE.with(|cache| HEAP.before_fork(cache));
     }
 }
 
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_parent() {
     if !interrupts() {
-        HEAP.after_fork();
+        CACHE.with(|cache| HEAP.after_fork(cache));
         sampling::after_fork_parent();
         dump_at_exit::after_fork_in_parent();
         limit::after_fork();
@@ -370,8 +370,10 @@ unsafe extern "C" fn after_fork_in_parent() {
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_child() {
     if !interrupts() {
-        HEAP.after_fork();
-        CACHE.with(|cache| HEAP.forked(cache));
+        CACHE.with(|cache| {
+            HEAP.after_fork(cache);
+            HEAP.forked(cache);
+        });
         sampling::after_fork_child(BESIDE_OTHERS.load(Relaxed));
         dump_at_exit::after_fork_in_child();
         limit::after_fork();

@@ -183,6 +183,28 @@ impl Bin {
         length
     }
 
+    /// The thread is gone, maybe between two of its stores: its books end with what is seen of
+    /// them, and what its lists had stays counted.
+    pub(crate) fn forget(&self, list: &List, drain: &Drain) {
+        let tally = self.tally(Some((list, drain)));
+        self.allocs.set(tally.allocs);
+        self.frees.set(tally.frees);
+        let behind = self.previous_blocks.get() + self.kept.get();
+        self.length.set((tally.listed as u32).saturating_sub(behind));
+        self.granted.set(0);
+        self.roomed.set(0);
+        self.due.set(0);
+        self.flushes.set(0);
+    }
+
+    /// Empties the lists of a thread that is gone; how many blocks were on them.
+    pub(crate) fn lose_lists(&self) -> u32 {
+        let lost = self.length.get() + self.previous_blocks.get();
+        self.length.set(0);
+        self.previous_blocks.set(0);
+        lost
+    }
+
     /// Grants `left` pops. The books are settled.
     #[inline]
     pub(crate) fn grant(&self, list: &List, left: u32) {

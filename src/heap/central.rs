@@ -37,6 +37,8 @@ pub(crate) struct Central {
     open: u64,
     /// Per class, blocks freed by strangers in spans that were retired here.
     pub(crate) remote: [OwnU64; CLASSES],
+    /// Per class, free blocks that no thread of a forked child can reach.
+    pub(crate) lost: [OwnU64; CLASSES],
 }
 
 /// How many spans are on each central list: lets a refill pass by without the lock.
@@ -64,12 +66,31 @@ impl Central {
             threads: 0,
             open: 0,
             remote: [const { OwnU64::new(0) }; CLASSES],
+            lost: [const { OwnU64::new(0) }; CLASSES],
         }
     }
 
     pub(super) fn list(&self, class: ClassId) -> &SpanList {
         // SAFETY: a class is below CLASSES.
         unsafe { self.partial.get_unchecked(class.index()) }
+    }
+
+    /// Threads that have a heap, from here on.
+    pub(super) fn set_open(&mut self, open: u64) {
+        self.open = open;
+    }
+
+    /// Adds a heap whose thread has ended to those that wait for the next one.
+    pub(super) fn put_idle(&self, thread_heap: &ThreadHeap) {
+        thread_heap.next_idle.set(self.idle.get());
+        self.idle.set(ptr::from_ref(thread_heap).cast_mut());
+    }
+
+    /// Counts blocks that were on the lists of a thread which a fork left behind.
+    pub(super) fn count_lost(&self, class: ClassId, blocks: u32) {
+        if let Some(count) = self.lost.get(class.index()) {
+            count.add(blocks.into());
+        }
     }
 
     /// Counts blocks that strangers freed in a span that ends.
@@ -143,7 +164,23 @@ impl<O: Os> Heap<O> {
         let mut central = self.central.lock();
         central.open -= 1;
         cache.detach();
+        self.disown(&central, thread_heap, Span::spare_freed);
+        thread_heap.cache.set(ptr::null_mut());
+        // Before others may fork: a heap that waits for its next thread is not locked.
+        drop(held);
+        central.put_idle(thread_heap);
+    }
+
+    /// Has the spans of a heap without a thread be nobody's, and closes its mailbox. `collect`
+    /// makes what their owner freed there spare. Its depot's lock is held.
+    pub(super) fn disown(
+        &self,
+        central: &Central,
+        thread_heap: &ThreadHeap,
+        collect: impl Fn(Span),
+    ) {
         thread_heap.hand_over(|span| {
+            collect(span);
             let is_empty = span.in_use() == 0;
             // Looked at after that: the push that emptied it may have a message to deliver.
             let remote = span.cold().remote.view();
@@ -156,14 +193,14 @@ impl<O: Os> Heap<O> {
             span.hot().owner.set(NOBODY);
             span.hot().place.set(Place::Adrift as u8);
             span.cold().remote.abandon(NEVER);
-            self.review_central(&central, span, false);
+            self.review_central(central, span, false);
         });
         // Spans are abandoned before the mailbox closes: who finds it closed looks
         // again and sees that.
         thread_heap.mailbox.close(|item| {
             let Some(span) = Span::from_link(item) else { return };
             if span.cold().remote.view().abandoned() {
-                self.review_central(&central, span, true);
+                self.review_central(central, span, true);
                 return;
             }
             // Sent to the thread that had this heap before; its home's mailbox is
@@ -175,11 +212,6 @@ impl<O: Os> Heap<O> {
                 crate::sys::fatal::die("a span's home is closed");
             }
         });
-        thread_heap.cache.set(ptr::null_mut());
-        // Before others may fork: a heap that waits for its next thread is not locked.
-        drop(held);
-        thread_heap.next_idle.set(central.idle.get());
-        central.idle.set(ptr::from_ref(thread_heap).cast_mut());
     }
 
     /// Threads that have a heap. A child of a fork finds its own alone.
@@ -190,24 +222,6 @@ impl<O: Os> Heap<O> {
     /// Counts blocks that strangers freed in a span that its owner did not end.
     pub(crate) fn count_remote(&self, class: ClassId, blocks: u32) {
         self.central.lock().count_remote(class, blocks);
-    }
-
-    /// In a forked child: no thread but that of `cache` is left. The books of the
-    /// others are settled; their caches, whose memory may be reused, are not looked
-    /// at again, and what was on their lists is lost.
-    pub(crate) fn forget_other_caches(&self, cache: &Cache) {
-        let late = self.late.lock();
-        let mut central = self.central.lock();
-        central.open = cache.owner().is_some().into();
-        let mut next = central.all.get();
-        // SAFETY: thread heaps live as long as the heap.
-        while let Some(thread_heap) = unsafe { next.as_ref() } {
-            let of_a_thread = thread_heap.kind() == Kind::Blocks && !late.is(thread_heap);
-            if of_a_thread && !ptr::eq(thread_heap.cache.get(), cache) {
-                thread_heap.forget_lists();
-            }
-            next = thread_heap.next_all.get();
-        }
     }
 
     /// Takes a span of `class` off its central list for the heap at `home`.

@@ -29,7 +29,7 @@ pub(crate) struct ClassCount {
     pub(crate) spans: u64,
     /// Blocks carved and not thinned out, so resident: live ones and free ones.
     pub(crate) carved: u64,
-    /// Free blocks on threads' lists.
+    /// Free blocks on threads' lists, those of threads that a fork left behind included.
     pub(crate) listed: u64,
 }
 
@@ -83,8 +83,10 @@ impl<O: Os> Heap<O> {
             }
             next = thread_heap.next_all.get();
         }
-        for (count, remote) in counts.classes.iter_mut().zip(&central.remote) {
+        let central_counts = central.remote.iter().zip(&central.lost);
+        for (count, (remote, lost)) in counts.classes.iter_mut().zip(central_counts) {
             count.remote_frees += remote.get();
+            count.listed += lost.get();
         }
         let mut space = self.space.lock();
         for pages in space.each() {

@@ -40,7 +40,7 @@
 //!
 //! `reaping`, then `sampled` or `late`, then one thread heap's `depot`, then `central`,
 //! then `large`, then `space`: each may be taken while those before it are held. None is
-//! held while the profiler runs, and none on a fast path.
+//! held while the profiler runs, and none on a fast path. Who forks takes them all ([`fork`]).
 
 pub(crate) mod bin;
 pub(crate) mod bits;
@@ -54,6 +54,7 @@ pub(crate) mod classmap;
 pub(crate) mod counts;
 pub(crate) mod depot;
 mod flush;
+mod fork;
 pub(crate) mod gather;
 pub(crate) mod geometry;
 pub(crate) mod inspect;
@@ -80,6 +81,7 @@ mod window;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
+use crate::base::own::{OwnPtr, OwnU32};
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
 use cache::Cache;
@@ -103,6 +105,8 @@ pub(crate) struct Heap<O> {
     os: O,
     scavenger: Scavenger,
     reaping: Lock<()>,
+    /// How many heaps are left behind by a fork (see [`fork`]).
+    left: OwnU32,
     hints: Hints,
     waits: Waits,
     central: Lock<Central>,
@@ -110,6 +114,8 @@ pub(crate) struct Heap<O> {
     large: Lock<LargeTable>,
     sampled: Lock<Shared>,
     late: Lock<Shared>,
+    /// The first heap whose depot's lock is held by who forks, and in a child was held.
+    held: OwnPtr<ThreadHeap>,
 }
 
 impl<O: Os> Heap<O> {
@@ -119,6 +125,7 @@ impl<O: Os> Heap<O> {
             os,
             scavenger: Scavenger::new(),
             reaping: Lock::new(()),
+            left: OwnU32::new(0),
             hints: Hints::new(),
             waits: Waits::new(),
             central: Lock::new(Central::new()),
@@ -126,6 +133,7 @@ impl<O: Os> Heap<O> {
             large: Lock::new(LargeTable::new()),
             sampled: Shared::new(),
             late: Shared::new(),
+            held: OwnPtr::new(core::ptr::null_mut()),
         }
     }
 
@@ -173,19 +181,24 @@ impl<O: Os> Heap<O> {
 
     /// Pushes a chain of blocks to their span, which another thread owns or nobody.
     pub(crate) fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
+        if self.post(span, head, tail, blocks) {
+            self.collect_left();
+            self.deliver(span);
+        }
+    }
+
+    /// As [`send`](Self::send); whether the caller now has a message to deliver.
+    fn post(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) -> bool {
         if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
             crate::sys::fatal::die_at(
                 head.addr(),
                 "a pointer was freed that is not allocated, or with another size than it has",
             );
         }
-        let post = span.cold().remote.push(span.head_of(head), blocks, |old| {
+        span.cold().remote.push(span.head_of(head), blocks, |old| {
             // SAFETY: the chain is this thread's until the push succeeds.
             unsafe { (*tail).next = span.block_at(old) };
-        });
-        if post {
-            self.deliver(span);
-        }
+        })
     }
 
     #[unsafe(link_section = ".spanalloc.text")]
@@ -237,36 +250,5 @@ impl<O: Os> Heap<O> {
         }
         span.end();
         self.give(&mut self.waits.lock(&self.space, class), span, count);
-    }
-
-    /// Takes every lock but those of depots, in order, before `fork`.
-    pub(crate) fn before_fork(&self) {
-        // Who holds the lock of another thread's depot holds this one, too. In the child the locks
-        // of depots whose threads are gone are not taken any more.
-        self.reaping.acquire();
-        self.sampled.acquire();
-        self.late.acquire();
-        self.central.acquire();
-        self.large.acquire();
-        self.space.acquire();
-    }
-
-    /// Releases every lock, in the parent or the child.
-    #[unsafe(link_section = ".spanalloc.rare")]
-    pub(crate) fn after_fork(&self) {
-        self.space.release();
-        self.large.release();
-        self.central.release();
-        self.late.release();
-        self.sampled.release();
-        self.reaping.release();
-    }
-
-    /// In the child, after [`after_fork`](Self::after_fork): the other threads are
-    /// gone. Their spans stay as they are, since any may have been in use at that
-    /// moment; what they had on their lists counts as never handed out.
-    pub(crate) fn forked(&self, cache: &Cache) {
-        self.scavenger.forked();
-        self.forget_other_caches(cache);
     }
 }

@@ -15,6 +15,7 @@
 use core::ptr;
 
 use super::chain::Block;
+use super::class::ClassId;
 use super::span::{Hot, Span};
 use crate::base::own::{OwnPtr, OwnU32};
 
@@ -113,6 +114,18 @@ impl Outbox {
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (Span, u32)> {
         let batch = |batch: &Batch| Some((Span::from_link(batch.span.get())?, batch.blocks.get()));
         self.0.iter().filter_map(batch)
+    }
+
+    /// Drops every chain, of a thread that is gone, maybe between two of its stores.
+    pub(crate) fn lose(&self, mut count: impl FnMut(ClassId, u32)) {
+        for batch in &self.0 {
+            if let Some(span) = Span::from_link(batch.span.get()) {
+                count(span.class(), batch.blocks.get());
+                batch.span.set(ptr::null_mut());
+                batch.head.set(ptr::null_mut());
+                batch.blocks.set(0);
+            }
+        }
     }
 
     /// Sends every chain.

@@ -40,6 +40,7 @@ impl<O: Os> Heap<O> {
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn reap_in_need(&self) -> bool {
         self.release_kept(true);
+        self.collect_left();
         for _ in 0..TRIES_IN_NEED {
             if let Some(_reaping) = self.reaping.try_lock() {
                 self.each_thread_heap(|thread_heap| {

@@ -219,6 +219,7 @@ impl<O: Os> Heap<O> {
         let thinned_before = self.scavenger.thinned_total.load(Relaxed);
         let mut kept = 0;
         self.traced(|| {
+            self.collect_left();
             self.reap(true);
             self.thin(all);
             // Those that came free just now are old enough the second time.

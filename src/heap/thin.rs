@@ -343,7 +343,7 @@ impl Span {
 
     /// As [`number_of`](Self::number_of), for what a free block's first word says: dies if that is
     /// no block of this span.
-    fn checked_number_of(self, block: *mut Block) -> u32 {
+    pub(super) fn checked_number_of(self, block: *mut Block) -> u32 {
         let offset = block.addr().wrapping_sub(self.start().addr());
         let carved = self.hot().carved.get() as usize;
         let bytes = self.class().block_bytes();

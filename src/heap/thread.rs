@@ -73,6 +73,8 @@ pub(crate) struct ThreadHeap {
     marks: UnsafeCell<Marks>,
     /// Not 0: its blocks are sampled. Written once, under the central lock.
     pub(crate) for_samples: OwnU8,
+    /// Not 0: a fork left its thread behind (see [`fork`](super::fork)).
+    pub(super) left: OwnU8,
     /// While not 0 every allowance is used up at once (see
     /// [`observe`](Self::observe)).
     observed: OwnU8,
@@ -101,6 +103,7 @@ impl ThreadHeap {
             depot: Lock::new(Depot::new()),
             marks: UnsafeCell::new(Marks::new()),
             for_samples: OwnU8::new(0),
+            left: OwnU8::new(0),
             observed: OwnU8::new(0),
             cache: OwnPtr::new(ptr::null_mut()),
             next_all: OwnPtr::new(ptr::null_mut()),
@@ -119,17 +122,6 @@ impl ThreadHeap {
         if self.for_samples.get() == 0 { Kind::Blocks } else { Kind::Sampled }
     }
 
-    /// The thread is gone without handing over: enter what it did into the books.
-    pub(crate) fn forget_lists(&self) {
-        // SAFETY: null, or the cache of a thread whose memory is still there.
-        if let Some(cache) = unsafe { self.cache.get().as_ref() } {
-            for class in ClassId::all() {
-                self.bin(class).settle(cache.list(class), cache.drain_of(class));
-            }
-        }
-        self.cache.set(ptr::null_mut());
-    }
-
     /// Has every allocation and every free of this thread take the slow path from
     /// here on, or no longer. Nothing drains meanwhile: that would be a short way.
     pub(crate) fn observe(&self, cache: &Cache, on: bool) {
@@ -140,6 +132,11 @@ impl ThreadHeap {
             bin.stop(list);
             cache.set_draining(class, false);
         }
+    }
+
+    /// The next thread begins unobserved.
+    pub(super) fn observe_no_more(&self) {
+        self.observed.set(0);
     }
 
     #[inline]
@@ -290,6 +287,7 @@ impl ThreadHeap {
     #[unsafe(link_section = ".spanalloc.text")]
     fn next_span<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> bool {
         let bin = self.bin(class);
+        heap.collect_left();
         let span = if let Some(span) = bin.partial.pop() {
             span.arm(span.freed(), FAR);
             span.cold().remote.set_notify(NEVER);
@@ -407,17 +405,14 @@ impl ThreadHeap {
         if span.place() == Place::Partial { &bin.partial } else { &bin.full }
     }
 
-    /// Hands every span to `receive`, with all its free blocks collected. The lists
-    /// are empty, and the caller holds the depot's lock and the central one.
+    /// Hands every span to `receive`. The caller holds the depot's lock and the central one.
     pub(crate) fn hand_over(&self, mut receive: impl FnMut(Span)) {
         for bin in &self.bins {
             if let Some(span) = Span::from_link(bin.current.get()) {
                 bin.current.set(ptr::null_mut());
-                span.spare_freed();
                 receive(span);
             }
             while let Some(span) = bin.partial.pop().or_else(|| bin.full.pop()) {
-                span.spare_freed();
                 receive(span);
             }
         }

@@ -8,6 +8,8 @@ pub(crate) mod bytes;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fork;
+#[cfg(test)]
 mod huge;
 #[cfg(all(test, not(feature = "preload")))]
 mod kept;

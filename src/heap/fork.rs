@@ -1,0 +1,198 @@
+//! What a fork does to a heap.
+//!
+//! The child has one thread, and the memory of all. The others are gone in the middle of what
+//! they did, so before a fork every lock is taken, those of depots, too: what lies under a lock
+//! is whole in the child. What a thread writes without one is cut off after some store of its
+//! program's, with all stores before it (invariant 2), so that of a span's local chain the links
+//! are right and the count may lack the last run; a chain that others push on carries its count.
+//!
+//! The spans of the threads that are gone would stay theirs for ever. They are *left behind*
+//! until the child needs a span, or frees enough of one: most children go on to `exec` and are to
+//! pay nothing. Then they become nobody's, as when a thread ends, and the child's threads adopt
+//! them. Not taken are the lists of the caches and the batches of the outboxes: their fast paths
+//! order nothing, and what they held stays in use, counted as listed.
+//!
+//! # Invariants
+//!
+//! 1. Between `before_fork` and `after_fork` the forking thread holds all locks: of depots those
+//!    of all heaps from `held` on in the chain, but for its own, which no other thread takes
+//!    while `reaping` is held. A heap that was enrolled in between is in front of `held`.
+//! 2. `fork` shows the child a prefix of each thread's stores. Pages are shared until written to,
+//!    and a thread that writes to a page which was protected already waits until the fork is done:
+//!    so it stores nothing more that the child could see.
+//! 3. A heap that is `left` has no thread and is in no chain of idle ones. The mark is set by the
+//!    one thread of a child, and taken off under the central lock by who collects the heap.
+
+use core::ptr;
+
+use super::Heap;
+use super::cache::Cache;
+use super::central::Central;
+use super::class::ClassId;
+use super::depot::Depot;
+use super::span::{FAR, Kind, Span};
+use super::thread::ThreadHeap;
+use crate::sys::lock::Guard;
+use crate::sys::os::Os;
+
+impl<O: Os> Heap<O> {
+    /// Takes every lock, in order, before `fork`. `cache` belongs to this thread.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    pub(crate) fn before_fork(&self, cache: &Cache) {
+        // Who holds the lock of another thread's depot holds this one, too.
+        self.reaping.acquire();
+        self.sampled.acquire();
+        self.late.acquire();
+        self.held.set(self.central.lock().all.get());
+        self.each_held(cache, |thread_heap| thread_heap.depot.acquire());
+        self.central.acquire();
+        self.large.acquire();
+        self.space.acquire();
+    }
+
+    /// Releases every lock, in the parent or the child.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    pub(crate) fn after_fork(&self, cache: &Cache) {
+        self.space.release();
+        self.large.release();
+        self.central.release();
+        self.each_held(cache, |thread_heap| thread_heap.depot.release());
+        self.late.release();
+        self.sampled.release();
+        self.reaping.release();
+    }
+
+    /// The heaps of whose depots the lock is held (invariant 1).
+    fn each_held(&self, cache: &Cache, visit: impl Fn(&ThreadHeap)) {
+        let mut next = self.held.get();
+        // SAFETY: thread heaps live as long as the heap.
+        while let Some(thread_heap) = unsafe { next.as_ref() } {
+            // Its own thread may have been interrupted while it held it, by a signal whose
+            // handler forks.
+            if !cache.owner().is_some_and(|own| ptr::eq(own, thread_heap)) {
+                visit(thread_heap);
+            }
+            next = thread_heap.next_all.get();
+        }
+    }
+
+    /// In the child, after [`after_fork`](Self::after_fork): no thread but that of `cache` is
+    /// left. The books of the others are settled; their caches, whose memory may be reused, are
+    /// not looked at again.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    pub(crate) fn forked(&self, cache: &Cache) {
+        self.scavenger.forked();
+        let late = self.late.lock();
+        let mut central = self.central.lock();
+        central.set_open(cache.owner().is_some().into());
+        let mut is_whole = false;
+        let mut next = central.all.get();
+        // SAFETY: thread heaps live as long as the heap.
+        while let Some(thread_heap) = unsafe { next.as_ref() } {
+            is_whole |= ptr::eq(next, self.held.get());
+            let of_a_thread = thread_heap.kind() == Kind::Blocks && !late.is(thread_heap);
+            let had = thread_heap.cache.get();
+            if of_a_thread && !had.is_null() && !ptr::eq(had, cache) {
+                thread_heap.forget_cache();
+                // Of one that came while the locks were taken, the depot's may be held for ever.
+                if is_whole {
+                    thread_heap.left.set(1);
+                    self.left.add(1);
+                }
+            }
+            next = thread_heap.next_all.get();
+        }
+    }
+
+    /// Has the spans of threads that a fork left behind be nobody's, and new threads have their
+    /// heaps. Cost where there are none: a load.
+    #[inline]
+    pub(super) fn collect_left(&self) {
+        if self.left.get() != 0 {
+            self.collect_all_left();
+        }
+    }
+
+    #[cold]
+    #[unsafe(link_section = ".spanalloc.rare")]
+    fn collect_all_left(&self) {
+        while let Some((thread_heap, mut depot)) = self.disown_left() {
+            while let Some((class, chain)) = depot.take_aged(true) {
+                thread_heap.bin(class).kept.sub(chain.blocks);
+                // SAFETY: by the depot's invariant 1; its lock was not held when it was left.
+                unsafe {
+                    chain.each_run(class, |run| {
+                        if self.post(run.span, run.first, run.last, run.blocks) {
+                            self.deliver(run.span);
+                        }
+                    });
+                }
+            }
+            drop(depot);
+            let central = self.central.lock();
+            thread_heap.lose_lists(&central);
+            central.put_idle(thread_heap);
+        }
+    }
+
+    /// Disowns the spans of one heap that was left, with its depot; none if there is none, or
+    /// another thread forks just now: the next one that comes here finds them.
+    fn disown_left(&self) -> Option<(&ThreadHeap, Guard<'_, Depot>)> {
+        let central = self.central.lock();
+        let mut next = central.all.get();
+        // SAFETY: thread heaps live as long as the heap.
+        while let Some(thread_heap) = unsafe { next.as_ref() } {
+            // Not waited for: who forks holds it, waits for the lock held here, and maybe for that
+            // of the depot of who is here.
+            if thread_heap.left.get() != 0
+                && let Some(depot) = thread_heap.depot.try_lock()
+            {
+                thread_heap.left.set(0);
+                self.left.sub(1);
+                self.disown(&central, thread_heap, Span::spare_linked);
+                return Some((thread_heap, depot));
+            }
+            next = thread_heap.next_all.get();
+        }
+        None
+    }
+}
+
+impl ThreadHeap {
+    /// The thread is gone without handing over: enters what it did into the books.
+    fn forget_cache(&self) {
+        // SAFETY: null, or the cache of a thread whose memory is still there.
+        if let Some(cache) = unsafe { self.cache.get().as_ref() } {
+            for class in ClassId::all() {
+                self.bin(class).forget(cache.list(class), cache.drain_of(class));
+            }
+        }
+        self.cache.set(ptr::null_mut());
+    }
+
+    /// Makes the heap what a thread's is that has ended. What is on its lists and in its outbox
+    /// is counted as listed from here on.
+    fn lose_lists(&self, central: &Central) {
+        for class in ClassId::all() {
+            central.count_lost(class, self.bin(class).lose_lists());
+        }
+        self.outbox.lose(|class, blocks| central.count_lost(class, blocks));
+        self.observe_no_more();
+    }
+}
+
+impl Span {
+    /// As [`spare_freed`](Self::spare_freed), of a span whose owner is gone between two stores:
+    /// counts the local chain anew.
+    fn spare_linked(self) {
+        let (mut linked, mut next) = (0, self.hot().local.read());
+        while !next.is_null() && linked < self.class().capacity() {
+            self.checked_number_of(next);
+            linked += 1;
+            // SAFETY: a free block of the span, linked.
+            next = unsafe { (*next).next };
+        }
+        self.arm(linked + self.hot().thinned_local.get(), FAR);
+        self.spare_freed();
+    }
+}

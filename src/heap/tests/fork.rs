@@ -1,0 +1,142 @@
+//! A fork: of what threads had, what does the child get back? The other workers are not used
+//! after it, as the threads of the parent are not there.
+
+use super::*;
+
+const BLOCKS: usize = 20_000;
+
+fn fork(heap: &'static Heap<Fake>, worker: &Worker) {
+    heap.before_fork(&worker.cache);
+    heap.after_fork(&worker.cache);
+    heap.forked(&worker.cache);
+    heap.check();
+}
+
+fn fill(worker: &Worker, layout: Layout) -> Vec<Piece> {
+    (0..BLOCKS).map(|_| worker.allocate(layout).unwrap()).collect()
+}
+
+fn listed(heap: &Heap<Fake>) -> u64 {
+    heap.counts().classes.iter().map(|count| count.listed).sum()
+}
+
+#[test]
+fn a_child_gets_back_what_it_frees_of_other_threads() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, other) = (Worker::new(&HEAP), Worker::new(&HEAP));
+    let mut random = Random(7);
+    let mut pieces = fill(&other, Worker::layout(64, 8));
+    pieces.extend((0..2_000).map(|_| other.allocate(random.layout()).unwrap()));
+    let own = worker.allocate(Worker::layout(64, 8)).unwrap();
+    let before = HEAP.slots_in_use();
+    fork(&HEAP, &worker);
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    worker.free(own);
+    HEAP.check();
+    HEAP.release_free();
+    HEAP.check();
+    // What the other had on its lists, a span or two of each class that it used.
+    let left = HEAP.slots_in_use();
+    assert!(left < before / 2 && left < 3 * super::super::class::CLASSES, "{left} of {before}");
+    // Its heap is there for the next thread.
+    let heaps = HEAP.counts().thread_heaps;
+    let next = Worker::new(&HEAP);
+    fill(&next, Worker::layout(64, 8)).into_iter().for_each(|piece| next.free(piece));
+    assert_eq!(HEAP.counts().thread_heaps, heaps);
+    next.close();
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
+fn magazines_and_spans_of_a_thread_that_is_gone_are_used_again() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, other) = (Worker::new(&HEAP), Worker::new(&HEAP));
+    let layout = Worker::layout(64, 8);
+    // Kept in its depot.
+    fill(&other, layout).into_iter().for_each(|piece| other.free(piece));
+    let before = (HEAP.slots_in_use(), listed(&HEAP));
+    assert!(before.1 as usize > BLOCKS - 300);
+    worker.free(worker.allocate(layout).unwrap());
+    fork(&HEAP, &worker);
+    let pieces = fill(&worker, layout);
+    HEAP.check();
+    assert!(HEAP.slots_in_use() <= before.0 + 2, "{} of {before:?}", HEAP.slots_in_use());
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.release_free();
+    HEAP.check();
+    assert!(listed(&HEAP) <= 1024, "{} listed", listed(&HEAP));
+}
+
+#[test]
+fn a_run_that_was_linked_and_not_counted_is_free() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, other) = (Worker::new(&HEAP), Worker::new(&HEAP));
+    let layout = Worker::layout(64, 8);
+    let mut pieces = fill(&other, layout);
+    // Neighbours of what it frees are a span away: nothing of that is kept.
+    pieces.sort_by_key(|piece| (piece.start.addr().get() % 65536, piece.start.addr()));
+    pieces.drain(..BLOCKS / 3).for_each(|piece| other.free(piece));
+    let mut torn = 0;
+    HEAP.space.lock().each().into_iter().for_each(|pages| {
+        pages.each_header(|span| {
+            if span.kind() == Kind::Blocks && span.freed() > 1 {
+                // The store that had not come to it.
+                span.hot().countdown.add(1);
+                torn += 1;
+            }
+        });
+    });
+    assert!(torn > 3, "{torn} spans");
+    HEAP.before_fork(&worker.cache);
+    HEAP.after_fork(&worker.cache);
+    HEAP.forked(&worker.cache);
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.release_free();
+    HEAP.check();
+    assert_eq!(HEAP.counts().classes.iter().map(|count| count.live).sum::<u64>(), 0);
+}
+
+#[test]
+fn what_a_thread_had_on_its_way_is_lost_and_counted() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let workers: Vec<_> = (0..3).map(|_| Worker::new(&HEAP)).collect();
+    let layout = Worker::layout(1000, 8);
+    let mut pieces = fill(&workers[1], layout);
+    // In the outbox of another that is gone, too.
+    pieces.drain(..30).for_each(|piece| workers[2].free(piece));
+    fork(&HEAP, &workers[0]);
+    HEAP.collect_left();
+    HEAP.check();
+    let lost = listed(&HEAP);
+    assert!(lost > 0);
+    pieces.into_iter().for_each(|piece| workers[0].free(piece));
+    workers[0].close();
+    HEAP.check();
+    assert_eq!(listed(&HEAP), lost);
+}
+
+#[test]
+fn a_fork_of_a_fork_goes_on_with_what_was_left() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let mut worker = Worker::new(&HEAP);
+    let layout = Worker::layout(256, 8);
+    let (mut inherited, mut slots_most) = (Vec::new(), 0);
+    for generation in 0..20 {
+        let next = Worker::new(&HEAP);
+        inherited.into_iter().for_each(|piece| worker.free(piece));
+        inherited = fill(&worker, layout);
+        if generation == 4 {
+            slots_most = HEAP.slots_in_use();
+        }
+        next.free(next.allocate(layout).unwrap());
+        fork(&HEAP, &next);
+        worker = next;
+    }
+    let slots = HEAP.slots_in_use();
+    assert!(
+        slots < slots_most + slots_most / 4,
+        "{slots} slots after twenty, {slots_most} after five"
+    );
+    assert!(HEAP.counts().thread_heaps <= 4);
+}
