@@ -28,7 +28,17 @@ fn step<K, V>(
         0..=44 => assert_eq!(ours.insert(key.clone(), value.clone()), theirs.insert(key, value)),
         45..=64 => assert_eq!(ours.remove_entry(&key), theirs.remove_entry(&key)),
         65..=74 => assert_eq!(ours.get(&key), theirs.get(&key)),
-        75..=79 => assert_eq!(ours.get_mut(&key), theirs.get_mut(&key)),
+        75..=77 => assert_eq!(ours.get_mut(&key), theirs.get_mut(&key)),
+        78..=79 => {
+            let others = [(); 2].map(|()| make(random.below(keys)).0);
+            let all = [&key, &others[0], &others[1]];
+            let present = |at: usize| theirs.contains_key(all[at]);
+            let twice =
+                [(0, 1), (0, 2), (1, 2)].iter().any(|&(a, b)| all[a] == all[b] && present(a));
+            if !twice {
+                assert_eq!(ours.get_disjoint_mut(all), theirs.get_disjoint_mut(all));
+            }
+        }
         80..=84 => assert_eq!(
             ours.entry(key.clone()).or_insert_with(|| value.clone()),
             theirs.entry(key).or_insert(value)
@@ -284,4 +294,11 @@ fn lookups_take_borrowed_keys() {
     let mut more: Map<&str, i32> = Map::new();
     more.extend(&copied);
     assert_eq!(more, copied);
+}
+
+#[test]
+#[should_panic(expected = "two of the keys of get_disjoint_mut are equal")]
+fn the_value_of_a_key_is_lent_once() {
+    let mut map = Map::from([(1, 1), (2, 2)]);
+    map.get_disjoint_mut([&1, &2, &3, &3, &1]);
 }

@@ -10,7 +10,8 @@
 //! until the child needs a span, or frees enough of one: most children go on to `exec` and are to
 //! pay nothing. Then they become nobody's, as when a thread ends, and the child's threads adopt
 //! them. Not taken are the lists of the caches and the batches of the outboxes: their fast paths
-//! order nothing, and what they held stays in use, counted as listed.
+//! order nothing, and what they held stays in use, counted as listed. A message that a thread was
+//! about to deliver is lost, and its span, one for a thread at most, is not ended any more.
 //!
 //! # Invariants
 //!

@@ -220,6 +220,39 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
         self.find(key).map(|slot| unsafe { slot.value_mut() })
     }
 
+    /// The values of several keys, to change in place; `None` for a key that is absent. Costs a
+    /// look-up for each key, and compares each two of the places found.
+    ///
+    /// # Panics
+    ///
+    /// When two of the keys are equal and present.
+    ///
+    /// ```
+    /// let mut stock = spanalloc::map::Map::from([("here", 5), ("there", 0)]);
+    /// if let [Some(from), Some(to)] = stock.get_disjoint_mut(["here", "there"]) {
+    ///     *from -= 2;
+    ///     *to += 2;
+    /// }
+    /// assert_eq!((stock["here"], stock["there"]), (3, 2));
+    /// ```
+    pub fn get_disjoint_mut<Q: ?Sized + Eq + Hash, const N: usize>(
+        &mut self,
+        keys: [&Q; N],
+    ) -> [Option<&mut V>; N]
+    where
+        K: Borrow<Q>,
+    {
+        let slots = keys.map(|key| self.find(key));
+        for (index, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.is_some()) {
+            assert!(
+                !slots[..index].contains(slot),
+                "two of the keys of get_disjoint_mut are equal"
+            );
+        }
+        // SAFETY: `find` returns live slots, all different; the map stays mutably borrowed.
+        slots.map(|slot| slot.map(|slot| unsafe { slot.value_mut() }))
+    }
+
     /// The map's own key that equals `key`, and its value.
     #[inline]
     pub fn get_key_value<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<(&K, &V)>

@@ -308,6 +308,12 @@ pub(super) struct Slot<K, V> {
     pub(super) cell: Cell,
 }
 
+impl<K, V> PartialEq for Slot<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bucket == other.bucket && self.cell == other.cell
+    }
+}
+
 impl<K, V> Clone for Slot<K, V> {
     #[inline]
     fn clone(&self) -> Self {
