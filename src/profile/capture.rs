@@ -229,7 +229,7 @@ fn losses(recorder: &Recorder) -> Losses {
 fn loaded_modules() -> Vec<Module> {
     let mut found = Vec::new();
     modules::for_each(|module| {
-        let main = module.name.is_empty();
+        let main = module.is_main;
         let path = if main {
             std::env::current_exe().unwrap_or_default()
         } else {

@@ -104,8 +104,8 @@ impl Unwinders {
 
     #[unsafe(link_section = ".spanalloc.sample")]
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
-        // The executable has no name and stays even if it was never noted.
-        module.name.is_empty()
+        // The executable stays even if it was never noted.
+        module.is_main
             || self.linked.iter().any(|bias| bias.load(Ordering::Relaxed) == module.bias + 1)
     }
 
@@ -241,6 +241,9 @@ impl Slot {
             let caller = match caller {
                 Ok(Some(caller)) => caller,
                 Ok(None) => return Unwound::Whole,
+                // The ABIs' mark of the outermost frame. The start code of musl, which has no
+                // tables, sets it.
+                Err(_) if frame_pointer(&registers) == 0 => return Unwound::Whole,
                 Err(_) => return Unwound::Broken,
             };
             let Some(next) = FrameAddress::from_return_address(caller) else {
@@ -257,6 +260,16 @@ impl Slot {
 #[cfg(target_arch = "x86_64")]
 fn native(from: Registers) -> UnwindRegsNative {
     UnwindRegsNative::new(from.pc, from.sp, from.fp)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
+    registers.bp()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
+    registers.fp()
 }
 
 #[cfg(target_arch = "aarch64")]

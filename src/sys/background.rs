@@ -57,7 +57,7 @@ const STACK_BYTES: usize = 128 * 1024;
 /// Sleeps for `milliseconds`, or less when interrupted.
 pub(crate) fn sleep_ms(milliseconds: u32) {
     let time = libc::timespec {
-        tv_sec: (milliseconds / 1000) as libc::time_t,
+        tv_sec: (milliseconds / 1000).into(),
         tv_nsec: (milliseconds % 1000) as libc::c_long * 1_000_000,
     };
     // SAFETY: `time` is live; the remaining time is not asked for.

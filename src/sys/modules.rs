@@ -19,8 +19,10 @@ use super::lock::Lock;
 
 /// A module, borrowed from the loader.
 pub(crate) struct LoadedModule<'a> {
-    /// Path as the loader knows it; empty for the executable.
+    /// Path as the loader knows it; musl's gives the executable one, too.
     pub(crate) name: &'a CStr,
+    /// Whether it is the executable, which every loader names first.
+    pub(crate) is_main: bool,
     /// What is added to an address of the file to get one of the process.
     pub(crate) bias: u64,
     /// Executable addresses.
@@ -52,7 +54,9 @@ pub(crate) fn lock() -> &'static Lock<()> {
 
 /// Calls `visit` with each loaded module that has code.
 pub(crate) fn for_each<F: FnMut(LoadedModule<'_>)>(mut visit: F) {
+    let mut is_first = true;
     each_record(|info| {
+        let is_main = core::mem::take(&mut is_first);
         if info.dlpi_phdr.is_null() {
             return;
         }
@@ -60,7 +64,7 @@ pub(crate) fn for_each<F: FnMut(LoadedModule<'_>)>(mut visit: F) {
         let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
         // SAFETY: by invariant 1, and both come from the loader's record.
         if let Some(module) = unsafe { describe(info, headers) } {
-            visit(module);
+            visit(LoadedModule { is_main, ..module });
         }
     });
 }
@@ -203,6 +207,7 @@ unsafe fn describe<'a>(
     };
     Some(LoadedModule {
         name,
+        is_main: false,
         bias,
         code: start(first)..code_end,
         code_offset: first.p_offset,
@@ -258,7 +263,7 @@ mod tests {
         for_each(|module| {
             if module.code.contains(&here) {
                 found += 1;
-                assert!(module.name.is_empty());
+                assert!(module.is_main);
                 assert!(module.eh_frame_hdr.is_some());
                 assert!(module.eh_frame.is_some_and(|table| table.bytes.len() > 1000));
             }
