@@ -35,6 +35,8 @@
 //! 7. `thinned`, `thinned_local`, `thinned_remote`, `spare`, `spare_blocks` and `visit` are
 //!    written under the lock of the depot of the owner's heap, by its thread or the scavenger, or
 //!    under the central one.
+//! 8. `kind` is the word that publishes a header: the others are written before it, and a snapshot
+//!    acquires it first. Whoever has a block needs no such order, for the block came after them all.
 
 use core::ptr::{self, NonNull};
 
@@ -217,8 +219,10 @@ impl Span {
         ClassId::from_header(self.hot().class.get())
     }
 
+    /// What its words mean: those of which the kind tells are seen as they were when it began, by
+    /// snapshots of other threads, too (invariant 8).
     pub(crate) fn kind(self) -> Kind {
-        match self.hot().kind.get() {
+        match self.hot().kind.read() {
             1 => Kind::Blocks,
             2 => Kind::Sampled,
             3 => Kind::Large,
@@ -255,7 +259,7 @@ impl Span {
         cold.remote.reset();
         cold.home.set(home);
         self.arm(0, FAR);
-        hot.kind.set(kind as u8);
+        hot.kind.publish(kind as u8);
         hot.owner.set(home);
         #[cfg(feature = "preload")]
         if kind == Kind::Blocks {
@@ -268,7 +272,7 @@ impl Span {
         let hot = self.hot();
         hot.slots.set(slots as u32);
         hot.sampled.set(sampled as u8);
-        hot.kind.set(Kind::Large as u8);
+        hot.kind.publish(Kind::Large as u8);
         hot.owner.set(NOBODY);
     }
 
