@@ -11,7 +11,10 @@
 //! 2. Rows from `claimed` on are free. One below may be in no place: two threads claimed a
 //!    row for the same place at once.
 
-use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU16,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use super::lifetimes::Lifetimes;
 use super::sums::Sums;
@@ -90,8 +93,9 @@ impl Classes {
         let next = |claimed| (usize::from(claimed) < ROWS).then(|| claimed + 1);
         let at = self.claimed.fetch_update(Relaxed, Relaxed, next).ok()?;
         self.rows[usize::from(at)].lock().block_bytes = key;
-        // Relaxed: the row's lock publishes what is in it.
-        let _theirs = place.compare_exchange(0, at + 1, Relaxed, Relaxed);
+        // Release: who finds the row here must take its lock after this thread did, or would see it
+        // without its size and claim another one.
+        let _theirs = place.compare_exchange(0, at + 1, Release, Relaxed);
         row_at(place)
     }
 
@@ -120,7 +124,7 @@ impl Classes {
 
 /// The row whose number is at `place`.
 fn row_at(place: &AtomicU16) -> Option<usize> {
-    usize::from(place.load(Relaxed)).checked_sub(1)
+    usize::from(place.load(Acquire)).checked_sub(1)
 }
 
 /// The largest block size that shares a row with `block_bytes`.
