@@ -117,7 +117,9 @@ unsafe impl Os for Linux {
     }
 
     fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
-        if huge && NO_HUGE.load(Relaxed) {
+        // Where pages are of 16 or 64 KiB, huge ones are of 32 or 512 MiB. The heap asks for such of
+        // 2 MiB: beside a block would be resident what it never counts and never gives back.
+        if huge && (NO_HUGE.load(Relaxed) || page_bytes() > PAGE_BYTES_MIN) {
             return;
         }
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
@@ -193,13 +195,17 @@ pub(crate) fn pause() {
     keep_errno(|| unsafe { libc::nanosleep(&time, core::ptr::null_mut()) });
 }
 
+/// The smallest page of any supported system.
+pub(crate) const PAGE_BYTES_MIN: usize = 4096;
+
 /// The page size, read once from the kernel: 4 to 64 KiB.
 pub(crate) fn page_bytes() -> usize {
     static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
     match PAGE_BYTES.load(Relaxed) {
         0 => {
             // SAFETY: `sysconf` has no preconditions.
-            let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as usize;
+            let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }
+                .max(PAGE_BYTES_MIN as libc::c_long) as usize;
             PAGE_BYTES.store(bytes, Relaxed);
             bytes
         }

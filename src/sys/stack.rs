@@ -11,7 +11,7 @@
 use core::arch::asm;
 use core::cell::Cell;
 
-use super::os::keep_errno;
+use super::os::{self, keep_errno};
 use super::per_thread::per_thread;
 
 /// What remains of a return address when a signature above its 48 bits, as
@@ -86,8 +86,7 @@ pub(crate) unsafe fn load_word(address: u64) -> u64 {
 /// still be taken for the main stack without asking: less than the room that
 /// the kernel leaves for the main stack at the least.
 const MAIN_STACK_BYTES_SURE: u64 = 4 << 20;
-/// The smallest page of any supported system.
-const PAGE_BYTES_MIN: u64 = 4096;
+const PAGE_BYTES_MIN: u64 = os::PAGE_BYTES_MIN as u64;
 
 per_thread! {
     /// Bounds of this thread's stack, low and top; both 0 until asked for.
