@@ -99,7 +99,8 @@ impl Machine {
         let (objdump, linker) = (tool("objdump"), tool("gcc"));
         let triple = format!("{name}-unknown-linux-gnu");
         let is_there = |program| Command::new(program).arg("--version").output().is_ok();
-        if !is_there(&objdump) || !is_here && !(is_there(&linker) && has_target(&triple)) {
+        let builds = is_here || is_there(&linker) && has_target(&triple);
+        if !builds || !is_there(&objdump) {
             println!("skipped: there is no {objdump}, {linker} or standard library for {name}");
             return None;
         }
