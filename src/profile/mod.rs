@@ -40,6 +40,8 @@ mod memory;
 mod peak;
 mod recorder;
 mod rules;
+#[cfg(any(target_arch = "aarch64", test))]
+mod signed;
 mod sites;
 pub(crate) mod snapshot;
 mod stack;

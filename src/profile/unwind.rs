@@ -10,7 +10,8 @@
 //!
 //! Modules the program was linked with are never unloaded, so their tables are
 //! read in place. Others may go at any moment: their tables are copied, within
-//! [`COPIED_BYTES_MAX`].
+//! [`COPIED_BYTES_MAX`]. So are those of modules whose functions sign their return addresses, as some
+//! do on AArch64 (`signed.rs`).
 //!
 //! Invariants
 //! 1. `linked` names modules that stay loaded until the process ends. It is
@@ -133,6 +134,12 @@ impl Unwinders {
         let (mut copied, mut without) = (0, 0);
         modules::for_each(|module| {
             let tables = module.eh_frame_hdr.zip(module.eh_frame).and_then(|(index, table)| {
+                let room = COPIED_BYTES_MAX.saturating_sub(copied);
+                if let Some(bytes) = without_signs(table.bytes, room) {
+                    copied += bytes.len();
+                    let table = Placed::new(table, Bytes::Copied(bytes.into()));
+                    return Some((Placed::copy(index), table));
+                }
                 if self.stays(&module) {
                     // SAFETY: `stays` says so, by invariant 1.
                     let index = unsafe { Placed::in_place(index) };
@@ -276,6 +283,18 @@ fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
 fn native(from: Registers) -> UnwindRegsNative {
     let mask = framehop::aarch64::PtrAuthMask(stack::ADDRESS_MASK);
     UnwindRegsNative::new_with_ptr_auth_mask(mask, from.lr, from.sp, from.fp)
+}
+
+/// See `signed.rs`; no copy is larger than `bytes_max`.
+#[cfg(target_arch = "aarch64")]
+fn without_signs(table: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+    if table.len() > bytes_max { None } else { super::signed::without_signs(table) }
+}
+
+/// No return address is signed.
+#[cfg(target_arch = "x86_64")]
+fn without_signs(_: &[u8], _: usize) -> Option<Vec<u8>> {
+    None
 }
 
 /// A table, read in place or copied.
