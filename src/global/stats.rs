@@ -11,10 +11,11 @@ use crate::sys::os::resident_bytes;
 /// Takes a snapshot of every counter.
 ///
 /// Exact at a quiet point, and of the calling thread. While other threads allocate, what one of
-/// them did last may be missing, at most 1,024 allocations of a class, so that a figure may even
-/// fall behind that of an earlier snapshot; `allocs - frees` is `live_blocks` always. A `realloc` that changes the bytes of the block, as rounded
-/// up to its size class, to 64 KiB or to pages, counts as a free and an allocation
-/// wherever the contents end up; one that does not counts as nothing.
+/// them did last may be missing or counted twice, at most 1,024 allocations of a class, so that a
+/// figure may even fall behind that of an earlier snapshot; `allocs - frees` is `live_blocks`
+/// always. A `realloc` that changes the bytes of the block, as rounded up to its size class, to
+/// 64 KiB or to pages, counts as a free and an allocation wherever the contents end up; one that
+/// does not counts as nothing.
 ///
 /// Cost: some tens of microseconds and as many for each 64 MiB of heap, since it looks at the
 /// header of every 64 KiB, and at the books of every thread; it holds the locks meanwhile that

@@ -4,8 +4,8 @@
 //! the allowances that the slow path granted and what is left of them (see
 //! [`bin`](super::bin)). Every term is a word with one writer, so a snapshot races
 //! with nothing. It is exact at a quiet point. Of a thread that is entering what it did
-//! into its books at that moment, what it was last granted may be missing: at most 1,024
-//! allocations of a class, or as many frees as its list holds.
+//! into its books at that moment, what it was last granted may be missing or counted twice: at
+//! most 1,024 allocations of a class, or as many frees as its list holds.
 
 use super::Heap;
 use super::class::{CLASSES, ClassId};
