@@ -1,6 +1,11 @@
 //! One run: a fresh process, its exit and the lines it printed.
+//!
+//! A run gets no environment but `PATH`: `SPANALLOC`, `MIMALLOC_…`, `MALLOC_CONF`, `LD_PRELOAD`
+//! and their like would change one allocator and not another, unseen in the results.
 
 use harness::{Listing, PARKED, Record};
+use std::env;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -12,9 +17,16 @@ pub(crate) struct Running {
     last: String,
 }
 
+/// A command in the environment of a run.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(env::var_os("PATH").map(|path| ("PATH", path)));
+    command
+}
+
 /// Starts `workload` in the binary at `path`.
 pub(crate) fn start(path: &Path, workload: &str, options: &[String]) -> Result<Running, String> {
-    let mut child = Command::new(path)
+    let mut child = command(path)
         .arg(workload)
         .args(options)
         .stdout(Stdio::piped())
@@ -57,9 +69,22 @@ impl Running {
 
 /// Asks the binary at `path` for its workloads.
 pub(crate) fn list(path: &Path) -> Result<Vec<Listing>, String> {
-    let output = Command::new(path)
+    let output = command(path)
         .arg("--list")
         .output()
         .map_err(|error| format!("cannot run {}: {error}", path.display()))?;
     serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn a_run_has_no_environment_but_the_path() {
+        let printed = command("env").output().unwrap().stdout;
+        let lines = String::from_utf8(printed).unwrap();
+        assert!(lines.lines().all(|line| line.starts_with("PATH=")), "{lines}");
+        assert!(std::env::vars().count() > 1, "there is something to leave out");
+    }
 }
