@@ -6,7 +6,8 @@ pub(crate) const USAGE: &str = "\
 cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
 
   --rounds N        rounds to run (default 5; 3 with --scaling; 1 with --quick)
-  --only A,B,...    only workloads whose name contains A or B or ...
+  --only A,B,...    only workloads whose name contains A or B or ..., or that are in
+                    the program of that name: micro, real or engines
   --alloc A,B,...   only these allocators
   --quick           small sizes, one round: that it runs, not how fast
   --details         also a row per workload for faults and processor time
@@ -78,10 +79,15 @@ impl Args {
         Ok(parsed)
     }
 
-    /// Whether `--only` lets this workload through.
-    pub(crate) fn wants(&self, workload: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| workload.contains(part.as_str()))
+    /// Whether `--only` lets this workload of this program through.
+    pub(crate) fn wants(&self, program: &str, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| named(part, program, workload))
     }
+}
+
+/// Whether a part of `--only` names this workload of this program.
+pub(crate) fn named(part: &str, program: &str, workload: &str) -> bool {
+    part == program || workload.contains(part)
 }
 
 fn list(value: &str) -> Vec<String> {
@@ -118,7 +124,7 @@ mod tests {
     fn the_defaults_are_five_rounds_of_everything() {
         let args = parse("").unwrap();
         assert_eq!((args.rounds, args.allocators.len(), args.build), (5, 10, true));
-        assert!(args.wants("tree"));
+        assert!(args.wants("micro", "tree"));
     }
 
     #[test]
@@ -130,8 +136,15 @@ mod tests {
     #[test]
     fn only_is_by_substring() {
         let args = parse("--only ring,pair64 --rounds 2").unwrap();
-        assert!(args.wants("ring_16_threads") && args.wants("pair64"));
-        assert!(!args.wants("pair_mixed"));
+        assert!(args.wants("micro", "ring_16_threads") && args.wants("micro", "pair64"));
+        assert!(!args.wants("micro", "pair_mixed"));
+    }
+
+    #[test]
+    fn only_may_name_a_program() {
+        let args = parse("--only engines,gzip").unwrap();
+        assert!(args.wants("engines", "sql_insert") && args.wants("real", "gzip"));
+        assert!(!args.wants("real", "word_count"));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! compiled once. A finished binary is copied to `target/bin/ALLOCATOR/PROGRAM`,
 //! because the next allocator's takes its place under `target/release`.
 
-use crate::args::Args;
-use crate::catalog::{LISTER, PROGRAMS};
+use crate::args::{Args, named};
+use crate::catalog::{PROGRAMS, Program};
 use crate::process;
 use harness::{Kind, Listing};
 use std::fs;
@@ -30,45 +30,54 @@ pub(crate) fn binary(allocator: &str, program: &str) -> PathBuf {
     home().join("target/bin").join(allocator).join(program)
 }
 
-/// The workloads that `--only` asks for, in the order of their programs; of the
-/// mode asked for.
+/// Builds what `--only` needs under every allocator asked for, and returns its workloads, in the
+/// order of their programs. What nobody can mean is refused before anything is built.
 pub(crate) fn workloads(args: &Args) -> Result<Vec<Workload>, String> {
-    if args.build {
-        build(LISTER, &PROGRAMS)?;
-    }
-    let mut all = Vec::new();
-    for program in PROGRAMS {
-        let listings: Vec<Listing> = process::list(&binary(LISTER, program))?;
-        all.extend(listings.into_iter().map(|listing| Workload { program, listing }));
-    }
-    let names: Vec<String> = all.iter().map(|workload| workload.listing.name.clone()).collect();
-    all.retain(|workload| workload.listing.kind != Kind::Scaling);
-    all.retain(|workload| args.wants(&workload.listing.name));
-    if all.is_empty() {
-        let (only, names) = (args.only.join(","), names.join(", "));
-        return Err(format!("--only {only:?} matches no workload; there are: {names}"));
-    }
-    Ok(all)
-}
-
-/// Builds what `workloads` need under every allocator asked for.
-pub(crate) fn allocators(args: &Args, workloads: &[Workload]) -> Result<(), String> {
-    let needed: Vec<&str> = PROGRAMS
-        .into_iter()
-        .filter(|&program| workloads.iter().any(|workload| workload.program == program))
-        .collect();
+    let programs = needed(args)?;
     for allocator in &args.allocators {
         if args.build {
-            build(allocator, &needed)?;
+            build(allocator, &programs)?;
         }
-        for program in &needed {
+        for program in &programs {
             let path = binary(allocator, program);
             if !path.exists() {
                 return Err(format!("{} is not built: run without --no-build", path.display()));
             }
         }
     }
-    Ok(())
+    let mut all = Vec::new();
+    for program in programs {
+        // Which allocator's does not matter: they differ in nothing else.
+        let listings = process::list(&binary(args.allocators[0], program))?;
+        all.extend(listings.into_iter().map(|listing| Workload { program, listing }));
+    }
+    all.retain(|workload| {
+        let listing = &workload.listing;
+        listing.kind != Kind::Scaling && args.wants(workload.program, &listing.name)
+    });
+    if all.is_empty() {
+        let only = args.only.join(",");
+        return Err(format!("the binaries have no workload like {only:?}: run without --no-build"));
+    }
+    Ok(all)
+}
+
+/// The programs that have what `--only` names. Each of its parts must name something.
+fn needed(args: &Args) -> Result<Vec<&'static str>, String> {
+    let pairs = || {
+        let of =
+            |program: &'static Program| program.workloads.iter().map(|name| (program.name, *name));
+        PROGRAMS.iter().flat_map(of)
+    };
+    let names = |part: &&String| pairs().any(|(program, name)| named(part, program, name));
+    if let Some(part) = args.only.iter().find(|part| !names(part)) {
+        let all: Vec<&str> = pairs().map(|(_, name)| name).collect();
+        return Err(format!("--only {part:?} matches no workload; there are: {}", all.join(", ")));
+    }
+    let mut programs: Vec<&str> =
+        pairs().filter(|(program, name)| args.wants(program, name)).map(|pair| pair.0).collect();
+    programs.dedup();
+    Ok(programs)
 }
 
 /// Builds `programs` for `allocator`; quick when nothing has changed.
@@ -102,4 +111,23 @@ fn keep(from: &Path, to: &Path) -> Result<(), String> {
         .and_then(|()| fs::copy(from, &partial))
         .and_then(|_| fs::rename(&partial, to))
         .map_err(|error| format!("cannot copy {} to {}: {error}", from.display(), to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needed;
+    use crate::args::Args;
+
+    #[test]
+    fn only_what_is_asked_for_is_built_and_what_nobody_has_is_refused() {
+        let needed = |only: &str| {
+            let line = ["--only", only].map(str::to_owned);
+            needed(&Args::parse(line.into_iter()).unwrap())
+        };
+        assert_eq!(needed("pair64,live").unwrap(), ["micro"]);
+        assert_eq!(needed("sql,gzip").unwrap(), ["real", "engines"]);
+        assert_eq!(needed("engines").unwrap(), ["engines"]);
+        let message = needed("pair64,pear").unwrap_err();
+        assert!(message.contains("\"pear\" matches no workload; there are: pair64, "), "{message}");
+    }
 }

@@ -30,7 +30,7 @@ type Allowed = BTreeMap<String, BTreeMap<String, f64>>;
 
 /// Counts, prints, and compares with what is allowed.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let counted: Vec<&str> = COUNTED.into_iter().filter(|name| args.wants(name)).collect();
+    let counted: Vec<&str> = COUNTED.into_iter().filter(|name| args.wants("micro", name)).collect();
     if counted.is_empty() {
         let only = args.only.join(",");
         return Err(format!("--only {only:?} matches none of: {}", COUNTED.join(", ")));

@@ -59,11 +59,12 @@ fn main() -> ExitCode {
 
 fn compare(args: &Args) -> Result<(), String> {
     let workloads = builds::workloads(args)?;
-    builds::allocators(args, &workloads)?;
-    let runs = rounds::run(args, &workloads)?;
-    let results = results::Results::new(args, runs);
+    let mut results = results::Results::new(args, &workloads);
+    let place = results::Place::new(&results.machine.date, "compare")?;
+    rounds::run(args, &workloads, &mut results, &place)?;
     let summary = summary::Summary::new(&results);
     println!("{}", table::render(&results, &summary, args.details));
     let chart = chart::render(&results, &summary);
-    results::write(&results, &chart, "compare")
+    place.write(&results, &chart)?;
+    results.verdict()
 }

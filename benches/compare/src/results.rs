@@ -1,19 +1,24 @@
 //! Every record of a comparison, as it is written to `results/`.
 
 use crate::args::Args;
-use crate::builds::home;
+use crate::builds::{Workload, home};
+use crate::catalog::{ALLOCATORS, PROGRAMS, is_ours};
 use crate::machine::Machine;
 use harness::{Kind, Listing, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 /// A comparison: where, when, what, and what came out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
+    /// The rounds that are in it: fewer than were asked for if it was interrupted.
     pub(crate) rounds: usize,
     pub(crate) quick: bool,
+    /// What `--only` let through; empty: everything.
+    pub(crate) only: Vec<String>,
     /// In the order of the table's columns.
     pub(crate) allocators: Vec<String>,
     pub(crate) rows: Vec<Row>,
@@ -31,15 +36,47 @@ pub(crate) struct Row {
 }
 
 impl Results {
-    /// The results of a comparison that has just ended.
-    pub(crate) fn new(args: &Args, rows: Vec<Row>) -> Self {
+    /// A comparison that begins, of `workloads`.
+    pub(crate) fn new(args: &Args, workloads: &[Workload]) -> Self {
         Self {
             machine: Machine::here(),
-            rounds: args.rounds,
+            rounds: 0,
             quick: args.quick,
+            only: args.only.clone(),
             allocators: args.allocators.iter().map(|&name| name.to_owned()).collect(),
-            rows,
+            rows: workloads.iter().map(|workload| Row::new(&workload.listing)).collect(),
         }
+    }
+
+    /// What was left out, in words; empty if nothing was.
+    pub(crate) fn left_out(&self) -> String {
+        let mut text = String::new();
+        let all: usize = PROGRAMS.iter().map(|program| program.workloads.len()).sum();
+        if self.rows.len() < all {
+            let (rows, only) = (self.rows.len(), self.only.join(","));
+            text += &format!("; {rows} of {all} workloads (--only {only})");
+        }
+        let here = |name: &&str| !self.allocators.iter().any(|allocator| allocator == name);
+        let missing: Vec<&str> = ALLOCATORS.into_iter().filter(here).collect();
+        if !missing.is_empty() {
+            text += &format!("; without {}", missing.join(", "));
+        }
+        if self.quick {
+            text += "; small sizes (--quick): no measurement";
+        }
+        text
+    }
+
+    /// An error if ours failed in a row, or if runs of one computed different things. A rival
+    /// that fails is in the table.
+    pub(crate) fn verdict(&self) -> Result<(), String> {
+        let failed = self.rows.iter().flat_map(|row| {
+            let ours = row.failures.keys().filter(|name| is_ours(name));
+            ours.map(|name| format!("{} failed under {name}", row.workload))
+        });
+        let differ = self.rows.iter().filter_map(Row::difference);
+        let problems: Vec<String> = failed.chain(differ).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
     }
 }
 
@@ -72,39 +109,107 @@ impl Row {
         self.records.values().flatten().map(|run| run.peak_rss_bytes).max()
     }
 
-    /// Warns when runs computed different things: they are no comparison then.
-    pub(crate) fn agree(&self) {
+    /// What there is to say where runs computed different things: they are no comparison then.
+    pub(crate) fn difference(&self) -> Option<String> {
         let mut sums: Vec<u64> = self.records.values().flatten().map(|run| run.checksum).collect();
         sums.sort_unstable();
         sums.dedup();
-        if sums.len() > 1 {
-            eprintln!("{}: the runs computed different sums: {sums:?}", self.workload);
-        }
+        let differ = sums.len() > 1;
+        differ.then(|| format!("{}: the runs computed different sums: {sums:?}", self.workload))
     }
 }
 
-/// Writes `results/DATE-NAME.json` and `.svg` and says where.
-pub(crate) fn write(results: &impl Dated, chart: &str, name: &str) -> Result<(), String> {
-    let folder = home().join("results");
-    let stem = folder.join(format!("{}-{name}", results.date()));
-    let json = serde_json::to_string(results).expect("plain data serializes");
-    let (data, picture) = (stem.with_extension("json"), stem.with_extension("svg"));
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(&data, json))
-        .and_then(|()| fs::write(&picture, chart))
-        .map_err(|error| format!("cannot write {}: {error}", stem.display()))?;
-    println!("{}\n{}", data.display(), picture.display());
-    Ok(())
+/// Where a result goes: `results/DATE-NAME` with an ending each.
+#[derive(Clone, Debug)]
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    /// The place of the result that begins at `date`. Nobody measures for an hour to hear then
+    /// that it cannot be written: that is an error now.
+    pub(crate) fn new(date: &str, name: &str) -> Result<Self, String> {
+        let place = Self(home().join("results").join(format!("{date}-{name}")));
+        fs::create_dir_all(home().join("results"))
+            .and_then(|()| fs::write(place.data(), ""))
+            .map_err(|error| format!("cannot write {}: {error}", place.data().display()))?;
+        Ok(place)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.with_extension("json")
+    }
+
+    /// Writes what there is so far.
+    pub(crate) fn keep(&self, results: &impl Serialize) -> Result<(), String> {
+        let json = serde_json::to_string(results).expect("plain data serializes");
+        fs::write(self.data(), json)
+            .map_err(|error| format!("cannot write {}: {error}", self.data().display()))
+    }
+
+    /// Writes all of it, with its picture, and says where.
+    pub(crate) fn write(&self, results: &impl Serialize, chart: &str) -> Result<(), String> {
+        self.keep(results)?;
+        let picture = self.0.with_extension("svg");
+        fs::write(&picture, chart)
+            .map_err(|error| format!("cannot write {}: {error}", picture.display()))?;
+        println!("{}\n{}", self.data().display(), picture.display());
+        Ok(())
+    }
 }
 
-/// What can be filed under its date.
-pub(crate) trait Dated: Serialize {
-    /// The date and time, fit for a file name.
-    fn date(&self) -> &str;
-}
+#[cfg(test)]
+mod tests {
+    use super::{Results, Row};
+    use crate::args::Args;
+    use crate::builds::Workload;
+    use harness::{Kind, Listing, Record};
 
-impl Dated for Results {
-    fn date(&self) -> &str {
-        &self.machine.date
+    fn results(line: &str) -> Results {
+        let args = Args::parse(line.split_whitespace().map(str::to_owned)).unwrap();
+        let listing = Listing { name: "tree".into(), kind: Kind::Time, about: String::new() };
+        Results::new(&args, &[Workload { program: "micro", listing }])
+    }
+
+    fn record(checksum: u64) -> Result<Record, String> {
+        Ok(Record {
+            workload: "tree".into(),
+            ops: 1,
+            ns_per_op: 1.0,
+            cpu_ns_per_op: 1.0,
+            peak_rss_bytes: 1,
+            minor_faults: 0,
+            user_ms: 0.0,
+            system_ms: 0.0,
+            checksum,
+            figures: Default::default(),
+        })
+    }
+
+    #[test]
+    fn what_was_left_out_is_said() {
+        let text = results("--only tree --alloc spanalloc,mimalloc").left_out();
+        assert!(text.contains("1 of 47 workloads (--only tree)"), "{text}");
+        assert!(text.contains("without spanalloc-sampled, system, jemalloc"), "{text}");
+        assert!(!text.contains("mimalloc"), "{text}");
+    }
+
+    #[test]
+    fn ours_must_not_fail_and_sums_must_not_differ() {
+        fn crash() -> Result<Record, String> {
+            Err("signal: 11".to_owned())
+        }
+        let with = |fill: fn(&mut Row)| {
+            let mut results = results("");
+            fill(&mut results.rows[0]);
+            results.verdict()
+        };
+        assert_eq!(with(|row| row.add("mimalloc", record(1))), Ok(()));
+        assert_eq!(with(|row| row.add("rpmalloc", crash())), Ok(()));
+        let failed = with(|row| row.add("spanalloc-sampled", crash()));
+        assert!(failed.unwrap_err().contains("tree failed under spanalloc-sampled"));
+        let differ = with(|row| {
+            row.add("system", record(1));
+            row.add("spanalloc", record(2));
+        });
+        assert!(differ.unwrap_err().contains("different sums: [1, 2]"));
     }
 }

@@ -13,16 +13,21 @@
 use crate::args::Args;
 use crate::builds::{Workload, binary};
 use crate::process::{self, Running};
-use crate::results::Row;
+use crate::results::{Place, Results, Row};
 use harness::Kind;
 use std::time::Instant;
 
-/// Runs everything and returns a row per workload.
-pub(crate) fn run(args: &Args, workloads: &[Workload]) -> Result<Vec<Row>, String> {
-    let mut rows: Vec<Row> = workloads.iter().map(|workload| Row::new(&workload.listing)).collect();
+/// Runs everything and adds it to `results`, which have a row per workload; what there is after
+/// each round is kept in `place`.
+pub(crate) fn run(
+    args: &Args,
+    workloads: &[Workload],
+    results: &mut Results,
+    place: &Place,
+) -> Result<(), String> {
     let start = Instant::now();
     for round in 0..args.rounds {
-        for (index, (workload, row)) in workloads.iter().zip(&mut rows).enumerate() {
+        for (index, (workload, row)) in workloads.iter().zip(&mut results.rows).enumerate() {
             eprint!(
                 "\r\x1b[Kround {}/{}  {}/{}  {}  {:.0} s",
                 round + 1,
@@ -32,20 +37,23 @@ pub(crate) fn run(args: &Args, workloads: &[Workload]) -> Result<Vec<Row>, Strin
                 workload.listing.name,
                 start.elapsed().as_secs_f64(),
             );
-            let mut order = args.allocators.clone();
-            let first = (round + index) % order.len();
-            order.rotate_left(first);
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            one(args, workload, &order, row)?;
+            one(args, workload, &order(&args.allocators, index, round), row)?;
         }
+        results.rounds = round + 1;
+        place.keep(results)?;
     }
     eprintln!("\r\x1b[K{} rounds in {:.0} s", args.rounds, start.elapsed().as_secs_f64());
-    for row in &rows {
-        row.agree();
+    Ok(())
+}
+
+/// The order in which allocators take their turns at the row `index` in this round.
+pub(crate) fn order<'a>(allocators: &[&'a str], index: usize, round: usize) -> Vec<&'a str> {
+    let mut order = allocators.to_vec();
+    order.rotate_left((round + index) % allocators.len());
+    if round % 2 == 1 {
+        order.reverse();
     }
-    Ok(rows)
+    order
 }
 
 /// What is touched before each run: more than any workload's blocks take at one time.
@@ -80,4 +88,24 @@ fn one(args: &Args, workload: &Workload, order: &[&str], row: &mut Row) -> Resul
         row.add(allocator, running.record());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn none_is_always_first_or_always_after_the_same_one() {
+        let all = ["a", "b", "c", "d"];
+        let orders: Vec<_> = (0..8).map(|round| order(&all, 3, round)).collect();
+        for name in all {
+            let before = |order: &Vec<&'static str>| {
+                let at = order.iter().position(|other| *other == name).unwrap();
+                at.checked_sub(1).map(|at| order[at])
+            };
+            let before: BTreeSet<_> = orders.iter().filter_map(before).collect();
+            assert!(before.len() > 1, "{name} is always first, or always after {before:?}");
+        }
+    }
 }

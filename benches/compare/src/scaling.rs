@@ -3,7 +3,8 @@
 use crate::args::Args;
 use crate::builds::{binary, build};
 use crate::machine::{Machine, memory_bytes};
-use crate::results::{Dated, write};
+use crate::results::Place;
+use crate::rounds::order;
 use crate::summary::median;
 use crate::{curves, process};
 use harness::Record;
@@ -26,12 +27,6 @@ pub(crate) struct Panel {
     pub(crate) sizes: Vec<usize>,
     /// By allocator, the median at each size; none where every run failed.
     pub(crate) values: BTreeMap<String, Vec<Option<f64>>>,
-}
-
-impl Dated for Curves {
-    fn date(&self) -> &str {
-        &self.machine.date
-    }
 }
 
 /// What is varied and what is measured.
@@ -80,8 +75,10 @@ const TOUCHED_BYTES: usize = 2 << 30;
 
 /// Runs every sweep that `--only` asks for, prints the medians and writes them.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let sweeps: Vec<Sweep> =
-        sweeps(args.quick).into_iter().filter(|sweep| args.wants(sweep.workload)).collect();
+    let sweeps: Vec<Sweep> = sweeps(args.quick)
+        .into_iter()
+        .filter(|sweep| args.wants("micro", sweep.workload))
+        .collect();
     if sweeps.is_empty() {
         let only = args.only.join(",");
         return Err(format!(
@@ -93,20 +90,21 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             build(allocator, &["micro"])?;
         }
     }
-    let mut panels = Vec::new();
-    for sweep in &sweeps {
-        panels.push(panel(args, sweep)?);
-    }
-    let curves = Curves {
+    let mut curves = Curves {
         machine: Machine::here(),
         rounds: args.rounds,
         allocators: args.allocators.iter().map(|&name| name.to_owned()).collect(),
-        panels,
+        panels: Vec::new(),
     };
+    let place = Place::new(&curves.machine.date, "scaling")?;
+    for sweep in &sweeps {
+        curves.panels.push(panel(args, sweep)?);
+        place.keep(&curves)?;
+    }
     for panel in &curves.panels {
         print(panel);
     }
-    write(&curves, &curves::render(&curves), "scaling")
+    place.write(&curves, &curves::render(&curves))
 }
 
 fn panel(args: &Args, sweep: &Sweep) -> Result<Panel, String> {
@@ -115,10 +113,7 @@ fn panel(args: &Args, sweep: &Sweep) -> Result<Panel, String> {
         let mut seen: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for round in 0..args.rounds {
             eprint!("\r\x1b[K{}  {size}  round {}/{}", sweep.workload, round + 1, args.rounds);
-            let mut order = args.allocators.clone();
-            let first = round % order.len();
-            order.rotate_left(first);
-            for allocator in order {
+            for allocator in order(&args.allocators, 0, round) {
                 seen.entry(allocator).or_default().extend(point(args, sweep, size, allocator)?);
             }
         }

@@ -14,8 +14,9 @@ pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> Str
     let crates: Vec<String> =
         results.machine.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let _ = writeln!(text, "{}", crates.join(", "));
+    let (rounds, left_out) = (results.rounds, results.left_out());
     let _ =
-        writeln!(text, "medians of {} rounds; × is the ratio to the best rival", results.rounds);
+        writeln!(text, "medians of {rounds} rounds; × is the ratio to the best rival{left_out}");
     if !summary.time.is_empty() {
         metric(&mut text, &TIME, &summary.time, &results.allocators);
         metric(&mut text, &MEMORY, &summary.memory, &results.allocators);
@@ -129,6 +130,9 @@ fn failures(text: &mut String, results: &Results) {
             let times = whys.len();
             let _ =
                 writeln!(text, "FAILED {} under {name}, {times} times: {}", row.workload, whys[0]);
+        }
+        if let Some(difference) = row.difference() {
+            let _ = writeln!(text, "DIFFER {difference}");
         }
     }
 }
