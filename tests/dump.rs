@@ -60,13 +60,14 @@ fn one_object() -> Box<[u8; OBJECT_BYTES]> {
 fn fork_and_exit() -> ! {
     // SAFETY: the child calls nothing but `exit`.
     let process = unsafe { libc::fork() };
+    assert!(process >= 0, "fork failed");
     if process == 0 {
         // SAFETY: runs the exit handlers, which is what the test is about.
         unsafe { libc::exit(0) };
     }
     let mut status = 0;
     // SAFETY: waits for our own child.
-    unsafe { libc::waitpid(process, &raw mut status, 0) };
+    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
     assert_eq!(status, 0);
     let written = PathBuf::from(std::env::var_os(OTHER_PREFIX).unwrap()).with_extension("json");
     std::process::exit(if written.exists() { 9 } else { 0 });

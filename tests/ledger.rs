@@ -321,6 +321,7 @@ fn forked() {
     // SAFETY: all other threads but the idle harness are gone, and the child ends
     // with `_exit`.
     let process = unsafe { libc::fork() };
+    assert!(process >= 0, "fork failed");
     if process == 0 {
         let child = std::panic::catch_unwind(|| {
             compare("in a forked child");
@@ -334,7 +335,7 @@ fn forked() {
     }
     let mut status = 0;
     // SAFETY: waits for our own child.
-    unsafe { libc::waitpid(process, &raw mut status, 0) };
+    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
     assert_eq!(status, 0, "the forked child's books");
     compare("in the parent of a forked child");
 }

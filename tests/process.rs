@@ -68,6 +68,13 @@ fn passes(scenario: &str, variable: &str) {
     assert!(status.success(), "{scenario} with SPANALLOC={variable}: {status}");
 }
 
+/// Of a child that ran nothing, all the others would say that it passes.
+#[test]
+fn a_child_runs_the_scenario_that_is_named() {
+    let child = command("none").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(!wait(child).success());
+}
+
 #[test]
 fn a_fork_while_threads_allocate() {
     passes("fork", "");
@@ -155,7 +162,6 @@ fn with_busy_threads(work: impl FnOnce()) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
-/// Children of a process at work inherit its blocks, allocate, start threads.
 /// Forks, does `work` in the child, and waits for it to end well.
 fn in_a_fork(work: impl FnOnce()) {
     // SAFETY: what the child may do after this is the test.
@@ -171,10 +177,11 @@ fn in_a_fork(work: impl FnOnce()) {
     }
     let mut status = 0;
     // SAFETY: waits for our own child.
-    unsafe { libc::waitpid(process, &raw mut status, 0) };
+    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
     assert_eq!(status, 0, "of the child");
 }
 
+/// Children of a process at work inherit its blocks, allocate, start threads.
 fn fork_and_go_on() {
     const FORKS: u64 = 60;
     let mut random = Random(3);

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counts its live instances; keeps what its user wrote unless reset.
 #[derive(Debug)]
@@ -377,8 +377,20 @@ fn epochs_from_a_thread() {
 #[test]
 fn epochs_end_with_their_pool() {
     let pool: Pool<Keep<u8>> = Pool::new(|| Keep(0));
-    let epochs = Epochs::every(&pool, Duration::from_millis(1)).unwrap();
+    let (asked, answers) = mpsc::channel();
+    let period = Duration::from_millis(1);
+    let epochs = Epochs::when(&pool, period, move || asked.send(()).is_err()).unwrap();
+    answers.recv().unwrap();
     drop(pool);
+    // The thread drops its condition as it ends, and so the other end of the channel.
+    let since = Instant::now();
+    let end = loop {
+        match answers.recv_timeout(Duration::from_secs(20)) {
+            Ok(()) => assert!(since.elapsed() < Duration::from_secs(20), "still asks"),
+            Err(end) => break end,
+        }
+    };
+    assert_eq!(end, mpsc::RecvTimeoutError::Disconnected);
     drop(epochs);
 }
 

@@ -2,6 +2,7 @@
 //! waits for none of them.
 
 use spanalloc::pool::{Keep, Pool};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
 use std::thread;
@@ -14,7 +15,8 @@ fn in_child(work: impl FnOnce() -> bool) -> bool {
     if child == 0 {
         // SAFETY: no preconditions: the alarm ends a child that waits.
         unsafe { libc::alarm(20) };
-        let done = work();
+        // A panic would end the child's one thread, and the child as if all were well.
+        let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or(false);
         // SAFETY: no preconditions; nothing of the parent's is run or dropped.
         unsafe { libc::_exit(i32::from(!done)) };
     }
