@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use spanalloc::map::Map;
@@ -209,11 +210,22 @@ fn keep_memory() {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
+    let mut numbers = Vec::new();
+    // Cargo adds an argument of its own.
+    for word in std::env::args().skip(1).filter(|word| word != "--bench") {
+        match word.parse::<usize>() {
+            Ok(number) if numbers.len() < 2 => numbers.push(number),
+            _ => {
+                eprintln!("{word:?}: accepted are a number of repeats and one of entries at most");
+                return ExitCode::from(2);
+            }
+        }
+    }
     keep_memory();
-    let numbers: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let repeats = numbers.first().copied().unwrap_or(30).max(1);
     let size_max = numbers.get(1).copied().unwrap_or(1 << 20);
     compare("multiplication", &Fold, repeats, size_max);
     compare("SipHash", &RandomState::new(), repeats, size_max);
+    ExitCode::SUCCESS
 }

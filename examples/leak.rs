@@ -6,9 +6,11 @@
 //!
 //! A cache forgets its entries by age, but a second index of the same entries never
 //! does. After a while in which the service does the same work over and over, what
-//! grew is what leaks: the difference names the line.
+//! grew is what leaks: the difference names the function, and the line as well where
+//! there is debug information.
 
 use std::collections::{HashMap, VecDeque};
+use std::process::ExitCode;
 
 use spanalloc::SpanAlloc;
 use spanalloc::profile;
@@ -54,7 +56,7 @@ impl Cache {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let mut cache = Cache::default();
     // Warm: caches are full, and everything there is once is there.
     cache.work();
@@ -66,9 +68,16 @@ fn main() {
     println!("{difference}");
     #[cfg(feature = "flamegraph")]
     {
-        std::fs::create_dir_all("flamegraphs").unwrap();
-        let picture = std::fs::File::create("flamegraphs/leak.diff.svg").unwrap();
-        difference.write_flamegraph(picture).unwrap();
+        const PICTURE: &str = "flamegraphs/leak.diff.svg";
+        let written = std::fs::create_dir_all("flamegraphs")
+            .and_then(|()| std::fs::File::create(PICTURE))
+            .and_then(|picture| difference.write_flamegraph(picture));
+        if let Err(error) = written {
+            eprintln!("leak: cannot write {PICTURE}: {error}");
+            return ExitCode::FAILURE;
+        }
+        println!("wrote {PICTURE}");
     }
     println!("{} origins are remembered", cache.origins.len());
+    ExitCode::SUCCESS
 }

@@ -11,6 +11,7 @@
 //! in use by kind.
 
 use std::collections::{HashMap, VecDeque};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use spanalloc::{SpanAlloc, SpanLayer};
@@ -85,7 +86,7 @@ async fn receive(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     tracing_subscriber::registry().with(SpanLayer::new().by_field("kind")).init();
     let state = Arc::new(State::default());
     let (sender, mut receiver) = mpsc::channel(CLIENTS);
@@ -120,5 +121,12 @@ async fn main() {
             span.allocated.bytes,
         );
     }
-    spanalloc::dump("flamegraphs/service").unwrap();
+    match spanalloc::dump("flamegraphs/service") {
+        Ok(paths) => paths.iter().for_each(|path| println!("wrote {}", path.display())),
+        Err(error) => {
+            eprintln!("service: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }

@@ -35,7 +35,7 @@ SUITE = "cpython tests"
 def options():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, help="rounds that are timed; 3, or 1 with --quick")
+    parser.add_argument("--rounds", type=positive, help="rounds that are timed; 3, or 1 with --quick")
     parser.add_argument("--only", default="", help="only these rows, by their names, joined by commas")
     parser.add_argument("--tests", default="", help="only these files of CPython's tests")
     parser.add_argument("--columns", default="", help="only these columns")
@@ -49,6 +49,14 @@ def options():
     given.tests = [part for part in given.tests.split(",") if part] or known
     given.columns = [part for part in given.columns.split(",") if part]
     return given
+
+
+def positive(text):
+    """A number of rounds."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return number
 
 
 def named(asked, names):

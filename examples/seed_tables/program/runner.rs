@@ -1,5 +1,6 @@
 //! Runs the measurements in child processes that take turns, and writes the report.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,6 +18,9 @@ struct Program {
 }
 
 pub(super) fn run(allocator: &'static str, options: &Options) -> Result<(), String> {
+    let cannot = |error| format!("cannot write {}: {error}", options.out.display());
+    // Now, and not after an hour of measurements. What is there stays until then.
+    OpenOptions::new().create(true).append(true).open(&options.out).map_err(cannot)?;
     let programs = programs(allocator)?;
     let rounds = if options.quick { ROUNDS_QUICK } else { ROUNDS };
     let mut results = Vec::new();
@@ -29,8 +33,7 @@ pub(super) fn run(allocator: &'static str, options: &Options) -> Result<(), Stri
     }
     let facts = machine::facts();
     let html = page::render(&facts, rounds, options.quick, &results);
-    std::fs::write(&options.out, html)
-        .map_err(|error| format!("cannot write {}: {error}", options.out.display()))?;
+    std::fs::write(&options.out, html).map_err(cannot)?;
     println!("wrote {}", options.out.display());
     Ok(())
 }
@@ -66,6 +69,8 @@ fn child(program: &Program, id: &str, round: usize, options: &Options) -> Result
     let output = Command::new(&first)
         .args(words)
         .args(["--worker", id, &round.to_string(), size])
+        // It would change one of the two programs.
+        .env_remove("SPANALLOC")
         .output()
         .map_err(|error| format!("cannot run {}: {error}", first.display()))?;
     if !output.status.success() {
