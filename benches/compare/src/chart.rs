@@ -15,7 +15,7 @@ pub(crate) fn render(results: &Results, summary: &Summary) -> String {
     let lines = &summary.time;
     let bottom = TOP + LINE_HEIGHT * (lines.len() + 1) as f64;
     let mut svg = Svg::new(WIDTH, bottom + 30.0);
-    let title = "time against the best rival in each row (left is faster)";
+    let title = "time against the best rival in each row (left is faster; at the edge: beyond)";
     svg.text(10.0, 24.0, 17.0, Anchor::Start, title);
     svg.text(10.0, 42.0, 11.0, Anchor::Start, &results.machine.line());
     legend(&mut svg, &results.allocators, 16.0, 64.0);
