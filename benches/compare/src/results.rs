@@ -127,7 +127,13 @@ impl Place {
     /// The place of the result that begins at `date`. Nobody measures for an hour to hear then
     /// that it cannot be written: that is an error now.
     pub(crate) fn new(date: &str, name: &str) -> Result<Self, String> {
-        let place = Self(home().join("results").join(format!("{date}-{name}")));
+        // Runs that begin in the same minute do not overwrite each other.
+        let stems = (1..).map(|number| match number {
+            1 => format!("{date}-{name}"),
+            _ => format!("{date}-{name}-{number}"),
+        });
+        let mut places = stems.map(|stem| Self(home().join("results").join(stem)));
+        let place = places.find(|place| !place.data().exists()).expect("numbers do not end");
         fs::create_dir_all(home().join("results"))
             .and_then(|()| fs::write(place.data(), ""))
             .map_err(|error| format!("cannot write {}: {error}", place.data().display()))?;
