@@ -108,16 +108,17 @@ fn sampled_blocks_lie_apart_and_are_counted() {
     let mut worker = Worker::new(&HEAP);
     worker.interval = 1;
     let layout = Worker::layout(40, 8);
+    let live = || HEAP.counts().classes[ClassId::of(layout).unwrap().index()].live;
     let pieces: Vec<_> = (0..3000).map(|_| worker.allocate(layout).unwrap()).collect();
     assert!(pieces.iter().all(|piece| is_sampled(piece.start.as_ptr().cast())));
     HEAP.check();
     worker.interval = 0;
     let plain: Vec<_> = (0..3000).map(|_| worker.allocate(layout).unwrap()).collect();
     assert!(!plain.iter().any(|piece| is_sampled(piece.start.as_ptr().cast())));
-    assert_eq!(HEAP.counts().classes[4].live, 6000);
+    assert_eq!(live(), 6000);
     pieces.into_iter().chain(plain).for_each(|piece| worker.free(piece));
     HEAP.check();
-    assert_eq!(HEAP.counts().classes[4].live, 0);
+    assert_eq!(live(), 0);
 }
 
 #[test]
