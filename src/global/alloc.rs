@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 
 use super::sampling;
-use super::slow::{self, CACHE};
+use super::slow;
 use crate::heap::chain::Block;
 use crate::heap::class::ClassId;
 use crate::heap::geometry::is_sampled;
@@ -186,7 +186,7 @@ impl SpanAlloc {
     /// A block of a class whose spans are one slot; null when there is no memory.
     #[inline(always)]
     fn allocate_narrow(&self, class: ClassId, bytes: usize) -> *mut u8 {
-        let block = CACHE.with(|cache| cache.pop(class));
+        let block = slow::cache().pop(class);
         if block.is_null() { slow::allocate(self, class, bytes) } else { block.cast() }
     }
 }
@@ -201,7 +201,7 @@ unsafe fn free_narrow(class: ClassId, block: *mut Block) {
         return unsafe { slow::free_sampled(class, block) };
     }
     // SAFETY: the caller's contract; the block is not sampled.
-    if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
+    if !unsafe { slow::cache().push(class, block) } {
         // SAFETY: as above.
         unsafe { slow::free::<1>(class, block) };
     }

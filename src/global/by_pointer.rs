@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use super::alloc::SpanAlloc;
 use super::sampling;
-use super::slow::{self, CACHE, HEAP};
+use super::slow::{self, HEAP, cache};
 use crate::heap::chain::Block;
 use crate::heap::class::{ClassId, WIDE_SLOTS};
 use crate::heap::classmap;
@@ -26,7 +26,7 @@ pub(crate) struct Foreign;
 #[inline(always)]
 pub(crate) fn pop(bytes: usize) -> *mut u8 {
     match ClassId::of_sixteens(bytes) {
-        Some(class) => CACHE.with(|cache| cache.pop(class)).cast(),
+        Some(class) => cache().pop(class).cast(),
         None => core::ptr::null_mut(),
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn allocate_aligned(bytes: usize, align: usize) -> *mut u8 {
     };
     match ClassId::of(layout) {
         Some(class) => {
-            let block = CACHE.with(|cache| cache.pop(class));
+            let block = cache().pop(class);
             if block.is_null() { slow::allocate(&OPTIONS, class, bytes) } else { block.cast() }
         }
         None => allocate_large(layout.size(), layout.align(), false),
@@ -93,7 +93,7 @@ pub(crate) unsafe fn push(block: *mut u8) -> bool {
     // SAFETY: as just found.
     let entry = unsafe { classmap::entry(block) };
     // SAFETY: the caller's contract, and the block's own entry.
-    CACHE.with(|cache| unsafe { cache.push_by(entry, block) })
+    unsafe { cache().push_by(entry, block) }
 }
 
 /// Frees what [`push`] has not.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::slow::{CACHE, HEAP};
+use super::slow::{HEAP, cache};
 use crate::heap::inspect::{Found, InSpan, Used, What};
 
 /// What is at an address: see [`inspect`].
@@ -97,7 +97,7 @@ pub enum BlockState {
 /// }
 /// ```
 pub fn inspect(address: *const u8) -> Option<Inspection> {
-    let found = CACHE.with(|cache| HEAP.inspect(cache, address.addr()))?;
+    let found = HEAP.inspect(cache(), address.addr())?;
     Some(Inspection::of(found))
 }
 

@@ -36,7 +36,16 @@ static EXIT: ExitKey = ExitKey::new();
 per_thread! {
     /// This thread's cache. `const` and without a destructor: reading it never
     /// allocates or registers anything, and works until the thread is gone.
-    pub(super) static CACHE: Cache = Cache::new(), "spanalloc_cache";
+    static CACHE: Cache = Cache::new(), "spanalloc_cache";
+}
+
+/// This thread's cache, for the call that asks. By way of its address: around a closure that does
+/// the work the standard library's accessor stays a call, in a program whose codegen units are
+/// optimized apart, as by default.
+#[inline(always)]
+pub(super) fn cache<'a>() -> &'a Cache {
+    // SAFETY: there while this thread runs, which is longer than any call; nobody keeps it.
+    unsafe { &*CACHE.with(ptr::from_ref) }
 }
 
 /// Allocates when the cache has no block to give; null when there is no memory.
@@ -44,19 +53,18 @@ per_thread! {
 #[inline(never)]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mut u8 {
-    CACHE.with(|cache| {
-        open_thread(options.interval, cache);
-        let interval = sampling::interval();
-        let block = match HEAP.allocate_slow(cache, class, interval) {
-            Refill::Block(block) => block.cast(),
-            Refill::Sample => allocate_sampled(cache, class, bytes, interval.unwrap_or(0)),
-            Refill::OutOfMemory => ptr::null_mut(),
-        };
-        if !block.is_null() {
-            measure::on_alloc(bytes, class.block_bytes());
-        }
-        block
-    })
+    let cache = cache();
+    open_thread(options.interval, cache);
+    let interval = sampling::interval();
+    let block = match HEAP.allocate_slow(cache, class, interval) {
+        Refill::Block(block) => block.cast(),
+        Refill::Sample => allocate_sampled(cache, class, bytes, interval.unwrap_or(0)),
+        Refill::OutOfMemory => ptr::null_mut(),
+    };
+    if !block.is_null() {
+        measure::on_alloc(bytes, class.block_bytes());
+    }
+    block
 }
 
 /// Where there is no memory for a sampled block, any block will do, and what follows is not
@@ -78,7 +86,7 @@ fn allocate_sampled(cache: &Cache, class: ClassId, bytes: usize, interval: u64) 
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate_wide(options: &SpanAlloc, layout: Layout) -> *mut u8 {
     let Some(class) = ClassId::of(layout) else { return allocate_large(options, layout, false) };
-    let block = CACHE.with(|cache| cache.pop(class));
+    let block = cache().pop(class);
     if block.is_null() { allocate(options, class, layout.size()) } else { block.cast() }
 }
 
@@ -100,7 +108,7 @@ pub(super) unsafe fn free_wide(block: *mut u8, layout: Layout) {
         return unsafe { free_sampled(class, block) };
     }
     // SAFETY: passed on; the block is not sampled.
-    if !CACHE.with(|cache| unsafe { cache.push(class, block) }) {
+    if !unsafe { cache().push(class, block) } {
         // SAFETY: as above.
         unsafe { free::<WIDE_SLOTS>(class, block) };
     }
@@ -173,12 +181,11 @@ pub(super) unsafe fn resize_large(
 /// Whether the sampler wants this large block, and its interval.
 #[unsafe(link_section = ".spanalloc.text")]
 fn draw_large(options: &SpanAlloc, layout: Layout) -> (bool, u64) {
-    CACHE.with(|cache| {
-        open_thread(options.interval, cache);
-        let interval = sampling::interval();
-        let sampled = HEAP.charge_large(cache, block_bytes(layout), interval);
-        (sampled, interval.unwrap_or(0))
-    })
+    let cache = cache();
+    open_thread(options.interval, cache);
+    let interval = sampling::interval();
+    let sampled = HEAP.charge_large(cache, block_bytes(layout), interval);
+    (sampled, interval.unwrap_or(0))
 }
 
 fn record_large(start: NonNull<u8>, layout: Layout, interval: u64) {
@@ -196,8 +203,7 @@ fn record_large(start: NonNull<u8>, layout: Layout, interval: u64) {
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block) {
     // SAFETY: passed on.
-    let done = CACHE.with(|cache| unsafe { cache.drain::<SLOTS>(class, block) });
-    if !done {
+    if !unsafe { cache().drain::<SLOTS>(class, block) } {
         // SAFETY: passed on.
         unsafe { free_slower(class, block) };
     }
@@ -208,11 +214,10 @@ pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block)
 #[unsafe(link_section = ".spanalloc.text")]
 unsafe fn free_slower(class: ClassId, block: *mut Block) {
     measure::on_free(class.block_bytes());
-    CACHE.with(|cache| {
-        open_thread(0, cache);
-        // SAFETY: passed on.
-        unsafe { HEAP.free_slow(cache, class, block) };
-    });
+    let cache = cache();
+    open_thread(0, cache);
+    // SAFETY: passed on.
+    unsafe { HEAP.free_slow(cache, class, block) };
     tend();
 }
 
@@ -254,12 +259,11 @@ pub(super) unsafe fn free_large(block: *mut u8, layout: Layout) {
 /// Has every allocation and free of this thread come here from now on, or no
 /// longer.
 pub(super) fn observe(on: bool) {
-    CACHE.with(|cache| {
-        open_thread(0, cache);
-        if let Some(thread_heap) = cache.owner() {
-            thread_heap.observe(cache, on);
-        }
-    });
+    let cache = cache();
+    open_thread(0, cache);
+    if let Some(thread_heap) = cache.owner() {
+        thread_heap.observe(cache, on);
+    }
 }
 
 /// Takes back what was granted to this thread before sampling was on, so that all it
@@ -313,13 +317,13 @@ fn open_new_thread(interval: u64, cache: &Cache) {
 #[cfg(feature = "preload")]
 pub(super) fn leave_own_heap() {
     observe(false);
-    CACHE.with(Cache::detach);
+    cache().detach();
 }
 
 #[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn thread_exit(_: *mut c_void) {
     enter();
-    CACHE.with(|cache| HEAP.close_thread(cache));
+    HEAP.close_thread(cache());
     HEAP.thread_ended();
     tend();
     leave();
@@ -352,14 +356,14 @@ unsafe extern "C" fn before_fork() {
         limit::before_fork();
         dump_at_exit::before_fork();
         sampling::before_fork();
-        CACHE.with(|cache| HEAP.before_fork(cache));
+        HEAP.before_fork(cache());
     }
 }
 
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_parent() {
     if !interrupts() {
-        CACHE.with(|cache| HEAP.after_fork(cache));
+        HEAP.after_fork(cache());
         sampling::after_fork_parent();
         dump_at_exit::after_fork_in_parent();
         limit::after_fork();
@@ -370,10 +374,8 @@ unsafe extern "C" fn after_fork_in_parent() {
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_child() {
     if !interrupts() {
-        CACHE.with(|cache| {
-            HEAP.after_fork(cache);
-            HEAP.forked(cache);
-        });
+        HEAP.after_fork(cache());
+        HEAP.forked(cache());
         sampling::after_fork_child(BESIDE_OTHERS.load(Relaxed));
         dump_at_exit::after_fork_in_child();
         limit::after_fork();
