@@ -1,7 +1,7 @@
 //! Real engines: a search index and a SQL database, both in memory. Apart from
 //! the other real programs because they take long to link.
 
-use peer as _;
+peer::install!();
 
 mod search;
 mod sql;

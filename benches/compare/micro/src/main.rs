@@ -2,7 +2,7 @@
 //!
 //! A family is a file, a workload a function; each family lists its own.
 
-use peer as _;
+peer::install!();
 
 mod batch;
 mod fragmentation;

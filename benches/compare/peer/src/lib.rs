@@ -1,4 +1,5 @@
-//! The global allocator of the binary this crate is linked into.
+//! The global allocator of a binary, which calls [`install`] for it: in an application the `static`
+//! is in the program's own crate, too.
 //!
 //! A workload binary is built once per allocator; the feature of the same name
 //! chooses which. Everything else in the binary stays the same, so a difference
@@ -11,13 +12,13 @@ macro_rules! allocators {
     ($($feature:literal => $(#[$note:meta])* $type:ty = $init:expr;)*) => {
         $(
             #[cfg(feature = $feature)]
-            $(#[$note])*
-            #[global_allocator]
-            static GLOBAL: $type = $init;
+            /// The allocator of this binary.
+            pub type Allocator = $type;
 
             #[cfg(feature = $feature)]
-            /// The name of the allocator in this binary, as the feature spells it.
-            pub const NAME: &str = $feature;
+            $(#[$note])*
+            /// What it begins as.
+            pub const ALLOCATOR: Allocator = $init;
         )*
         const CHOSEN: usize = 0 $(+ cfg!(feature = $feature) as usize)*;
     };
@@ -36,6 +37,15 @@ allocators! {
     "stoolap" => stoolap_jemalloc::Jemalloc = stoolap_jemalloc::Jemalloc::new();
     "stoolap-profiled" =>
         stoolap_jemalloc::Jemalloc = stoolap_jemalloc::Jemalloc::new().with_profiling();
+}
+
+/// Makes the chosen allocator that of the binary that calls this, once.
+#[macro_export]
+macro_rules! install {
+    () => {
+        #[global_allocator]
+        static GLOBAL: $crate::Allocator = $crate::ALLOCATOR;
+    };
 }
 
 const _: () =

@@ -3,7 +3,7 @@
 //! The inputs are generated or are this crate's own source, so that every
 //! machine measures the same.
 
-use peer as _;
+peer::install!();
 
 mod codec;
 mod json;
