@@ -88,6 +88,7 @@ mod heap {
     #[cfg(test)]
     mod models;
     pub(crate) mod remote;
+    pub(crate) mod shelf;
 }
 
 #[cfg(feature = "collections")]

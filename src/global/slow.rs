@@ -21,8 +21,9 @@ use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
 use crate::heap::chain::Block;
 use crate::heap::class::{ClassId, WIDE_SLOTS};
-use crate::heap::geometry::is_sampled;
-use crate::heap::large::block_bytes;
+use crate::heap::geometry::{SLOT_BYTES, is_sampled};
+use crate::heap::large::{block_bytes, is_mapping};
+use crate::heap::large_span::large_span;
 use crate::heap::thread::Refill;
 use crate::sys::os::Linux;
 use crate::sys::per_thread::per_thread;
@@ -115,12 +116,14 @@ pub(super) unsafe fn free_wide(block: *mut u8, layout: Layout) {
 }
 
 /// Allocates a block that no class serves; null when there is no memory.
-#[cold]
 #[inline(never)]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn allocate_large(options: &SpanAlloc, layout: Layout, zeroed: bool) -> *mut u8 {
-    let (sampled, interval) = draw_large(options, layout);
-    let Some(large) = HEAP.allocate_large(layout, sampled, zeroed) else { return ptr::null_mut() };
+    let cache = cache();
+    let (sampled, interval) = draw_large(options, cache, layout);
+    let Some(large) = HEAP.allocate_large(cache, layout, sampled, zeroed) else {
+        return ptr::null_mut();
+    };
     if sampled {
         record_large(large.start, layout, interval);
     }
@@ -157,7 +160,7 @@ pub(super) unsafe fn resize_large(
     // The old address may be reused as soon as the pages move, so the profiler takes its sample
     // out first; should the resize fail, the block is still there.
     let taken = if HEAP.take_sampled(start, old) { sampling::take(block.addr()) } else { None };
-    let (sampled, interval) = draw_large(options, new);
+    let (sampled, interval) = draw_large(options, cache(), new);
     // SAFETY: passed on.
     let Some(resized) = (unsafe { HEAP.resize_large(start, old, new, sampled) }) else {
         if let Some(taken) = taken {
@@ -179,13 +182,13 @@ pub(super) unsafe fn resize_large(
 }
 
 /// Whether the sampler wants this large block, and its interval.
-#[unsafe(link_section = ".spanalloc.text")]
-fn draw_large(options: &SpanAlloc, layout: Layout) -> (bool, u64) {
-    let cache = cache();
+#[inline(always)]
+fn draw_large(options: &SpanAlloc, cache: &Cache, layout: Layout) -> (bool, u64) {
     open_thread(options.interval, cache);
-    let interval = sampling::interval();
-    let sampled = HEAP.charge_large(cache, block_bytes(layout), interval);
-    (sampled, interval.unwrap_or(0))
+    match sampling::interval() {
+        None | Some(0) => (false, 0),
+        Some(interval) => (HEAP.charge_large(cache, block_bytes(layout), interval), interval),
+    }
 }
 
 fn record_large(start: NonNull<u8>, layout: Layout, interval: u64) {
@@ -242,17 +245,38 @@ pub(super) unsafe fn free_sampled(class: ClassId, block: *mut Block) {
 /// # Safety
 ///
 /// `GlobalAlloc::dealloc`'s contract.
-#[cold]
 #[inline(never)]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe fn free_large(block: *mut u8, layout: Layout) {
     let Some(start) = NonNull::new(block) else { return };
-    if HEAP.take_sampled(start, layout) {
+    if is_mapping(layout) {
+        // SAFETY: passed on.
+        return unsafe { free_mapping(start, layout) };
+    }
+    let span = large_span(start);
+    if span.take_sampled() {
         sampling::on_free(block.addr());
+    }
+    measure::on_free(span.hot().slots.get() as usize * SLOT_BYTES);
+    HEAP.free_span(cache(), span);
+    tend();
+}
+
+/// Frees a large block with a mapping of its own.
+///
+/// # Safety
+///
+/// `GlobalAlloc::dealloc`'s contract.
+#[cold]
+#[inline(never)]
+#[unsafe(link_section = ".spanalloc.text")]
+unsafe fn free_mapping(start: NonNull<u8>, layout: Layout) {
+    if HEAP.take_sampled(start, layout) {
+        sampling::on_free(start.addr().get());
     }
     measure::on_free(block_bytes(layout));
     // SAFETY: passed on.
-    unsafe { HEAP.free_large(start, layout) };
+    unsafe { HEAP.free_mapping(start) };
     tend();
 }
 

@@ -74,11 +74,11 @@ fn large(counts: &HeapCounts) -> Vec<ClassStats> {
             blocks_per_span: 1,
             allocs: count.allocs,
             frees: count.frees,
-            live_blocks: count.live_blocks,
+            live_blocks: count.live_blocks(),
             live_bytes: count.live_bytes,
             refills: count.allocs,
             first_uses: count.allocs,
-            spans: count.live_blocks,
+            spans: count.live_blocks(),
             remote_frees: 0,
             lock_waits: 0,
             requested: None,
@@ -103,7 +103,9 @@ fn memory(counts: &HeapCounts) -> Memory {
         live: live + large,
         cached,
         spare,
-        free_pages: (counts.pages.free_dirty * SLOT_BYTES + counts.kept_bytes) as u64,
+        free_pages: (counts.pages.free_dirty * SLOT_BYTES
+            + counts.kept_bytes
+            + counts.shelved_bytes) as u64,
         metadata: counts.records_bytes as u64,
         profiler: 0,
     }

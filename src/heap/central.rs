@@ -158,6 +158,7 @@ impl<O: Os> Heap<O> {
     pub(crate) fn close_thread(&self, cache: &Cache) {
         let Some(thread_heap) = cache.owner() else { return };
         thread_heap.empty_lists(self, cache);
+        self.empty_shelf(thread_heap);
         self.flush_outbox(thread_heap);
         let held = thread_heap.depot.lock();
         thread_heap.read_mail(self);

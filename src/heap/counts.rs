@@ -9,6 +9,7 @@
 
 use super::Heap;
 use super::class::{CLASSES, ClassId};
+use super::geometry::SLOT_BYTES;
 use super::large::{LARGE_ROWS, LargeCount};
 use super::pages::PageCounts;
 use super::span::Kind;
@@ -41,6 +42,8 @@ pub(crate) struct HeapCounts {
     pub(crate) mapped_large_bytes: u64,
     /// In mappings of freed blocks.
     pub(crate) kept_bytes: usize,
+    /// In freed blocks on threads' shelves.
+    pub(crate) shelved_bytes: usize,
     /// Large blocks with a mapping of their own.
     pub(crate) mappings: u64,
     pub(crate) pages: PageCounts,
@@ -56,6 +59,7 @@ impl<O: Os> Heap<O> {
             large: [LargeCount::default(); LARGE_ROWS],
             mapped_large_bytes: 0,
             kept_bytes: 0,
+            shelved_bytes: 0,
             mappings: 0,
             pages: PageCounts::default(),
             records_bytes: 0,
@@ -68,6 +72,8 @@ impl<O: Os> Heap<O> {
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
             counts.thread_heaps += 1;
+            counts.shelved_bytes += thread_heap.shelf.slots() * SLOT_BYTES;
+            thread_heap.shelf_counts.add_to(&mut counts.large);
             // SAFETY: null, or the cache of a thread that cannot end now.
             let cache = unsafe { thread_heap.cache.get().as_ref() };
             for (class, count) in ClassId::all().zip(&mut counts.classes) {
@@ -114,7 +120,12 @@ impl<O: Os> Heap<O> {
             count.live = count.allocs - count.frees;
         }
         let table = self.large.lock();
-        counts.large = table.rows;
+        for (count, row) in counts.large.iter_mut().zip(&table.rows) {
+            count.allocs += row.allocs;
+            count.frees += row.frees;
+            count.live_bytes = count.live_bytes.wrapping_add(row.live_bytes);
+            count.settle();
+        }
         counts.mapped_large_bytes = table.mapped_bytes;
         counts.mappings = table.mappings;
         counts.kept_bytes = table.kept.bytes();

@@ -11,7 +11,8 @@
 //! pay nothing. Then they become nobody's, as when a thread ends, and the child's threads adopt
 //! them. Not taken are the lists of the caches and the batches of the outboxes: their fast paths
 //! order nothing, and what they held stays in use, counted as listed. A message that a thread was
-//! about to deliver is lost, and its span, one for a thread at most, is not ended any more.
+//! about to deliver is lost, and its span, one for a thread at most, is not ended any more; nor is
+//! a large block's that was on its way to or from a shelf.
 //!
 //! # Invariants
 //!
@@ -130,6 +131,7 @@ impl<O: Os> Heap<O> {
                 }
             }
             drop(depot);
+            self.empty_shelf(thread_heap);
             let central = self.central.lock();
             thread_heap.lose_lists(&central);
             central.put_idle(thread_heap);

@@ -13,10 +13,11 @@ use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 
 use super::Heap;
+use super::cache::Cache;
 use super::class::rounded;
 use super::geometry::{CHUNK_BYTES, SLOT_BYTES};
 use super::kept::Kept;
-use super::span::{Kind, Span};
+use super::large_span::large_span;
 use super::window;
 pub(crate) use crate::base::limits::SPAN_BYTES_MAX;
 use crate::base::own::{OwnPtr, OwnU64};
@@ -25,7 +26,7 @@ use crate::sys::os::{Os, page_bytes};
 /// From this size on a mapping is aligned for huge pages and asks for them.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 const BUCKETS: usize = 256;
-const NO_BLOCK: &str = "a large block was freed or resized that is not allocated";
+pub(super) const NO_BLOCK: &str = "a large block was freed or resized that is not allocated";
 /// Rows of the count table: by doubling, the first up to 64 KiB.
 pub(crate) const LARGE_ROWS: usize = 48;
 
@@ -48,14 +49,26 @@ pub(crate) struct Mapping {
     next: *mut Mapping,
 }
 
-/// Exact counts of large blocks of one row.
+/// Exact counts of large blocks of one row, or a part of them.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct LargeCount {
     pub(crate) allocs: u64,
     pub(crate) frees: u64,
-    pub(crate) live_blocks: u64,
-    /// Bytes of the slots or pages, of what is live.
+    /// Bytes of the slots or pages, of what is live. Wraps in a part of the books, of which
+    /// another part may have the free.
     pub(crate) live_bytes: u64,
+}
+
+impl LargeCount {
+    pub(crate) fn live_blocks(&self) -> u64 {
+        self.allocs - self.frees
+    }
+
+    /// All parts have been added, some while threads went on: none is below zero.
+    pub(super) fn settle(&mut self) {
+        self.frees = self.frees.min(self.allocs);
+        self.live_bytes = self.live_bytes.cast_signed().max(0).cast_unsigned();
+    }
 }
 
 /// All mappings and the counts of all large blocks. Lives under a lock.
@@ -74,17 +87,19 @@ pub(crate) struct LargeTable {
 unsafe impl Send for LargeTable {}
 
 /// The row of the count table for `bytes`.
-fn row(bytes: usize) -> usize {
+pub(super) fn row(bytes: usize) -> usize {
     let slots = bytes.div_ceil(SLOT_BYTES).max(1);
     (slots.next_power_of_two().ilog2() as usize).min(LARGE_ROWS - 1)
 }
 
-fn is_mapping(layout: Layout) -> bool {
+/// Whether a large layout's block has a mapping of its own.
+#[inline(always)]
+pub(crate) fn is_mapping(layout: Layout) -> bool {
     rounded(layout) > SPAN_BYTES_MAX || layout.align() > SPAN_BYTES_MAX
 }
 
 /// Bytes of the block that a large layout gets.
-#[unsafe(link_section = ".spanalloc.text")]
+#[inline]
 pub(crate) fn block_bytes(layout: Layout) -> usize {
     if is_mapping(layout) {
         layout.size().next_multiple_of(page_bytes())
@@ -105,30 +120,20 @@ impl LargeTable {
             mapped_bytes: 0,
             mappings: 0,
             kept: Kept::new(),
-            rows: [LargeCount { allocs: 0, frees: 0, live_blocks: 0, live_bytes: 0 }; LARGE_ROWS],
+            rows: [LargeCount { allocs: 0, frees: 0, live_bytes: 0 }; LARGE_ROWS],
         }
     }
 
-    fn count_alloc(&mut self, bytes: usize) {
-        self.rows[row(bytes)].allocs += 1;
-        self.enter(bytes);
-    }
-
-    fn count_free(&mut self, bytes: usize) {
-        self.rows[row(bytes)].frees += 1;
-        self.leave(bytes);
-    }
-
-    fn enter(&mut self, bytes: usize) {
+    pub(super) fn count_alloc(&mut self, bytes: usize) {
         let row = &mut self.rows[row(bytes)];
-        row.live_blocks += 1;
-        row.live_bytes += bytes as u64;
+        row.allocs += 1;
+        row.live_bytes = row.live_bytes.wrapping_add(bytes as u64);
     }
 
-    fn leave(&mut self, bytes: usize) {
+    pub(super) fn count_free(&mut self, bytes: usize) {
         let row = &mut self.rows[row(bytes)];
-        row.live_blocks -= 1;
-        row.live_bytes -= bytes as u64;
+        row.frees += 1;
+        row.live_bytes = row.live_bytes.wrapping_sub(bytes as u64);
     }
 
     fn bucket(&mut self, start: NonNull<u8>) -> &mut *mut Mapping {
@@ -210,9 +215,11 @@ impl LargeTable {
 impl<O: Os> Heap<O> {
     /// Allocates a block that no class serves; `sampled` is remembered for its
     /// free. Whoever wants zeroes gets some that nobody has to write, if that goes. `None` when
-    /// the OS has no more.
+    /// the OS has no more. `cache` belongs to this thread.
+    #[inline(always)]
     pub(crate) fn allocate_large(
         &self,
+        cache: &Cache,
         layout: Layout,
         sampled: bool,
         wants_zeroes: bool,
@@ -220,17 +227,8 @@ impl<O: Os> Heap<O> {
         if is_mapping(layout) {
             return self.map_large(layout, sampled, wants_zeroes);
         }
-        let count = slots_of(rounded(layout));
         let align = layout.align().div_ceil(SLOT_BYTES);
-        let mut slots = self.take_slots(Kind::Large, count, align);
-        if slots.is_none() && self.reap_in_need() {
-            slots = self.take_slots(Kind::Large, count, align);
-        }
-        let slots = slots?;
-        slots.span.begin_large(count, sampled);
-        self.large.lock().count_alloc(count * SLOT_BYTES);
-        let start = NonNull::new(slots.span.start())?;
-        Some(Large { start, zeroed: slots.zeroed })
+        self.allocate_span(cache, slots_of(rounded(layout)), align, sampled)
     }
 
     /// Whether the large block at `start` is sampled. Dies if there is none.
@@ -242,16 +240,12 @@ impl<O: Os> Heap<O> {
     }
 
     /// As [`is_sampled`](Self::is_sampled), and from here on it is not.
-    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn take_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
         if is_mapping(layout) {
             let take = |mapping: &mut Mapping| core::mem::take(&mut mapping.sampled);
             return self.large.lock().with(start, take);
         }
-        let span = large_span(start);
-        let sampled = span.hot().sampled.get() != 0;
-        span.hot().sampled.set(0);
-        sampled
+        large_span(start).take_sampled()
     }
 
     /// Ends what [`take_sampled`](Self::take_sampled) began: the block is sampled still.
@@ -263,34 +257,28 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Frees a large block.
+    /// Frees a large block of a layout that [`is_mapping`].
     ///
     /// # Safety
     ///
-    /// `start` was allocated with `layout` here and is not used any more.
-    pub(crate) unsafe fn free_large(&self, start: NonNull<u8>, layout: Layout) {
-        if is_mapping(layout) {
-            let mut table = self.large.lock();
-            let record = table.remove(start);
-            // SAFETY: records live as long as the heap; the table is held.
-            let mapping = unsafe { &mut *record.as_ptr() };
-            let bytes = mapping.bytes.get() as usize;
-            table.count_free(bytes);
-            mapping.next = table.spare;
-            table.spare = record.as_ptr();
-            if Kept::may_keep(bytes) {
-                return self.keep(table, start, bytes);
-            }
-            drop(table);
-            // SAFETY: the whole mapping, which is the caller's to free.
-            unsafe { self.os.unmap(start, bytes) };
-            return;
+    /// `start` was allocated with such a layout here and is not used any more.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    pub(crate) unsafe fn free_mapping(&self, start: NonNull<u8>) {
+        let mut table = self.large.lock();
+        let record = table.remove(start);
+        // SAFETY: records live as long as the heap; the table is held.
+        let mapping = unsafe { &mut *record.as_ptr() };
+        let bytes = mapping.bytes.get() as usize;
+        table.count_free(bytes);
+        mapping.next = table.spare;
+        table.spare = record.as_ptr();
+        if Kept::may_keep(bytes) {
+            return self.keep(table, start, bytes);
         }
-        let span = large_span(start);
-        let count = span.hot().slots.get() as usize;
-        self.large.lock().count_free(count * SLOT_BYTES);
-        span.end();
-        self.give_slots(span, count);
+        drop(table);
+        // SAFETY: the whole mapping, which is the caller's to free.
+        unsafe { self.os.unmap(start, bytes) };
     }
 
     /// Whether a large block may take the new layout without any change.
@@ -316,27 +304,9 @@ impl<O: Os> Heap<O> {
         match (is_mapping(old), is_mapping(new)) {
             // SAFETY: the caller's contract.
             (true, true) => unsafe { self.remap_large(start, new, sampled) },
-            (false, false) => self.resize_span(start, rounded(new), sampled),
+            (false, false) => self.resize_span(start, slots_of(rounded(new)), sampled),
             _ => None,
         }
-    }
-
-    fn resize_span(&self, start: NonNull<u8>, bytes: usize, sampled: bool) -> Option<NonNull<u8>> {
-        let span = large_span(start);
-        let (before, after) = (span.hot().slots.get() as usize, slots_of(bytes));
-        if after > before {
-            self.space.lock().of(span).extend(span, before, after - before)?;
-        } else if after < before {
-            // SAFETY: a slot of the same span, hence of a mapped chunk.
-            let tail = unsafe { span.slot_behind(after) };
-            self.give_slots(tail, before - after);
-        }
-        span.hot().slots.set(after as u32);
-        span.hot().sampled.set(sampled.into());
-        let mut table = self.large.lock();
-        table.count_free(before * SLOT_BYTES);
-        table.count_alloc(after * SLOT_BYTES);
-        Some(start)
     }
 
     fn map_large(&self, layout: Layout, sampled: bool, wants_zeroes: bool) -> Option<Large> {
@@ -458,14 +428,4 @@ impl<O: Os> Heap<O> {
         table.insert(record);
         moved
     }
-}
-
-/// The span of a large block. Dies if there is none at `start`.
-fn large_span(start: NonNull<u8>) -> Span {
-    // SAFETY: a large block that is no mapping lies in a chunk.
-    let span = unsafe { Span::of::<1>(start.as_ptr()) };
-    if span.kind() != Kind::Large {
-        crate::sys::fatal::die_at(start.addr().get(), NO_BLOCK);
-    }
-    span
 }

@@ -9,6 +9,7 @@
 //! | cache | in thread-local memory: per class a list of free blocks, popped and pushed |
 //! | thread heap | the spans that a thread owns; refills its cache |
 //! | depot | full lists that a thread keeps, whole, for later |
+//! | shelf | large blocks that a thread freed, for its next ones |
 //! | central lists | spans whose thread has ended |
 //! | chunk | 64 MiB of address space, and which of its slots are free, dirty, in huge pages |
 //! | page heap | the free slots of all chunks |
@@ -23,8 +24,8 @@
 //!    span ([`gather`]): blocks that this thread freed there, that others freed there
 //!    ([`remote`]), that were never used. Then from another span of its own, one
 //!    from the [`central`] lists, a fresh one from the [`pages`].
-//! 3. Above the largest class a block is a span of its own, or a mapping
-//!    ([`large`]).
+//! 3. Above the largest class a block is a span of its own ([`large_span`]), from the thread's
+//!    [`shelf`] or the page heap, or a mapping ([`large`]).
 //! 4. A free pushes the block on the cache's list, for the next allocation. What the
 //!    list has no room for is kept whole or goes home ([`flush`]): its span's header is found by
 //!    arithmetic ([`geometry`]). If this thread owns the span: push, count down.
@@ -60,6 +61,7 @@ pub(crate) mod geometry;
 pub(crate) mod inspect;
 pub(crate) mod kept;
 pub(crate) mod large;
+pub(crate) mod large_span;
 pub(crate) mod list;
 pub(crate) mod mailbox;
 pub(crate) mod meta;
@@ -71,6 +73,7 @@ mod reap;
 pub(crate) mod remote;
 pub(crate) mod scavenge;
 pub(crate) mod shared;
+pub(crate) mod shelf;
 pub(crate) mod space;
 pub(crate) mod span;
 pub(crate) mod thin;
@@ -206,13 +209,11 @@ impl<O: Os> Heap<O> {
         thread_heap.outbox.flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
     }
 
-    /// Whether the sampler wants a large block of `bytes`; the `interval` is as for
-    /// [`allocate_slow`](Self::allocate_slow).
-    pub(crate) fn charge_large(&self, cache: &Cache, bytes: usize, interval: Option<u64>) -> bool {
-        let Some(interval) = interval else { return false };
+    /// Whether the sampler, which is on, wants a large block of `bytes`.
+    pub(crate) fn charge_large(&self, cache: &Cache, bytes: usize, interval: u64) -> bool {
         match cache.owner() {
             Some(thread_heap) => thread_heap.charge(bytes, interval),
-            None => interval != 0 && self.charge_late(bytes, interval),
+            None => self.charge_late(bytes, interval),
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the scavenger does for threads that are asleep.
 //!
-//! A thread that freed much and then waits keeps magazines in its depot, and finds out
-//! only when it wakes which of its spans other threads have emptied. Under the lock of
-//! its depot the scavenger does both: magazines that were not used for a whole tick go
-//! home, as blocks that another thread frees, and of the spans that the mailbox names those
+//! A thread that freed much and then waits keeps magazines in its depot and large blocks on its
+//! shelf, and finds out only when it wakes which of its spans other threads have emptied. Under
+//! the lock of its depot the scavenger does both: what was kept and not used for a whole tick
+//! goes home, as blocks that another thread frees, and of the spans that the mailbox names those
 //! that are empty are ended, and those that are worth it linked. It changes nothing else of a
 //! span, since the owner frees into its spans without a lock.
 //!
@@ -13,6 +13,8 @@
 //!    takes it, so that no thread that forks finds its own heap half changed in the child.
 
 use super::Heap;
+#[cfg(not(feature = "preload"))]
+use super::geometry::SLOT_BYTES;
 use super::remote::NEVER;
 use super::span::{Place, Span};
 use super::thread::ThreadHeap;
@@ -22,8 +24,8 @@ use crate::sys::os::{Os, pause};
 const TRIES_IN_NEED: u32 = 100;
 
 impl<O: Os> Heap<O> {
-    /// Has magazines that were here at the last call go home, or `all`, and empty spans
-    /// end. Returns the bytes that stay in depots.
+    /// Has magazines and large blocks that were here at the last call go home, or `all`, and empty
+    /// spans end. Returns the bytes that stay in depots and on shelves.
     pub(crate) fn reap(&self, all: bool) -> usize {
         let mut kept_bytes = 0;
         self.each_thread_heap(|thread_heap| {
@@ -53,13 +55,14 @@ impl<O: Os> Heap<O> {
         false
     }
 
-    /// Bytes in the fullest depot.
+    /// Bytes that the thread keeps which keeps most.
     #[cfg(not(feature = "preload"))]
     pub(crate) fn kept_bytes_most(&self) -> usize {
         let mut most = 0;
         self.each_thread_heap(|thread_heap| {
             let _reaping = self.reaping.lock();
-            most = most.max(thread_heap.depot.lock().bytes());
+            let shelved_bytes = thread_heap.shelf.slots() * SLOT_BYTES;
+            most = most.max(thread_heap.depot.lock().bytes() + shelved_bytes);
         });
         most
     }
@@ -89,7 +92,7 @@ impl<O: Os> Heap<O> {
             let Some((class, chain)) = depot.take_aged(all) else {
                 depot.age();
                 thread_heap.reap_mail(self);
-                return depot.bytes();
+                return depot.bytes() + self.reap_shelf(thread_heap, all);
             };
             thread_heap.bin(class).kept.sub(chain.blocks);
             drop(depot);

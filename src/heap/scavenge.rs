@@ -114,8 +114,8 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Notes that a thread's depot, or the table of large blocks, keeps `bytes`. Its lock is
-    /// held.
+    /// Notes that a thread's depot or shelf, or the table of large blocks, keeps `bytes`. The lock
+    /// is held, if there is one.
     #[inline]
     pub(crate) fn note_kept(&self, bytes: usize) {
         if bytes >= WORTHWHILE_BYTES && !self.scavenger.running.load(Relaxed) {

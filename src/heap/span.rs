@@ -276,6 +276,14 @@ impl Span {
         hot.owner.set(NOBODY);
     }
 
+    /// Whether the large block is sampled; from here on it is not.
+    #[inline]
+    pub(crate) fn take_sampled(self) -> bool {
+        let sampled = self.hot().sampled.get() != 0;
+        self.hot().sampled.set(0);
+        sampled
+    }
+
     /// The slots are free again: no state of the header means anything.
     pub(crate) fn end(self) {
         let hot = self.hot();

@@ -39,10 +39,12 @@ use super::cache::Cache;
 use super::chain::{Block, Chain};
 use super::class::{CLASSES, ClassId};
 use super::depot::Depot;
+use super::large_span::ShelfCounts;
 use super::list::SpanList;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
 use super::remote::NEVER;
+use super::shelf::Shelf;
 use super::span::{FAR, Hot, Kind, Place, Span};
 use super::thin::NOT_VISITED;
 use crate::base::marks::Marks;
@@ -70,6 +72,8 @@ pub(crate) struct ThreadHeap {
     pub(crate) outbox: Outbox,
     /// Its lock guards more than the magazines: invariant 4.
     pub(crate) depot: Lock<Depot>,
+    pub(super) shelf: Shelf,
+    pub(super) shelf_counts: ShelfCounts,
     marks: UnsafeCell<Marks>,
     /// Not 0: its blocks are sampled. Written once, under the central lock.
     pub(crate) for_samples: OwnU8,
@@ -101,6 +105,8 @@ impl ThreadHeap {
             mailbox: Mailbox::new(),
             outbox: Outbox::new(),
             depot: Lock::new(Depot::new()),
+            shelf: Shelf::new(),
+            shelf_counts: ShelfCounts::new(),
             marks: UnsafeCell::new(Marks::new()),
             for_samples: OwnU8::new(0),
             left: OwnU8::new(0),

@@ -144,7 +144,7 @@ fn any_call_may_be_refused() {
     HEAP.check();
     let counts = HEAP.counts();
     assert!(counts.classes.iter().all(|count| count.live == 0));
-    assert!(counts.large.iter().all(|count| count.live_blocks == 0));
+    assert!(counts.large.iter().all(|count| count.live_blocks() == 0));
     assert_eq!(counts.mapped_large_bytes, 0);
 }
 

@@ -9,7 +9,7 @@ fn nothing_is_left(heap: &'static Heap<Fake>) {
     assert_eq!(heap.slots_in_use(), 0);
     let counts = heap.counts();
     assert!(counts.classes.iter().all(|count| count.live == 0 && count.spans == 0));
-    assert!(counts.large.iter().all(|count| count.live_blocks == 0 && count.live_bytes == 0));
+    assert!(counts.large.iter().all(|count| count.live_blocks() == 0 && count.live_bytes == 0));
     assert_eq!(counts.mapped_large_bytes, 0);
 }
 

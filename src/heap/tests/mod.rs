@@ -18,6 +18,8 @@ mod lives;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
+mod shelf;
+#[cfg(test)]
 mod sleepers;
 #[cfg(test)]
 mod thin;
@@ -30,6 +32,8 @@ use super::Heap;
 use super::cache::{Cache, Phase};
 use super::class::ClassId;
 use super::geometry::is_sampled;
+use super::large::is_mapping;
+use super::large_span::large_span;
 use super::span::Kind;
 use super::thread::Refill;
 use crate::sys::fake::Fake;
@@ -76,7 +80,7 @@ impl Worker {
         let start = match ClassId::of(layout) {
             Some(class) => NonNull::new(self.allocate_small(class))?,
             None => {
-                let large = self.heap.allocate_large(layout, false, false)?;
+                let large = self.heap.allocate_large(&self.cache, layout, false, false)?;
                 if large.zeroed {
                     Piece { start: large.start, layout, tag: 0 }.check();
                 }
@@ -110,8 +114,11 @@ impl Worker {
     fn free(&self, piece: Piece) {
         piece.check();
         let Some(class) = ClassId::of(piece.layout) else {
+            if !is_mapping(piece.layout) {
+                return self.heap.free_span(&self.cache, large_span(piece.start));
+            }
             // SAFETY: a live block of that layout.
-            return unsafe { self.heap.free_large(piece.start, piece.layout) };
+            return unsafe { self.heap.free_mapping(piece.start) };
         };
         let block = piece.start.as_ptr().cast();
         if is_sampled(block) {

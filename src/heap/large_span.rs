@@ -1,0 +1,199 @@
+//! Large blocks that are spans: taken from the thread's [`shelf`](super::shelf) or the page heap,
+//! given back to the shelf or the page heap.
+//!
+//! # Invariants
+//!
+//! 1. Each allocation and each free is counted once: by the thread's heap if its shelf served it,
+//!    else by the table of large blocks. A block may be counted here by one and there by the
+//!    other, so that the sums alone mean something.
+
+use core::ptr::NonNull;
+
+use super::Heap;
+use super::cache::Cache;
+use super::geometry::SLOT_BYTES;
+use super::large::{Large, LargeCount, NO_BLOCK, row};
+use super::shelf::{SHELF_SLOTS_MAX, Shelved};
+use super::span::{Kind, Span};
+use super::thread::ThreadHeap;
+use crate::base::own::OwnU64;
+use crate::sys::os::Os;
+
+/// Rows of the table of counts that a shelf serves.
+const SHELF_ROWS: usize = SHELF_SLOTS_MAX.ilog2() as usize + 1;
+
+/// What a thread's shelf served, written by the thread.
+#[derive(Debug)]
+pub(crate) struct ShelfCounts([ShelfCount; SHELF_ROWS]);
+
+#[derive(Debug)]
+struct ShelfCount {
+    allocs: OwnU64,
+    frees: OwnU64,
+    /// Slots allocated less slots freed, wrapping.
+    slots: OwnU64,
+}
+
+impl ShelfCounts {
+    pub(crate) const fn new() -> Self {
+        Self(
+            [const {
+                ShelfCount { allocs: OwnU64::new(0), frees: OwnU64::new(0), slots: OwnU64::new(0) }
+            }; SHELF_ROWS],
+        )
+    }
+
+    fn of(&self, slots: usize) -> &ShelfCount {
+        &self.0[row(slots * SLOT_BYTES).min(SHELF_ROWS - 1)]
+    }
+
+    fn count_alloc(&self, slots: usize) {
+        let count = self.of(slots);
+        count.allocs.add(1);
+        count.slots.add(slots as u64);
+    }
+
+    fn count_free(&self, slots: usize) {
+        let count = self.of(slots);
+        count.frees.add(1);
+        count.slots.sub(slots as u64);
+    }
+
+    /// Adds all to a table, whose sums may wrap until all is added.
+    pub(crate) fn add_to(&self, rows: &mut [LargeCount]) {
+        for (row, count) in rows.iter_mut().zip(&self.0) {
+            row.allocs += count.allocs.get();
+            row.frees += count.frees.get();
+            let bytes = count.slots.get().wrapping_mul(SLOT_BYTES as u64);
+            row.live_bytes = row.live_bytes.wrapping_add(bytes);
+        }
+    }
+}
+
+impl<O: Os> Heap<O> {
+    /// Allocates a large block of `slots` slots at a multiple of `align` slots.
+    #[inline(always)]
+    pub(super) fn allocate_span(
+        &self,
+        cache: &Cache,
+        slots: usize,
+        align: usize,
+        sampled: bool,
+    ) -> Option<Large> {
+        if slots <= SHELF_SLOTS_MAX
+            && align <= 1
+            && let Some(thread_heap) = cache.owner()
+            && let Some(start) = thread_heap.shelf.take(slots)
+        {
+            let span = span_of(start);
+            span.begin_large(slots, sampled);
+            thread_heap.shelf_counts.count_alloc(slots);
+            return Some(Large { start: NonNull::new(start)?, zeroed: false });
+        }
+        self.allocate_fresh_span(slots, align, sampled)
+    }
+
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn allocate_fresh_span(&self, slots: usize, align: usize, sampled: bool) -> Option<Large> {
+        let mut taken = self.take_slots(Kind::Large, slots, align);
+        if taken.is_none() && self.reap_in_need() {
+            taken = self.take_slots(Kind::Large, slots, align);
+        }
+        let taken = taken?;
+        taken.span.begin_large(slots, sampled);
+        self.large.lock().count_alloc(slots * SLOT_BYTES);
+        let start = NonNull::new(taken.span.start())?;
+        Some(Large { start, zeroed: taken.zeroed })
+    }
+
+    /// Frees a large block, whose span is `span`. `cache` belongs to this thread.
+    #[inline(always)]
+    pub(crate) fn free_span(&self, cache: &Cache, span: Span) {
+        let slots = span.hot().slots.get() as usize;
+        span.end();
+        if slots <= SHELF_SLOTS_MAX
+            && let Some(thread_heap) = cache.owner()
+        {
+            thread_heap.shelf_counts.count_free(slots);
+            let give = |shelved| self.give_shelved(shelved);
+            let shelved = thread_heap.shelf.put(span.start(), slots, give);
+            return self.note_kept(shelved * SLOT_BYTES);
+        }
+        self.give_span(span, slots);
+    }
+
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn give_span(&self, span: Span, slots: usize) {
+        self.large.lock().count_free(slots * SLOT_BYTES);
+        self.give_slots(span, slots);
+    }
+
+    /// Gives a span that was on a shelf to the page heap.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    pub(super) fn give_shelved(&self, (start, slots): Shelved) {
+        self.give_slots(span_of(start), slots);
+    }
+
+    /// Gives all that is on the shelf of `thread_heap` to the page heap.
+    pub(super) fn empty_shelf(&self, thread_heap: &ThreadHeap) {
+        while let Some(shelved) = thread_heap.shelf.take_any() {
+            self.give_shelved(shelved);
+        }
+    }
+
+    /// Gives what was on a shelf at the last call to the page heap, or `all`; the bytes that stay.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    pub(super) fn reap_shelf(&self, thread_heap: &ThreadHeap, all: bool) -> usize {
+        if all {
+            self.empty_shelf(thread_heap);
+        }
+        while let Some(shelved) = thread_heap.shelf.take_aged() {
+            self.give_shelved(shelved);
+        }
+        thread_heap.shelf.age();
+        thread_heap.shelf.slots() * SLOT_BYTES
+    }
+
+    /// Resizes a large block to `after` slots where it is, if that goes.
+    pub(super) fn resize_span(
+        &self,
+        start: NonNull<u8>,
+        after: usize,
+        sampled: bool,
+    ) -> Option<NonNull<u8>> {
+        let span = large_span(start);
+        let before = span.hot().slots.get() as usize;
+        if after > before {
+            self.space.lock().of(span).extend(span, before, after - before)?;
+        } else if after < before {
+            // SAFETY: a slot of the same span, hence of a mapped chunk.
+            let tail = unsafe { span.slot_behind(after) };
+            self.give_slots(tail, before - after);
+        }
+        span.hot().slots.set(after as u32);
+        span.hot().sampled.set(sampled.into());
+        let mut table = self.large.lock();
+        table.count_free(before * SLOT_BYTES);
+        table.count_alloc(after * SLOT_BYTES);
+        Some(start)
+    }
+}
+
+/// The span that begins at `start`, which lies in a chunk.
+fn span_of(start: *mut u8) -> Span {
+    // SAFETY: chunks are not unmapped, and have a header for each slot.
+    unsafe { Span::of::<1>(start) }
+}
+
+/// The span of a large block. Dies if there is none at `start`.
+#[inline(always)]
+pub(crate) fn large_span(start: NonNull<u8>) -> Span {
+    let span = span_of(start.as_ptr());
+    if span.kind() != Kind::Large {
+        crate::sys::fatal::die_at(start.addr().get(), NO_BLOCK);
+    }
+    span
+}

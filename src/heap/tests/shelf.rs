@@ -1,0 +1,119 @@
+//! Large blocks that a thread freed and keeps for its next ones.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Piece, Worker};
+use crate::heap::Heap;
+use crate::heap::geometry::SLOT_BYTES;
+use crate::sys::fake::Fake;
+
+/// One of `slots` slots.
+fn large(worker: &Worker, slots: usize) -> Option<Piece> {
+    worker.allocate(Worker::layout(slots * SLOT_BYTES, 8))
+}
+
+/// A worker whose thread has a heap.
+fn worker(heap: &'static Heap<Fake>) -> Worker {
+    let worker = Worker::new(heap);
+    worker.free(worker.allocate(Worker::layout(64, 8)).unwrap());
+    worker
+}
+
+/// Allocations, frees and live bytes of all large blocks.
+fn books(heap: &Heap<Fake>) -> (u64, u64, u64) {
+    heap.counts().large.iter().fold((0, 0, 0), |(allocs, frees, bytes), row| {
+        (allocs + row.allocs, frees + row.frees, bytes + row.live_bytes)
+    })
+}
+
+#[test]
+fn a_thread_gets_its_last_one_back_and_the_books_know() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = worker(&HEAP);
+    let piece = large(&worker, 2).unwrap();
+    let start = piece.start;
+    worker.free(piece);
+    assert_eq!(HEAP.counts().shelved_bytes, 2 * SLOT_BYTES);
+    for round in 1..=100 {
+        let piece = large(&worker, 2).unwrap();
+        assert_eq!(piece.start, start);
+        assert_eq!(books(&HEAP), (round + 1, round, 2 * SLOT_BYTES as u64));
+        worker.free(piece);
+    }
+    HEAP.check();
+    // What is aligned to more than a slot is not taken from there.
+    let aligned = worker.allocate(Worker::layout(2 * SLOT_BYTES, 2 * SLOT_BYTES)).unwrap();
+    assert_eq!(HEAP.counts().shelved_bytes, 2 * SLOT_BYTES);
+    worker.free(aligned);
+    worker.close();
+    assert_eq!((HEAP.counts().shelved_bytes, books(&HEAP).2), (0, 0));
+    HEAP.check();
+}
+
+#[test]
+fn books_are_right_where_others_free() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let (one, other) = (worker(&HEAP), worker(&HEAP));
+    for round in 0..50 {
+        let pieces: Vec<_> = (1..=20).map(|slots| large(&one, slots).unwrap()).collect();
+        let live = (1..=20).sum::<usize>() * SLOT_BYTES;
+        assert_eq!(books(&HEAP), (20 * (round + 1), 20 * round, live as u64));
+        pieces.into_iter().for_each(|piece| other.free(piece));
+        HEAP.check();
+    }
+    assert_eq!(books(&HEAP), (1000, 1000, 0));
+    one.close();
+    other.close();
+    HEAP.release_free();
+    assert_eq!(HEAP.counts().shelved_bytes, 0);
+}
+
+#[test]
+fn a_tick_without_use_gives_it_back_also_of_a_sleeping_thread() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = worker(&HEAP);
+    let pieces: Vec<_> = (0..3).map(|_| large(&worker, 4).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    let in_use = HEAP.slots_in_use();
+    HEAP.scavenge_tick();
+    assert_eq!(HEAP.counts().shelved_bytes, 12 * SLOT_BYTES, "it stays for a tick");
+    let piece = large(&worker, 4).unwrap();
+    HEAP.scavenge_tick();
+    assert_eq!(HEAP.counts().shelved_bytes, 0);
+    assert_eq!(HEAP.slots_in_use(), in_use - 8);
+    worker.free(piece);
+    HEAP.check();
+    worker.close();
+}
+
+#[test]
+fn need_takes_it_from_other_threads() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let (one, other) = (worker(&HEAP), worker(&HEAP));
+    let pieces: Vec<_> = (0..4).map(|_| large(&one, 4).unwrap()).collect();
+    HEAP.os.budget_bytes.store(0, Relaxed);
+    // All that the chunk has still.
+    let rest: Vec<_> = core::iter::from_fn(|| large(&one, 1)).collect();
+    pieces.into_iter().for_each(|piece| one.free(piece));
+    assert_eq!(HEAP.counts().shelved_bytes, 16 * SLOT_BYTES);
+    let piece = large(&other, 3).expect("what was kept is given up");
+    assert_eq!(HEAP.counts().shelved_bytes, 0);
+    other.free(piece);
+    rest.into_iter().for_each(|piece| one.free(piece));
+    HEAP.check();
+}
+
+#[test]
+fn a_forked_child_gets_back_what_other_threads_had() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let (worker, other) = (worker(&HEAP), worker(&HEAP));
+    let pieces: Vec<_> = (0..3).map(|_| large(&other, 5).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| other.free(piece));
+    assert_eq!(HEAP.counts().shelved_bytes, 15 * SLOT_BYTES);
+    HEAP.before_fork(&worker.cache);
+    HEAP.after_fork(&worker.cache);
+    HEAP.forked(&worker.cache);
+    HEAP.release_free();
+    assert_eq!(HEAP.counts().shelved_bytes, 0);
+    HEAP.check();
+}
