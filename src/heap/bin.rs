@@ -10,14 +10,15 @@
 //! A thread that only frees gains nothing from lists, and whatever it leaves on
 //! them when it goes idle keeps spans from being empty. So after two full lists that
 //! went home without a refill the bin *drains*: both lists go home, and so does every further
-//! block, one by one, until the class is allocated again.
+//! block, one by one, until the class is allocated again, and more than now and then: as long as
+//! [`FREES_PER_ALLOC`] are freed for each that is allocated between two refills.
 //!
 //! # Invariants
 //!
 //! 1. The loaded list has `length − (granted − left) + (roomed − room)` blocks.
 //! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room +
 //!    drained` freed by this thread: exact whenever it is between two calls.
-//! 3. While draining both lists are empty and both allowances 0.
+//! 3. While draining the previous list is empty and nothing may be pushed on the loaded one.
 //! 4. `current`, the lists of spans, `kept` and `remote` are written under the depot's lock
 //!    (invariant 4 of [`thread`](super::thread)), all other words by the thread that owns the heap.
 
@@ -44,6 +45,9 @@ pub(crate) struct Bin {
     length: OwnU32,
     granted: OwnU32,
     roomed: OwnU32,
+    /// What was allocated and freed before the last refill, in their low bits.
+    allocs_before: OwnU32,
+    frees_before: OwnU32,
     /// Full lists sent home since the last refill.
     flushes: OwnU8,
     /// When the allowance is used up, the next block is sampled.
@@ -69,14 +73,17 @@ pub(crate) struct Tally {
 
 /// So many full lists sent home in a row: the thread only frees.
 pub(crate) const FLUSHES_MAX: u8 = 2;
+/// So many frees for each allocation: the thread as good as only frees.
+const FREES_PER_ALLOC: u32 = 2;
 const LIST_BYTES: usize = 32 * 1024;
 const LIST_BLOCKS_MAX: usize = 256;
 const LIST_BLOCKS_MIN: usize = 8;
 const GRANT_BYTES: usize = 64 * 1024;
+const GRANT_BLOCKS_MIN: usize = 16;
 const GRANT_BLOCKS_MAX: usize = 1024;
 
 static LIST_MAX: PerClass = PerClass::of_bytes(LIST_BYTES, LIST_BLOCKS_MIN, LIST_BLOCKS_MAX);
-static GRANT_MAX: PerClass = PerClass::of_bytes(GRANT_BYTES, 1, GRANT_BLOCKS_MAX);
+static GRANT_MAX: PerClass = PerClass::of_bytes(GRANT_BYTES, GRANT_BLOCKS_MIN, GRANT_BLOCKS_MAX);
 
 /// How long a list of `class` gets by frees.
 #[inline]
@@ -103,6 +110,8 @@ impl Bin {
             length: OwnU32::new(0),
             granted: OwnU32::new(0),
             roomed: OwnU32::new(0),
+            allocs_before: OwnU32::new(0),
+            frees_before: OwnU32::new(0),
             flushes: OwnU8::new(0),
             due: OwnU8::new(0),
             allocs: OwnU64::new(0),
@@ -155,7 +164,7 @@ impl Bin {
             assert!(count(self.previous.get(), previous) >= previous);
         }
         if self.flushes() >= FLUSHES_MAX {
-            assert_eq!((length, previous, list.left.get(), list.room.get()), (0, 0, 0, 0));
+            assert_eq!((previous, list.room.get()), (0, 0), "invariant 3");
         }
     }
 
@@ -284,7 +293,19 @@ impl Bin {
         self.flushes.add(1);
     }
 
-    /// The class is allocated again.
+    /// The class is allocated again, from the spans. Whether it drains on if it does: since the
+    /// last time mostly frees came. The books are settled.
+    #[inline]
+    pub(crate) fn drains_on(&self) -> bool {
+        let (allocs, frees) = (self.allocs.get() as u32, self.frees.get() as u32);
+        let allocated = allocs.wrapping_sub(self.allocs_before.get());
+        let freed = frees.wrapping_sub(self.frees_before.get());
+        self.allocs_before.set(allocs);
+        self.frees_before.set(frees);
+        freed / FREES_PER_ALLOC > allocated
+    }
+
+    /// The class is allocated as much as it is freed.
     #[inline]
     pub(crate) fn stop_draining(&self) {
         self.flushes.set(0);

@@ -207,15 +207,14 @@ impl ThreadHeap {
             }
         }
         if length == 0 {
-            let chain = self.next_list(heap, bin, class);
+            let chain = self.next_list(heap, cache, class);
             if chain.blocks == 0 {
                 return Refill::OutOfMemory;
             }
             bin.load(list, chain);
             // None for an observed thread: its next free would go unseen.
-            let room = if self.is_observed() { 0 } else { list_max(class) };
-            bin.make_room(list, room);
-            cache.set_draining(class, false);
+            let has_room = !self.is_observed() && !cache.is_draining(class);
+            bin.make_room(list, if has_room { list_max(class) } else { 0 });
         }
         if list.left.get() == 0 {
             let Some(interval) = interval else {
@@ -239,12 +238,16 @@ impl ThreadHeap {
     /// Takes a list of blocks from wherever there is one: the bin's previous one, a
     /// magazine, the spans. None when the OS has no more.
     #[unsafe(link_section = ".spanalloc.text")]
-    fn next_list<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Chain {
+    fn next_list<O: Os>(&self, heap: &Heap<O>, cache: &Cache, class: ClassId) -> Chain {
+        let bin = self.bin(class);
         let previous = bin.take_previous();
         if previous.blocks > 0 {
             return previous;
         }
-        bin.stop_draining();
+        if !(bin.drains_on() && cache.is_draining(class)) {
+            bin.stop_draining();
+            cache.set_draining(class, false);
+        }
         let chain = self.refill(heap, bin, class);
         // The lock is not held: what is in depots, this one's included, goes home.
         if chain.blocks == 0 && heap.reap_in_need() {

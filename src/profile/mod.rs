@@ -148,8 +148,8 @@ pub(crate) fn note_modules() {
 /// said no longer counts: this is a decision of the running program's.
 ///
 /// A thread notices when it next asks the slow path for a class: what it was granted
-/// before, at most 64 KiB or 1,024 blocks of each class, is allocated unsampled. To
-/// sample everything from the first allocation on, set the interval in the
+/// before, at most 64 KiB of each class, but 16 blocks if that is more and never more than 1,024,
+/// is allocated unsampled. To sample everything from the first allocation on, set the interval in the
 /// environment or with [`SpanAlloc::sample_every`](crate::SpanAlloc::sample_every).
 ///
 /// What was sampled before is kept. The first call reads the list of loaded

@@ -47,6 +47,36 @@ fn lists_across_many_spans_go_home() {
 }
 
 #[test]
+fn a_thread_that_frees_five_for_one_drains_and_one_that_frees_one_for_one_does_not() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, layout) = (Worker::new(&HEAP), Worker::layout(64, 8));
+    let class = ClassId::of(layout).unwrap();
+    let mut pieces = fill(&worker, layout);
+    let mut random = Random(3);
+    for round in 0..4 * BLOCKS / 5 {
+        let at = random.below(pieces.len());
+        if round % 6 == 5 {
+            pieces.push(worker.allocate(layout).unwrap());
+        } else {
+            worker.free(pieces.swap_remove(at));
+        }
+        // Four full lists until it does.
+        assert!(round < 2000 || worker.cache.is_draining(class), "round {round}");
+    }
+    for round in 0..BLOCKS {
+        let at = random.below(pieces.len());
+        worker.free(pieces.swap_remove(at));
+        pieces.push(worker.allocate(layout).unwrap());
+        // When the last refill is used up it knows.
+        assert!(round < 2000 || !worker.cache.is_draining(class), "round {round}");
+    }
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
+
+#[test]
 fn what_a_sleeping_thread_kept_goes_home() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     let (worker, layout) = (Worker::new(&HEAP), Worker::layout(64, 8));
