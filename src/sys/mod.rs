@@ -12,6 +12,9 @@ pub(crate) mod os;
 pub(crate) mod per_thread;
 #[cfg(feature = "profile")]
 pub(crate) mod stack;
+// A program linked statically opens nothing, and a library to preload is never closed.
+#[cfg(not(any(target_feature = "crt-static", feature = "preload")))]
+pub(crate) mod stay;
 pub(crate) mod stderr;
 pub(crate) mod thread;
 
