@@ -6,9 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::calls::{Call, Weight, calls};
-use super::facts::facts;
+use super::facts::{counted, facts};
 use super::folded::push_stack;
-use super::units::{count, percent};
+use super::shown::write_frames;
+use super::units::percent;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Amount, Profile};
 
@@ -104,19 +105,15 @@ impl Change {
 
 /// Stacks shown as text.
 const SHOWN: usize = 20;
-/// Frames shown of a stack; the rest is counted.
-const FRAMES_SHOWN: usize = 8;
 
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let changed = self.changes.iter().filter(|change| change.grown(self.weight) != 0);
-        writeln!(
-            f,
-            "{}: {}, {} stacks differ:",
-            self.weight.title(),
-            self.subtitle,
-            changed.clone().count()
-        )?;
+        let stacks = match changed.clone().count() {
+            1 => "1 stack differs".to_owned(),
+            many => format!("{many} stacks differ"),
+        };
+        writeln!(f, "{}: {}, {stacks}:", self.weight.title(), self.subtitle)?;
         writeln!(f, "({})", self.facts)?;
         let mut largest: Vec<_> = changed.collect();
         largest.sort_by_key(|change| std::cmp::Reverse(change.grown(self.weight).abs()));
@@ -140,14 +137,8 @@ impl Diff {
         if ratio.is_some() {
             write!(f, ", to {}", percent(ratio))?;
         }
-        writeln!(f, "  {} samples", count(samples, 9))?;
-        for frame in change.frames.iter().take(FRAMES_SHOWN) {
-            writeln!(f, "{:15}{frame}", "")?;
-        }
-        match change.frames.len().saturating_sub(FRAMES_SHOWN) {
-            0 => Ok(()),
-            more => writeln!(f, "{:15}… {more} more", ""),
-        }
+        writeln!(f, "  {}", counted(samples, "sample"))?;
+        write_frames(f, &change.frames)
     }
 
     /// Writes folded stacks with two values, before and after: the input of
@@ -232,6 +223,15 @@ mod tests {
         assert!(lines[2].ends_with("to 300.0%  800 samples"), "{text}");
         assert_eq!(lines[3].trim(), "0x10");
         assert!(lines[5].trim().starts_with("-300 B") && lines[8].trim().starts_with("+90 B"));
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let (before, after) = (Profile::of_sites(&[]), Profile::of_sites(&[(&[2], 2, 2)]));
+        let text = after.diff(&before, Weight::InUseBytes).to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].ends_with(", 1 stack differs:"), "{text}");
+        assert!(lines[2].ends_with("  1 sample"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `heat` | reuse by size class, as a picture |
 //! | `calls` | a profile as named stacks: trimmed, merged, sorted |
 //! | `top` | the largest sites as text |
+//! | `shown` | which frames of a stack a text shows |
 //! | `folded`, `flame` | folded stacks and flamegraphs |
 //! | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
 //! | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
@@ -37,6 +38,8 @@ pub(crate) mod json;
 mod pprof;
 #[cfg(feature = "pprof")]
 mod protobuf;
+#[cfg(feature = "profile")]
+mod shown;
 #[cfg(feature = "profile")]
 pub(crate) mod speedscope;
 mod stats;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::calls::{Call, Weight, calls, largest};
 use super::facts::{counted, facts};
+use super::shown::write_frames;
 use super::units::{count, percent};
 use crate::profile::{self, Profile};
 
@@ -11,7 +12,8 @@ use crate::profile::{self, Profile};
 ///
 /// Each row gives its value with its error bar (the truth lies within in about 95 of
 /// 100 cases), its share of the total, the number of samples it rests on, and its stack from
-/// the allocating function outwards.
+/// the allocating function outwards: eight frames, so chosen that those of the program's own are
+/// among them, however many of the standard library lead to the allocator.
 #[derive(Clone, Debug)]
 pub struct Top {
     weight: Weight,
@@ -46,9 +48,6 @@ impl Profile {
     }
 }
 
-/// Frames shown of a stack; the rest is counted.
-const FRAMES_SHOWN: usize = 8;
-
 impl fmt::Display for Top {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         profile::quietly(|| self.table(f))
@@ -81,13 +80,7 @@ impl Top {
             write!(f, "; {freed} freed, half within {median:.1?}, 90% within {most:.1?}")?;
         }
         writeln!(f)?;
-        for frame in call.frames.iter().take(FRAMES_SHOWN) {
-            writeln!(f, "{:15}{frame}", "")?;
-        }
-        match call.frames.len().saturating_sub(FRAMES_SHOWN) {
-            0 => Ok(()),
-            more => writeln!(f, "{:15}… {more} more", ""),
-        }
+        write_frames(f, &call.frames)
     }
 }
 
