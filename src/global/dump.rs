@@ -16,9 +16,10 @@
 
 #[cfg(feature = "profile")]
 use std::cell::LazyCell;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::config;
@@ -179,7 +180,7 @@ impl<'a> Files<'a> {
         let path = with_suffix(self.prefix, suffix);
         // Threads of one process may dump to one prefix at once.
         let thread = std::thread::current().id();
-        let beside = with_suffix(&path, &format!(".{}-{thread:?}.part", std::process::id()));
+        let beside = beside(&path, &format!(".{}-{thread:?}.part", std::process::id()));
         let done = File::create(&beside).and_then(|file| {
             let mut part = Part(Some(&beside));
             let mut out = BufWriter::new(file);
@@ -209,6 +210,17 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
+}
+
+/// Bytes that a file's name may have.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The path with something behind it, and the end of its file name left out if that would be
+/// too long, though the path is not.
+fn beside(path: &Path, mark: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let kept = name.len().min(NAME_BYTES_MAX.saturating_sub(mark.len()));
+    path.with_file_name(OsStr::from_bytes(&[&name[..kept], mark.as_bytes()].concat()))
 }
 
 /// The error with the path it is about.
@@ -270,6 +282,19 @@ mod tests {
         let mut files = Files::new(&prefix).unwrap();
         files.write(".txt", |out| out.write_all(b"x")).unwrap();
         assert_eq!(files.written, [directory.join("a/b/app.txt")]);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_the_system_allows() {
+        let directory = scratch("long");
+        let prefix = directory.join("é".repeat(125));
+        let mut files = Files::new(&prefix).unwrap();
+        files.write(".html", |out| out.write_all(b"x")).unwrap();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        assert_eq!(fs::read(with_suffix(&prefix, ".html")).unwrap(), b"x");
+        let error = files.write(".html2", |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains(".html2: "), "{error}");
         fs::remove_dir_all(directory).unwrap();
     }
 
