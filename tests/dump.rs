@@ -238,6 +238,24 @@ fn a_dump_that_cannot_be_written_says_so_in_one_line_and_keeps_the_code() {
 
 /// The pictures are drawn with values of the thread, which are gone at exit.
 #[test]
+fn a_limit_on_the_length_of_files_keeps_the_code() {
+    let scratch = Scratch::new("file-limit");
+    let prefix = scratch.prefix("app");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]);
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--test-threads=1"]).env(SCENARIO, "exit");
+    command.env("SPANALLOC", format!("sample=1,dump={}", prefix.display()));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    let errors = errors(&output);
+    assert!(errors.len() == 1 && errors[0].contains("File too large"), "{errors:?}");
+    let left = fs::read_dir(&scratch.0).unwrap();
+    let part = |name: &Path| name.extension().is_some_and(|end| end == "part");
+    assert!(!left.flatten().any(|entry| part(&entry.path())));
+}
+
+#[test]
 fn a_thread_that_dumped_before_dumps_at_exit() {
     let scratch = Scratch::new("again");
     let (first, second) = (scratch.prefix("first"), scratch.prefix("second"));

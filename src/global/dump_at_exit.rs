@@ -128,11 +128,24 @@ fn may_write_here() -> bool {
 const WRITER_STACK_BYTES: usize = 2 << 20;
 
 fn write(at_exit: &AtExit) {
+    outlive_long_files();
     let line = Line::new().text("dump failed: ");
     match catch_unwind(AssertUnwindSafe(|| dump(at_exit.prefix.expand(is_there)))) {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => line.shortened(error.to_string().as_bytes()).write(),
         Err(_) => line.text("the report panicked").write(),
+    }
+}
+
+/// Where files are limited in length (`RLIMIT_FSIZE`), a report that would be longer is one that
+/// cannot be written, rather than the end of the process by a signal, with another exit code.
+/// From here on the process does nothing but end; a handler of the program's is left to it.
+fn outlive_long_files() {
+    // SAFETY: ignoring a signal runs nothing.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if before != libc::SIG_DFL && before != libc::SIG_ERR {
+        // SAFETY: what the program had set.
+        unsafe { libc::signal(libc::SIGXFSZ, before) };
     }
 }
 
