@@ -16,6 +16,7 @@ use core::slice;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::lock::Lock;
+use super::thread::without_cancellation;
 
 /// A module, borrowed from the loader.
 pub(crate) struct LoadedModule<'a> {
@@ -97,7 +98,8 @@ pub(crate) fn forked() {
 fn answers() -> bool {
     let state = || LOADER.load(Relaxed);
     if state() == UNSURE {
-        LOADER.store(if goes_first() { ANSWERS } else { LOST }, Relaxed);
+        let went = without_cancellation(goes_first);
+        LOADER.store(if went { ANSWERS } else { LOST }, Relaxed);
     }
     state() == ANSWERS
 }

@@ -188,11 +188,13 @@ pub(super) fn keep_errno<R>(call: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Sleeps for a moment.
+/// Sleeps for a moment. Not by `nanosleep`, in which the thread could be cancelled: who waits may
+/// be in the middle of an allocation, or hold what others wait for.
 pub(crate) fn pause() {
     let time = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
+    let rest = core::ptr::null_mut::<libc::timespec>();
     // SAFETY: `time` is live; the remaining time is not asked for.
-    keep_errno(|| unsafe { libc::nanosleep(&time, core::ptr::null_mut()) });
+    keep_errno(|| unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, rest) });
 }
 
 /// The smallest page of any supported system.
@@ -218,4 +220,34 @@ pub(crate) fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|field| field.parse::<u64>().ok());
     pages.unwrap_or(0) * page_bytes() as u64
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::ffi::c_void;
+
+    use super::*;
+    use crate::sys::thread::without_cancellation;
+
+    #[test]
+    fn a_pause_is_no_place_to_be_cancelled_in() {
+        static PAUSED: AtomicBool = AtomicBool::new(false);
+        extern "C" fn run(_: *mut c_void) -> *mut c_void {
+            // SAFETY: takes no arguments.
+            let this = unsafe { libc::pthread_self() };
+            // SAFETY: this thread, which has nothing to clean up.
+            unsafe { libc::pthread_cancel(this) };
+            pause();
+            without_cancellation(|| PAUSED.store(true, Relaxed));
+            core::ptr::null_mut()
+        }
+        let mut thread: libc::pthread_t = 0;
+        let nothing = core::ptr::null_mut();
+        // SAFETY: an out-parameter, the usual attributes, and a function that takes anything.
+        let made = unsafe { libc::pthread_create(&mut thread, core::ptr::null(), run, nothing) };
+        assert_eq!(made, 0);
+        // SAFETY: just made, and joined by nobody else.
+        unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
+        assert!(PAUSED.load(Relaxed));
+    }
 }
