@@ -156,6 +156,34 @@ fn megabytes(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| black_box(vec![1; 1 << 20])).collect()
 }
 
+/// A listener that ends its own registration while it is called goes with what it has.
+#[test]
+fn a_listener_that_panics_as_it_goes_does_not_end_the_listening_of_others() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("what a listener has is its own affair, too");
+        }
+    }
+    let _turn = turn();
+    let kept = megabytes(4);
+    let (own, panics) = (Arc::new(Mutex::new(None)), Panics);
+    let registration = own.clone();
+    let goes = spanalloc::on_pressure(move |_| {
+        let _ = &panics;
+        drop(own.lock().unwrap().take());
+    });
+    *registration.lock().unwrap() = Some(goes);
+    let told = Arc::new(AtomicU64::new(0));
+    let counts = told.clone();
+    let stays = spanalloc::on_pressure(move |_| _ = counts.fetch_add(1, SeqCst));
+    spanalloc::set_soft_limit(1 << 20).unwrap();
+    eventually("the other is told again", || told.load(SeqCst) >= 2);
+    assert!(registration.lock().unwrap().is_none());
+    spanalloc::set_soft_limit(0).unwrap();
+    drop((kept, stays));
+}
+
 /// One test: decay and limit are the process's.
 #[test]
 fn memory_goes_back_by_decay_and_above_the_limit() {

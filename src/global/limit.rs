@@ -230,7 +230,8 @@ fn tell(limit: u64) {
     let listeners = lock().listeners.clone();
     for listener in listeners {
         let pressure = Pressure { held: HEAP.held_bytes(), limit };
-        // What it panicked with was printed by the panic hook.
-        let _ = catch_unwind(AssertUnwindSafe(|| listener(pressure)));
+        // What it panicked with was printed by the panic hook. If its registration has ended
+        // meanwhile it is dropped here, and what it has may panic in that, too.
+        let _ = catch_unwind(AssertUnwindSafe(move || listener(pressure)));
     }
 }
