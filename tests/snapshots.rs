@@ -26,6 +26,7 @@ fn snapshots() {
     the_class_that_leaks_is_found();
     what_is_no_series_is_refused_by_line();
     a_thread_takes_them_until_it_is_stopped();
+    a_child_has_them_and_no_thread();
 }
 
 /// A8 and O1: a leak of 10 blocks between two snapshots beside a cache that is flushed.
@@ -90,4 +91,31 @@ fn a_thread_takes_them_until_it_is_stopped() {
     let last = |snapshots: &Snapshots| snapshots.iter().last().unwrap().at;
     assert!(last(&after) > last(&before));
     drop(Snapshotter::start(Duration::from_secs(3600), 2).unwrap());
+}
+
+/// A fork may come while the thread is at a snapshot, and leaves it behind.
+fn a_child_has_them_and_no_thread() {
+    let snapshotter = Snapshotter::start(Duration::from_nanos(1), 5).unwrap();
+    for round in 0..40 {
+        // SAFETY: what the child may do after this is the test.
+        let process = unsafe { libc::fork() };
+        if process == 0 {
+            // SAFETY: no preconditions; ends a child that hangs.
+            unsafe { libc::alarm(10) };
+            let in_child = || {
+                let kept = snapshotter.snapshots().iter().count();
+                let now = if round % 2 == 0 { snapshotter.stop().iter().count() } else { kept };
+                kept <= 5 && (round % 2 == 1 || now >= 1)
+            };
+            // The thread that unwinds would be the last one, and the child end as if all were well.
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(in_child));
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit((!done.unwrap_or(false)).into()) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
+        assert_eq!(status, 0, "of the child, round {round}");
+    }
+    assert_eq!(snapshotter.stop().iter().count(), 5);
 }

@@ -7,12 +7,13 @@
 //! # Invariants
 //!
 //! 1. Snapshots are in the order of their times, which are all different.
+//! 2. In a child of a fork the thread is gone, maybe with the lock: nobody there waits for either.
 
 use crate::Stats;
 use crate::collections::observe::{Trend, TrendDetector};
 use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -82,7 +83,10 @@ impl Snapshots {
 
     /// Takes a snapshot now. Allocates.
     pub fn take(&mut self) -> &Snapshot {
-        let stats = super::stats();
+        self.keep(super::stats())
+    }
+
+    fn keep(&mut self, stats: Stats) -> &Snapshot {
         // Later than the one before, however coarse the clock is (invariant 1).
         let least = self.kept.back().map(|last| last.at + Duration::from_nanos(1));
         let at = self.start.elapsed().max(least.unwrap_or_default());
@@ -206,7 +210,8 @@ impl Snapshots {
     }
 }
 
-/// A thread that takes snapshots. Dropping it ends the thread.
+/// A thread that takes snapshots. Dropping it ends the thread. A child of a fork has what was kept
+/// at that moment, or nothing if a snapshot was being taken, and no thread.
 ///
 /// ```
 /// use spanalloc::Snapshotter;
@@ -222,6 +227,8 @@ impl Snapshots {
 pub struct Snapshotter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// In which the thread runs.
+    process: u32,
 }
 
 #[derive(Debug)]
@@ -270,35 +277,58 @@ impl Snapshotter {
                 if state.end {
                     return;
                 }
-                state.snapshots.take();
+                // Meanwhile others have the lock: the interval may be shorter than this takes.
+                drop(state);
+                let stats = super::stats();
+                state = its.state();
+                state.snapshots.keep(stats);
             }
         };
         let thread = thread::Builder::new().name("snapshotter".into()).spawn(work)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread), process: std::process::id() })
     }
 
     /// A copy of what is kept now.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
-        self.shared.state().snapshots.clone()
+        self.state().map_or_else(|| Snapshots::new(KEEP_MIN), |state| state.snapshots.clone())
     }
 
     /// Takes a last snapshot, ends the thread and returns what is kept.
     #[must_use]
     pub fn stop(mut self) -> Snapshots {
         self.end();
-        let mut state = self.shared.state();
-        state.snapshots.take();
-        state.snapshots.clone()
+        let mut snapshots = self.snapshots();
+        snapshots.take();
+        snapshots
+    }
+
+    fn is_in_child(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// None if a thread that a fork left behind holds it.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        if !self.is_in_child() {
+            return Some(self.shared.state());
+        }
+        match self.shared.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn end(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if self.is_in_child() {
+            // By invariant 2. Even to let go of it would be to look at a thread that is not there.
+            return std::mem::forget(thread);
+        }
         self.shared.state().end = true;
         self.shared.ended.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // It does not panic; if it did, what it took stays.
-            _ = thread.join();
-        }
+        // It does not panic; if it did, what it took stays.
+        _ = thread.join();
     }
 }
 
