@@ -160,9 +160,10 @@ pub(super) unsafe fn resize_large(
     // The old address may be reused as soon as the pages move, so the profiler takes its sample
     // out first; should the resize fail, the block is still there.
     let taken = if HEAP.take_sampled(start, old) { sampling::take(block.addr()) } else { None };
-    let (sampled, interval) = draw_large(options, cache(), new);
+    let cache = cache();
+    let (sampled, interval) = draw_large(options, cache, new);
     // SAFETY: passed on.
-    let Some(resized) = (unsafe { HEAP.resize_large(start, old, new, sampled) }) else {
+    let Some(resized) = (unsafe { HEAP.resize_large(cache, start, old, new, sampled) }) else {
         if let Some(taken) = taken {
             sampling::put_back(block.addr(), taken);
             HEAP.set_sampled(start, old);

@@ -8,6 +8,9 @@ use super::geometry::CHUNK_SLOTS;
 /// A set of a chunk's slots.
 pub(crate) type SlotSet = Bits<{ CHUNK_SLOTS / 64 }>;
 
+/// The multiples of four.
+const FIRST_OF_FOUR: u64 = 0x1111_1111_1111_1111;
+
 /// A set of numbers below `64 * WORDS`; what is beyond is never in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bits<const WORDS: usize>([u64; WORDS]);
@@ -86,6 +89,29 @@ impl<const WORDS: usize> Bits<WORDS> {
     #[inline]
     pub(crate) fn next(&self, from: usize) -> Option<usize> {
         self.scan(from, 0)
+    }
+
+    /// The first number that both sets have.
+    #[inline]
+    pub(crate) fn first_of_both(&self, other: &Self) -> Option<usize> {
+        self.first_of_words(other, |both| both)
+    }
+
+    /// The first of four numbers in a row that both sets have, a multiple of four.
+    #[inline]
+    pub(crate) fn first_four_of_both(&self, other: &Self) -> Option<usize> {
+        self.first_of_words(other, |both| {
+            let twos = both & both >> 1;
+            twos & twos >> 2 & FIRST_OF_FOUR
+        })
+    }
+
+    #[inline(always)]
+    fn first_of_words(&self, other: &Self, keep: impl Fn(u64) -> u64) -> Option<usize> {
+        self.0.iter().zip(&other.0).enumerate().find_map(|(index, (one, other))| {
+            let kept = keep(one & other);
+            (kept != 0).then(|| index * 64 + kept.trailing_zeros() as usize)
+        })
     }
 
     /// The first run at or behind `from`: its start and length.

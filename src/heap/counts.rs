@@ -73,7 +73,7 @@ impl<O: Os> Heap<O> {
         while let Some(thread_heap) = unsafe { next.as_ref() } {
             counts.thread_heaps += 1;
             counts.shelved_bytes += thread_heap.shelf.slots() * SLOT_BYTES;
-            thread_heap.shelf_counts.add_to(&mut counts.large);
+            thread_heap.span_counts.add_to(&mut counts.large);
             // SAFETY: null, or the cache of a thread that cannot end now.
             let cache = unsafe { thread_heap.cache.get().as_ref() };
             for (class, count) in ClassId::all().zip(&mut counts.classes) {

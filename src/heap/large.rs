@@ -296,6 +296,7 @@ impl<O: Os> Heap<O> {
     /// As for [`free_large`](Self::free_large); after success only the result is used.
     pub(crate) unsafe fn resize_large(
         &self,
+        cache: &Cache,
         start: NonNull<u8>,
         old: Layout,
         new: Layout,
@@ -304,7 +305,7 @@ impl<O: Os> Heap<O> {
         match (is_mapping(old), is_mapping(new)) {
             // SAFETY: the caller's contract.
             (true, true) => unsafe { self.remap_large(start, new, sampled) },
-            (false, false) => self.resize_span(start, slots_of(rounded(new)), sampled),
+            (false, false) => self.resize_span(cache, start, slots_of(rounded(new)), sampled),
             _ => None,
         }
     }

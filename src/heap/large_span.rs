@@ -3,48 +3,47 @@
 //!
 //! # Invariants
 //!
-//! 1. Each allocation and each free is counted once: by the thread's heap if its shelf served it,
-//!    else by the table of large blocks. A block may be counted here by one and there by the
-//!    other, so that the sums alone mean something.
+//! 1. Each allocation and each free is counted once: in the thread's heap, or in the table of
+//!    large blocks if the thread has none. A block may be allocated in one book and freed in
+//!    another, so that the sums alone mean something.
 
 use core::ptr::NonNull;
 
 use super::Heap;
 use super::cache::Cache;
 use super::geometry::SLOT_BYTES;
-use super::large::{Large, LargeCount, NO_BLOCK, row};
+use super::large::{Large, LargeCount, NO_BLOCK, SPAN_BYTES_MAX, row};
 use super::shelf::{SHELF_SLOTS_MAX, Shelved};
 use super::span::{Kind, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::OwnU64;
 use crate::sys::os::Os;
 
-/// Rows of the table of counts that a shelf serves.
-const SHELF_ROWS: usize = SHELF_SLOTS_MAX.ilog2() as usize + 1;
+/// Rows of the table of counts that spans have.
+const SPAN_ROWS: usize = (SPAN_BYTES_MAX / SLOT_BYTES).ilog2() as usize + 1;
 
-/// What a thread's shelf served, written by the thread.
+/// Large spans that a thread allocated and freed, written by the thread.
 #[derive(Debug)]
-pub(crate) struct ShelfCounts([ShelfCount; SHELF_ROWS]);
+pub(crate) struct SpanCounts([SpanCount; SPAN_ROWS]);
 
 #[derive(Debug)]
-struct ShelfCount {
+struct SpanCount {
     allocs: OwnU64,
     frees: OwnU64,
     /// Slots allocated less slots freed, wrapping.
     slots: OwnU64,
 }
 
-impl ShelfCounts {
+impl SpanCounts {
     pub(crate) const fn new() -> Self {
         Self(
-            [const {
-                ShelfCount { allocs: OwnU64::new(0), frees: OwnU64::new(0), slots: OwnU64::new(0) }
-            }; SHELF_ROWS],
+            [const { SpanCount { allocs: OwnU64::new(0), frees: OwnU64::new(0), slots: OwnU64::new(0) } };
+                SPAN_ROWS],
         )
     }
 
-    fn of(&self, slots: usize) -> &ShelfCount {
-        &self.0[row(slots * SLOT_BYTES).min(SHELF_ROWS - 1)]
+    fn of(&self, slots: usize) -> &SpanCount {
+        &self.0[row(slots * SLOT_BYTES).min(SPAN_ROWS - 1)]
     }
 
     fn count_alloc(&self, slots: usize) {
@@ -87,22 +86,23 @@ impl<O: Os> Heap<O> {
         {
             let span = span_of(start);
             span.begin_large(slots, sampled);
-            thread_heap.shelf_counts.count_alloc(slots);
+            thread_heap.span_counts.count_alloc(slots);
             return Some(Large { start: NonNull::new(start)?, zeroed: false });
         }
-        self.allocate_fresh_span(slots, align, sampled)
+        let large = self.take_large_span(slots, align, sampled)?;
+        self.count_alloc(cache, slots);
+        Some(large)
     }
 
     #[inline(never)]
     #[unsafe(link_section = ".spanalloc.text")]
-    fn allocate_fresh_span(&self, slots: usize, align: usize, sampled: bool) -> Option<Large> {
+    fn take_large_span(&self, slots: usize, align: usize, sampled: bool) -> Option<Large> {
         let mut taken = self.take_slots(Kind::Large, slots, align);
         if taken.is_none() && self.reap_in_need() {
             taken = self.take_slots(Kind::Large, slots, align);
         }
         let taken = taken?;
         taken.span.begin_large(slots, sampled);
-        self.large.lock().count_alloc(slots * SLOT_BYTES);
         let start = NonNull::new(taken.span.start())?;
         Some(Large { start, zeroed: taken.zeroed })
     }
@@ -112,22 +112,29 @@ impl<O: Os> Heap<O> {
     pub(crate) fn free_span(&self, cache: &Cache, span: Span) {
         let slots = span.hot().slots.get() as usize;
         span.end();
+        self.count_free(cache, slots);
         if slots <= SHELF_SLOTS_MAX
             && let Some(thread_heap) = cache.owner()
         {
-            thread_heap.shelf_counts.count_free(slots);
             let give = |shelved| self.give_shelved(shelved);
             let shelved = thread_heap.shelf.put(span.start(), slots, give);
             return self.note_kept(shelved * SLOT_BYTES);
         }
-        self.give_span(span, slots);
+        self.give_slots(span, slots);
     }
 
-    #[inline(never)]
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn give_span(&self, span: Span, slots: usize) {
-        self.large.lock().count_free(slots * SLOT_BYTES);
-        self.give_slots(span, slots);
+    fn count_alloc(&self, cache: &Cache, slots: usize) {
+        match cache.owner() {
+            Some(thread_heap) => thread_heap.span_counts.count_alloc(slots),
+            None => self.large.lock().count_alloc(slots * SLOT_BYTES),
+        }
+    }
+
+    fn count_free(&self, cache: &Cache, slots: usize) {
+        match cache.owner() {
+            Some(thread_heap) => thread_heap.span_counts.count_free(slots),
+            None => self.large.lock().count_free(slots * SLOT_BYTES),
+        }
     }
 
     /// Gives a span that was on a shelf to the page heap.
@@ -157,9 +164,11 @@ impl<O: Os> Heap<O> {
         thread_heap.shelf.slots() * SLOT_BYTES
     }
 
-    /// Resizes a large block to `after` slots where it is, if that goes.
+    /// Resizes a large block to `after` slots where it is, if that goes. `cache` belongs to this
+    /// thread.
     pub(super) fn resize_span(
         &self,
+        cache: &Cache,
         start: NonNull<u8>,
         after: usize,
         sampled: bool,
@@ -175,9 +184,8 @@ impl<O: Os> Heap<O> {
         }
         span.hot().slots.set(after as u32);
         span.hot().sampled.set(sampled.into());
-        let mut table = self.large.lock();
-        table.count_free(before * SLOT_BYTES);
-        table.count_alloc(after * SLOT_BYTES);
+        self.count_free(cache, before);
+        self.count_alloc(cache, after);
         Some(start)
     }
 }

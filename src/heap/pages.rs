@@ -4,7 +4,7 @@
 //! resident, with old contents. A request takes the place with the fewest fresh slots, so
 //! that a heap in a steady state faults no pages; of several the one in the shortest free
 //! run, which leaves long runs to large blocks; of these the lowest, which lets high chunks
-//! empty. Dirty slots that stay free for a whole tick of the scavenger go back to the OS,
+//! empty. Spans of blocks, which are many, take the lowest dirty place at once. Dirty slots that stay free for a whole tick of the scavenger go back to the OS,
 //! and with them what was never used but shares a huge page with them.
 //!
 //! Chunks are taken whole where the kernel allows it, and in smaller prefixes
@@ -26,6 +26,7 @@ use core::ptr::{self, NonNull};
 
 use super::bits::SlotSet;
 use super::chunk::{Chunk, Place};
+use super::class::WIDE_SLOTS;
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
 use super::meta::Meta;
@@ -143,8 +144,8 @@ impl PageHeap {
         count: usize,
         align: usize,
     ) -> Option<Slots> {
-        if count == 1
-            && let Some(slots) = self.take_dirty_slot()
+        if count == align.max(1)
+            && let Some(slots) = self.take_dirty(count)
         {
             return Some(slots);
         }
@@ -313,15 +314,25 @@ impl PageHeap {
         unsafe { chunk.as_mut() }
     }
 
-    fn take_dirty_slot(&mut self) -> Option<Slots> {
-        if self.free_dirty == 0 {
+    /// The first dirty place for a span of blocks: of one slot, or of [`WIDE_SLOTS`] at a multiple
+    /// of that. No other place is better but for how it leaves its run.
+    #[inline]
+    fn take_dirty(&mut self, count: usize) -> Option<Slots> {
+        if self.free_dirty < count {
             return None;
         }
         for index in self.first_dirty..self.len {
             let chunk = self.chunk(index)?;
-            if let Some(slot) = chunk.free.and(&chunk.dirty).next(0) {
-                self.first_dirty = index;
-                return Some(self.claim(index, slot, 1));
+            let place = match count {
+                1 => chunk.free.first_of_both(&chunk.dirty),
+                WIDE_SLOTS => chunk.free.first_four_of_both(&chunk.dirty),
+                _ => return None,
+            };
+            if let Some(place) = place {
+                if count == 1 {
+                    self.first_dirty = index;
+                }
+                return Some(self.claim(index, place, count));
             }
         }
         None

@@ -39,7 +39,7 @@ use super::cache::Cache;
 use super::chain::{Block, Chain};
 use super::class::{CLASSES, ClassId};
 use super::depot::Depot;
-use super::large_span::ShelfCounts;
+use super::large_span::SpanCounts;
 use super::list::SpanList;
 use super::mailbox::Mailbox;
 use super::outbox::Outbox;
@@ -73,7 +73,7 @@ pub(crate) struct ThreadHeap {
     /// Its lock guards more than the magazines: invariant 4.
     pub(crate) depot: Lock<Depot>,
     pub(super) shelf: Shelf,
-    pub(super) shelf_counts: ShelfCounts,
+    pub(super) span_counts: SpanCounts,
     marks: UnsafeCell<Marks>,
     /// Not 0: its blocks are sampled. Written once, under the central lock.
     pub(crate) for_samples: OwnU8,
@@ -106,7 +106,7 @@ impl ThreadHeap {
             outbox: Outbox::new(),
             depot: Lock::new(Depot::new()),
             shelf: Shelf::new(),
-            shelf_counts: ShelfCounts::new(),
+            span_counts: SpanCounts::new(),
             marks: UnsafeCell::new(Marks::new()),
             for_samples: OwnU8::new(0),
             left: OwnU8::new(0),

@@ -150,7 +150,8 @@ impl Worker {
         let new = Self::layout(bytes, piece.layout.align());
         let kept = piece.layout.size().min(bytes);
         // SAFETY: a live large block, replaced by the result.
-        let got = unsafe { self.heap.resize_large(piece.start, piece.layout, new, false) };
+        let got =
+            unsafe { self.heap.resize_large(&self.cache, piece.start, piece.layout, new, false) };
         let Some(start) = got else {
             piece.check();
             return false;
