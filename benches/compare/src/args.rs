@@ -5,13 +5,15 @@ use crate::catalog::ALLOCATORS;
 pub(crate) const USAGE: &str = "\
 cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
 
-  --rounds N        rounds to run (default 5; 3 with --scaling; 1 with --quick)
+  --rounds N        rounds to run (default 5; 3 with --scaling or --patterns; 1 with
+                    --quick)
   --only A,B,...    only workloads whose name contains A or B or ..., or that are in
                     the program of that name: micro, real or engines
   --alloc A,B,...   only these allocators
   --quick           small sizes, one round: that it runs, not how fast
   --details         also a row per workload for faults and processor time
   --no-build        use the binaries that are there
+  --patterns A-B    instead of the table: the patterns that the seeds A to B stand for
   --scaling         instead of the table: curves over heap size and threads
   --instructions    instead of the table: instructions per operation, by callgrind;
                     fails if ours needs more than instructions.json allows
@@ -22,6 +24,8 @@ cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
 pub(crate) enum Mode {
     /// Every workload, in rounds.
     Table,
+    /// Patterns drawn at random.
+    Patterns,
     /// Curves over a size.
     Scaling,
     /// Instructions per operation.
@@ -38,6 +42,8 @@ pub(crate) struct Args {
     pub(crate) details: bool,
     pub(crate) build: bool,
     pub(crate) mode: Mode,
+    /// The first seed and the last one.
+    pub(crate) patterns: (u64, u64),
     pub(crate) help: bool,
 }
 
@@ -52,6 +58,7 @@ impl Args {
             details: false,
             build: true,
             mode: Mode::Table,
+            patterns: (0, 0),
             help: false,
         };
         let mut rounds = None;
@@ -64,6 +71,10 @@ impl Args {
                 "--details" => parsed.details = true,
                 "--quick" => parsed.quick = true,
                 "--no-build" => parsed.build = false,
+                "--patterns" => {
+                    parsed.patterns = seeds(&value()?)?;
+                    parsed.mode = Mode::Patterns;
+                }
                 "--scaling" => parsed.mode = Mode::Scaling,
                 "--instructions" => parsed.mode = Mode::Instructions,
                 "--help" | "-h" => parsed.help = true,
@@ -72,7 +83,7 @@ impl Args {
         }
         let usual = match (parsed.quick, parsed.mode) {
             (true, _) => 1,
-            (false, Mode::Scaling) => 3,
+            (false, Mode::Scaling | Mode::Patterns) => 3,
             (false, _) => 5,
         };
         parsed.rounds = rounds.unwrap_or(usual);
@@ -101,6 +112,16 @@ fn count(value: &str) -> Result<usize, String> {
     }
 }
 
+fn seeds(value: &str) -> Result<(u64, u64), String> {
+    let seed =
+        |text: &str| text.parse().ok().filter(|seed| (1..=u64::from(u32::MAX)).contains(seed));
+    let range = value.split_once('-').and_then(|(first, last)| Some((seed(first)?, seed(last)?)));
+    match range {
+        Some((first, last)) if first <= last => Ok((first, last)),
+        _ => Err(format!("--patterns {value:?}: expected two whole numbers from 1, such as 1-100")),
+    }
+}
+
 fn allocators(value: &str) -> Result<Vec<&'static str>, String> {
     let names = list(value);
     let bad = |what: &str| format!("--alloc {what:?}: expected some of {}", ALLOCATORS.join(", "));
@@ -114,7 +135,7 @@ fn allocators(value: &str) -> Result<Vec<&'static str>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Args;
+    use super::{Args, Mode};
 
     fn parse(line: &str) -> Result<Args, String> {
         Args::parse(line.split_whitespace().map(str::to_owned))
@@ -131,6 +152,12 @@ mod tests {
     fn allocators_are_in_the_order_of_the_table_and_each_once() {
         let args = parse("--alloc stoolap,system,stoolap").unwrap();
         assert_eq!(args.allocators, ["system", "stoolap"]);
+    }
+
+    #[test]
+    fn patterns_are_a_range_of_seeds() {
+        let args = parse("--patterns 3-12").unwrap();
+        assert_eq!((args.mode, args.patterns, args.rounds), (Mode::Patterns, (3, 12), 3));
     }
 
     #[test]
@@ -152,6 +179,9 @@ mod tests {
         for (line, parts) in [
             ("--rounds 0", ["\"0\"", "from 1 to 1000"]),
             ("--rounds", ["--rounds", "needs a value"]),
+            ("--patterns 7", ["\"7\"", "such as 1-100"]),
+            ("--patterns 9-7", ["\"9-7\"", "such as 1-100"]),
+            ("--patterns 0-7", ["\"0-7\"", "such as 1-100"]),
             ("--alloc system,dlmalloc", ["\"dlmalloc\"", "rusty_alloc"]),
             ("--alloc ,", ["\",\"", "rusty_alloc"]),
             ("--fast", ["\"--fast\"", "not an option"]),

@@ -11,7 +11,8 @@
 //! 4. [`results`] holds every record, with [`machine`] beside it, as JSON.
 //! 5. [`summary`] takes medians and ratios; [`table`] and [`chart`] render them.
 //!
-//! Two other modes: [`scaling`] draws curves, [`instructions`] counts.
+//! Three other modes: [`patterns`] looks for weak spots, [`scaling`] draws curves,
+//! [`instructions`] counts.
 
 mod args;
 mod builds;
@@ -20,6 +21,7 @@ mod chart;
 mod curves;
 mod instructions;
 mod machine;
+mod patterns;
 mod process;
 mod results;
 mod rounds;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     }
     let done = match args.mode {
         Mode::Table => compare(&args),
+        Mode::Patterns => patterns::run(&args),
         Mode::Scaling => scaling::run(&args),
         Mode::Instructions => instructions::run(&args),
     };

@@ -86,7 +86,7 @@ impl Summary {
 }
 
 impl Line {
-    fn new(row: &Row, metric: Metric) -> Self {
+    pub(crate) fn new(row: &Row, metric: Metric) -> Self {
         let medians: BTreeMap<String, f64> = row
             .records
             .iter()

@@ -8,12 +8,14 @@
 //! * `micro tree [--quick] [--share N] [--size N]` runs one and prints a [`Record`].
 
 mod host;
+mod pattern;
 mod record;
 mod rng;
 mod run;
 mod usage;
 
 pub use host::touch;
+pub use pattern::{Pattern, Shape, Sizes};
 pub use record::{Kind, Listing, PARKED, Record};
 pub use rng::Rng;
 pub use run::{Run, Workload, main};

@@ -12,6 +12,7 @@ mod idle;
 mod large;
 mod live;
 mod pair;
+mod pattern;
 mod scaling;
 mod threads;
 mod tree;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         fragmentation::WORKLOADS,
         idle::WORKLOADS,
         scaling::WORKLOADS,
+        pattern::WORKLOADS,
     ];
     harness::main(&families.concat())
 }
