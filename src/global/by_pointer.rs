@@ -157,6 +157,9 @@ pub(crate) unsafe fn resize(block: NonNull<u8>, bytes: usize) -> Result<*mut u8,
     }
     if moved.is_null() && bytes <= owned.bytes() {
         // Wasteful, but large enough.
+        if matches!(owned, Owned::Sampled(_)) {
+            sampling::on_resize(block.as_ptr().addr(), bytes);
+        }
         return Ok(block.as_ptr());
     }
     if !moved.is_null() {

@@ -39,7 +39,8 @@ pub use span_layer::SpanLayer;
 pub use stats::stats;
 
 /// Gives all free pages back to the OS now, instead of after a while: see [`set_decay`]. Also
-/// those inside spans of which other blocks are in use; not what threads keep on their lists.
+/// those inside spans of which other blocks are in use, and what the calling thread keeps on its
+/// lists; not what other threads keep there.
 /// Returns the bytes given back. Cost: a system call per run of free pages, and a look at
 /// each free block of a span that is partly in use; other threads go on meanwhile.
 ///
@@ -50,6 +51,7 @@ pub use stats::stats;
 /// println!("{} bytes given back", spanalloc::release_free_memory());
 /// ```
 pub fn release_free_memory() -> usize {
+    slow::empty_lists();
     slow::HEAP.release_free()
 }
 

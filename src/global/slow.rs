@@ -300,6 +300,14 @@ pub(super) fn take_back_grants() {
     }
 }
 
+/// Sends home what this thread keeps on its lists.
+pub(super) fn empty_lists() {
+    let cache = cache();
+    if let Some(thread_heap) = cache.owner() {
+        thread_heap.empty_lists(&HEAP, cache);
+    }
+}
+
 /// Starts the scavenger if there is something for it.
 fn tend() {
     // SAFETY: a static is never dropped.

@@ -220,6 +220,7 @@ impl<O: Os> Heap<O> {
         let mut kept = 0;
         self.traced(|| {
             self.collect_left();
+            self.empty_shared_lists();
             self.reap(true);
             self.thin(all);
             // Those that came free just now are old enough the second time.

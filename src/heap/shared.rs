@@ -78,6 +78,15 @@ impl<O: Os> Heap<O> {
         self.late.lock().allocate(self, Kind::Blocks, class, interval)
     }
 
+    /// Sends home what is on the lists of both.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    pub(super) fn empty_shared_lists(&self) {
+        for shared in [&self.sampled, &self.late] {
+            let shared = shared.lock();
+            shared.heap.empty_lists(self, &shared.cache);
+        }
+    }
+
     /// Whether the sampler wants a large block of `bytes` of a thread without a heap.
     pub(crate) fn charge_late(&self, bytes: usize, interval: u64) -> bool {
         let late = self.late.lock();

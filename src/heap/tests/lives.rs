@@ -122,6 +122,21 @@ fn sampled_blocks_lie_apart_and_are_counted() {
 }
 
 #[test]
+fn lists_of_sampled_blocks_go_home_when_memory_is_given_back() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (mut worker, mut random) = (Worker::new(&HEAP), Random(4));
+    worker.interval = 1;
+    let pieces: Vec<_> = (0..3000).map(|_| worker.allocate(random.layout()).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    assert!(HEAP.counts().classes.iter().map(|count| count.listed).sum::<u64>() > 100);
+    worker.close();
+    HEAP.release_free();
+    HEAP.check();
+    assert_eq!(HEAP.counts().classes.iter().map(|count| count.listed).sum::<u64>(), 0);
+    nothing_is_left(&HEAP);
+}
+
+#[test]
 fn threads_without_a_heap_are_served() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     let (worker, mut random) = (Worker::new(&HEAP), Random(5));
