@@ -114,7 +114,7 @@ fn blocks_whose_pages_went_back_are_told_from_free_ones() {
     let state = |at: &usize| inspect(std::ptr::without_provenance(*at)).map(|found| found.state);
     let count = |wanted| addresses.iter().filter(|at| state(at) == Some(wanted)).count();
     assert_eq!(count(BlockState::Live), 10);
-    // Not what is on the lists of this thread, and in the pages of chains that it may push on.
+    // Not in the pages of chains that this thread may push on.
     assert!(count(BlockState::Returned) > 2000, "{}", count(BlockState::Returned));
     drop(blocks);
 }
