@@ -10,9 +10,9 @@ use super::class::PerClass;
 use super::span::{FAR, Span};
 use crate::sys::os::page_bytes;
 
-/// Half a page of blocks, 16 of them at most, and what four pages hold.
+/// Half a page of blocks, 16 of them at most; and what four pages hold, 8 of them at least.
 static CARVE_MIN: PerClass = PerClass::of_bytes(2 * 1024, 1, 16);
-static CARVE_MAX: PerClass = PerClass::of_bytes(16 * 1024, 1, usize::MAX);
+static CARVE_MAX: PerClass = PerClass::of_bytes(16 * 1024, 8, usize::MAX);
 
 /// A chain ready to be handed out, and how many blocks other threads had freed.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ impl Span {
     }
 
     /// Cuts blocks that were never used: as many again as the span has carved so
-    /// far, at least 16 or what half a page holds, at most what four hold, so that a
+    /// far, at least 16 or what half a page holds, at most 8 or what four hold, so that a
     /// rarely used class touches little memory, a short thread cuts little that it does not
     /// use, and a busy one comes here seldom.
     fn carve(self) -> Option<Chain> {
