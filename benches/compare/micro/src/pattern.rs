@@ -87,12 +87,12 @@ impl Player {
         let live = self.pattern.live;
         let mut blocks = Vec::with_capacity(live);
         match self.pattern.shape {
-            Shape::Queue => return self.queue(),
-            Shape::Growth => return self.growth(),
-            Shape::ShortThreads => return self.short_threads(),
-            Shape::HandOver => return self.hand_over(number, inboxes),
-            Shape::Phases => return self.phases(blocks),
-            Shape::FillAndDrain => return self.fill_and_drain(blocks),
+            Shape::Queue => self.queue(),
+            Shape::Growth => self.growth(),
+            Shape::ShortThreads => self.short_threads(),
+            Shape::HandOver => self.hand_over(number, inboxes),
+            Shape::Phases => self.phases(blocks),
+            Shape::FillAndDrain => self.fill_and_drain(blocks),
             Shape::Stack => {
                 while self.goes_on() {
                     self.fill(&mut blocks, live);
