@@ -30,7 +30,7 @@ fn child() {
         "return" => std::mem::forget(held),
         "exit" => std::process::exit(7),
         "code" => {
-            spanalloc::dump_at_exit(std::env::var_os(OTHER_PREFIX).unwrap());
+            spanalloc::dump_at_exit(std::env::var_os(OTHER_PREFIX).unwrap()).unwrap();
             std::process::exit(0);
         }
         "fork" => fork_and_exit(),
@@ -250,6 +250,7 @@ fn a_limit_on_the_length_of_files_keeps_the_code() {
     assert_eq!(output.status.code(), Some(7), "{output:?}");
     let errors = errors(&output);
     assert!(errors.len() == 1 && errors[0].contains("File too large"), "{errors:?}");
+    assert!(errors[0].contains(", .json, ") && errors[0].contains(", .html, "), "{errors:?}");
     let left = fs::read_dir(&scratch.0).unwrap();
     let part = |name: &Path| name.extension().is_some_and(|end| end == "part");
     assert!(!left.flatten().any(|entry| part(&entry.path())));
@@ -283,8 +284,22 @@ fn what_was_there_stays_when_it_cannot_be_replaced() {
     assert_eq!(output.status.code(), Some(7));
     let errors = errors(&output);
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(errors[0].contains("app.classes.txt"), "{errors:?}");
-    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
+    assert!(errors[0].contains("app.classes.txt: "), "{errors:?}");
+    assert!(prefix.with_extension("classes.txt").is_dir());
+    read(&prefix, ".json");
+    read(&prefix, ".html");
+    let left = fs::read_dir(&scratch.0).unwrap().flatten();
+    assert!(!left.into_iter().any(|entry| entry.path().extension().is_some_and(|e| e == "part")));
+}
+
+#[test]
+fn a_prefix_that_names_no_file_is_refused_at_once() {
+    for wrong in ["", "out/", "out/.."] {
+        let error = spanalloc::dump_at_exit(wrong).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        let text = error.to_string();
+        assert!(text.contains(&format!("{wrong:?}")) && text.contains("accepted"), "{text}");
+    }
 }
 
 #[test]

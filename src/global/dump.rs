@@ -59,8 +59,8 @@ const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
 ///
 /// # Errors
 ///
-/// The first file that cannot be written, with its path; files written before it
-/// stay. A prefix without a file name, such as `out/`, is refused.
+/// Each file that cannot be written, by name, with what the system said; all others are written
+/// nevertheless. A prefix without a file name, such as `out/`, is refused.
 ///
 /// # Examples
 ///
@@ -73,66 +73,65 @@ const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
 /// # std::io::Result::Ok(())
 /// ```
 pub fn dump(prefix: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
-    write(prefix.as_ref())
+    Ok(write(prefix.as_ref())?)
 }
 
 #[cfg(not(feature = "profile"))]
-fn write(prefix: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn write(prefix: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Files::new(prefix)?;
-    files.write(".classes.txt", |out| write!(out, "{}", super::stats()))?;
-    Ok(files.written)
+    files.write(".classes.txt", |out| write!(out, "{}", super::stats()));
+    files.done()
 }
 
 #[cfg(feature = "profile")]
-fn write(prefix: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn write(prefix: &Path) -> Result<Vec<PathBuf>, Failure> {
     crate::profile::quietly(|| {
         let stats = super::stats();
         let profile = crate::profile::capture();
         let mut files = Files::new(prefix)?;
-        all(&mut files, Formats::chosen(), &stats, &profile)?;
-        Ok(files.written)
+        all(&mut files, Formats::chosen(), &stats, &profile);
+        files.done()
     })
 }
 
 #[cfg(feature = "profile")]
-fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) -> io::Result<()> {
+fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) {
     if formats.has(Formats::TEXT) {
-        files.write(".classes.txt", |out| write!(out, "{stats}"))?;
+        files.write(".classes.txt", |out| write!(out, "{stats}"));
     }
     if formats.has(Formats::JSON) {
-        files.write(".json", |out| json::write(stats, profile, out))?;
+        files.write(".json", |out| json::write(stats, profile, out));
     }
     #[cfg(feature = "pprof")]
     if formats.has(Formats::PPROF) {
-        files.write(".heap.pb.gz", |out| profile.write_pprof(out))?;
+        files.write(".heap.pb.gz", |out| profile.write_pprof(out));
     }
     // Not for what does without names.
     let named = LazyCell::new(|| calls::calls(profile));
     if formats.has(Formats::DHAT) {
-        files.write(".dhat.json", |out| dhat::write(profile, &named, out))?;
+        files.write(".dhat.json", |out| dhat::write(profile, &named, out));
     }
     if formats.has(Formats::SPEEDSCOPE) {
-        files.write(".speedscope.json", |out| speedscope::write(profile, &named, out))?;
+        files.write(".speedscope.json", |out| speedscope::write(profile, &named, out));
     }
     if formats.has(Formats::HTML) {
-        files.write(".html", |out| html::write(profile, &named, stats, out))?;
+        files.write(".html", |out| html::write(profile, &named, stats, out));
     }
     for (name, weight) in WEIGHTS {
         if formats.has(Formats::FOLDED) {
-            files.write(&format!(".{name}.folded"), |out| folded::write(&named, weight, out))?;
+            files.write(&format!(".{name}.folded"), |out| folded::write(&named, weight, out));
         }
         #[cfg(feature = "flamegraph")]
         if formats.has(Formats::SVG) {
             let suffix = format!(".{name}.svg");
-            files.write(&suffix, |out| flame::write(profile, &named, weight, out))?;
+            files.write(&suffix, |out| flame::write(profile, &named, weight, out));
         }
         #[cfg(feature = "flamegraph")]
         if formats.has(Formats::ICICLE) {
             let suffix = format!(".{name}.icicle.svg");
-            files.write(&suffix, |out| flame::write_icicle(profile, &named, weight, out))?;
+            files.write(&suffix, |out| flame::write_icicle(profile, &named, weight, out));
         }
     }
-    Ok(())
 }
 
 /// Whether any file of a dump with this prefix is there.
@@ -147,36 +146,56 @@ pub(super) fn is_there(prefix: &Path) -> bool {
     by_weight || SINGLE.iter().any(|suffix| there(suffix))
 }
 
+/// Why a dump, or a part of it, was not written.
+#[derive(Debug)]
+pub(super) struct Failure {
+    kind: io::ErrorKind,
+    /// What it is about, to be shown first; it may be long.
+    pub(super) path: PathBuf,
+    /// What follows the path in the message.
+    pub(super) what: String,
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.kind, format!("{}{}", failure.path.display(), failure.what))
+    }
+}
+
+/// Refuses a prefix that ends in no beginning of a file name.
+pub(super) fn check(prefix: &Path) -> Result<(), Failure> {
+    if config::names_file(prefix.as_os_str().as_encoded_bytes()) {
+        return Ok(());
+    }
+    let accepted = "accepted: a path that ends in the beginning of a file name, such as out/app";
+    let what = format!("dump prefix {prefix:?} names no file; {accepted}");
+    Err(Failure { kind: io::ErrorKind::InvalidInput, path: PathBuf::new(), what })
+}
+
 /// The files of one dump.
 struct Files<'a> {
     prefix: &'a Path,
     written: Vec<PathBuf>,
+    /// Those that could not be written, by what follows the prefix in their names.
+    failed: Vec<(String, io::Error)>,
 }
 
 impl<'a> Files<'a> {
     /// Creates the directory the files go to.
-    fn new(prefix: &'a Path) -> io::Result<Self> {
-        let directory = match prefix.parent() {
-            Some(directory) if config::names_file(prefix.as_os_str().as_encoded_bytes()) => {
-                directory
-            }
-            _ => {
-                let problem = "names no file; accepted: a path that ends in the beginning of a file name, such as out/app";
-                let message = format!("dump prefix {prefix:?} {problem}");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
-        };
+    fn new(prefix: &'a Path) -> Result<Self, Failure> {
+        check(prefix)?;
+        let directory = prefix.parent().unwrap_or(Path::new(""));
         if !directory.as_os_str().is_empty() {
-            fs::create_dir_all(directory).map_err(|error| named(directory, &error))?;
+            fs::create_dir_all(directory).map_err(|error| {
+                let (kind, what) = (error.kind(), format!(": {error}"));
+                Failure { kind, path: directory.to_owned(), what }
+            })?;
         }
-        Ok(Self { prefix, written: Vec::new() })
+        Ok(Self { prefix, written: Vec::new(), failed: Vec::new() })
     }
 
-    fn write(
-        &mut self,
-        suffix: &str,
-        render: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    /// Writes one file, or remembers that it cannot be written.
+    fn write(&mut self, suffix: &str, render: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
         let path = with_suffix(self.prefix, suffix);
         // Threads of one process may dump to one prefix at once.
         let thread = std::thread::current().id();
@@ -190,9 +209,29 @@ impl<'a> Files<'a> {
             part.0 = None;
             Ok(())
         });
-        done.map_err(|error| named(&path, &error))?;
-        self.written.push(path);
-        Ok(())
+        match done {
+            Ok(()) => self.written.push(path),
+            Err(error) => self.failed.push((suffix.to_owned(), error)),
+        }
+    }
+
+    /// What was written, if all was; otherwise each file that was not. Of those in a row that
+    /// failed alike the system's words are said once.
+    fn done(self) -> Result<Vec<PathBuf>, Failure> {
+        let Some((_, first)) = self.failed.first() else { return Ok(self.written) };
+        let kind = first.kind();
+        let mut what = String::new();
+        for (at, (suffix, error)) in self.failed.iter().enumerate() {
+            let error = error.to_string();
+            let next = self.failed.get(at + 1).map(|(_, next)| next.to_string());
+            what.push_str(suffix);
+            match next {
+                Some(next) if next == error => what.push_str(", "),
+                Some(_) => what.push_str(&format!(": {error}; ")),
+                None => what.push_str(&format!(": {error}")),
+            }
+        }
+        Err(Failure { kind, path: self.prefix.to_owned(), what })
     }
 }
 
@@ -223,11 +262,6 @@ fn beside(path: &Path, mark: &str) -> PathBuf {
     path.with_file_name(OsStr::from_bytes(&[&name[..kept], mark.as_bytes()].concat()))
 }
 
-/// The error with the path it is about.
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,13 +277,13 @@ mod tests {
         let directory = scratch("failure");
         let prefix = directory.join("app");
         let mut files = Files::new(&prefix).unwrap();
-        files.write(".txt", |out| out.write_all(b"old")).unwrap();
-        let error = files.write(".txt", |out| {
+        files.write(".txt", |out| out.write_all(b"old"));
+        files.write(".txt", |out| {
             out.write_all(b"new")?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
-        let message = error.unwrap_err().to_string();
-        assert!(message.contains("app.txt"), "{message}");
+        let message = io::Error::from(files.done().unwrap_err()).to_string();
+        assert!(message.contains("app.txt: "), "{message}");
         assert_eq!(fs::read(directory.join("app.txt")).unwrap(), b"old");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
         fs::remove_dir_all(directory).unwrap();
@@ -262,7 +296,8 @@ mod tests {
         let prefix = directory.join("app");
         let mut files = Files::new(&prefix).unwrap();
         let (stats, profile) = (crate::stats(), crate::profile::capture());
-        all(&mut files, Formats::EVERY, &stats, &profile).unwrap();
+        all(&mut files, Formats::EVERY, &stats, &profile);
+        assert!(files.failed.is_empty(), "{:?}", files.failed);
         assert!(files.written.len() >= 8, "{:?}", files.written);
         assert!(is_there(&prefix) && !is_there(&directory.join("ap")));
         files.written.iter().for_each(|path| fs::remove_file(path).unwrap());
@@ -276,12 +311,32 @@ mod tests {
     }
 
     #[test]
+    fn every_file_is_tried_and_each_that_fails_is_named() {
+        let directory = scratch("each");
+        let prefix = directory.join("app");
+        let mut files = Files::new(&prefix).unwrap();
+        let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
+        files.write(".a", |_| full());
+        files.write(".b", |out| out.write_all(b"b"));
+        files.write(".c", |_| full());
+        files.write(".d", |_| Err(io::Error::other("odd")));
+        let error = io::Error::from(files.done().unwrap_err());
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let said = io::Error::from(io::ErrorKind::StorageFull);
+        let all = format!("{}.a, .c: {said}; .d: odd", prefix.display());
+        assert_eq!(error.to_string(), all);
+        assert_eq!(fs::read(directory.join("app.b")).unwrap(), b"b");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
     fn missing_directories_are_created() {
         let directory = scratch("missing");
         let prefix = directory.join("a/b/app");
         let mut files = Files::new(&prefix).unwrap();
-        files.write(".txt", |out| out.write_all(b"x")).unwrap();
-        assert_eq!(files.written, [directory.join("a/b/app.txt")]);
+        files.write(".txt", |out| out.write_all(b"x"));
+        assert_eq!(files.done().unwrap(), [directory.join("a/b/app.txt")]);
         fs::remove_dir_all(directory).unwrap();
     }
 
@@ -290,18 +345,19 @@ mod tests {
         let directory = scratch("long");
         let prefix = directory.join("é".repeat(125));
         let mut files = Files::new(&prefix).unwrap();
-        files.write(".html", |out| out.write_all(b"x")).unwrap();
+        files.write(".html", |out| out.write_all(b"x"));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
         assert_eq!(fs::read(with_suffix(&prefix, ".html")).unwrap(), b"x");
-        let error = files.write(".html2", |_| Ok(())).unwrap_err();
-        assert!(error.to_string().contains(".html2: "), "{error}");
+        files.write(".html2", |_| Ok(()));
+        let failure = files.done().unwrap_err();
+        assert!(failure.what.starts_with(".html2: "), "{failure:?}");
         fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
     fn a_prefix_without_a_file_name_is_refused() {
         for prefix in ["", "/", "out/", "out/..", ".", "out/."] {
-            let error = Files::new(Path::new(prefix)).map(|_| ()).unwrap_err();
+            let error = io::Error::from(Files::new(Path::new(prefix)).map(|_| ()).unwrap_err());
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains("accepted"), "{error}");
         }

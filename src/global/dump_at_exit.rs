@@ -7,6 +7,7 @@
 //! such a child: it borrows its parent's memory.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::config;
-use super::dump::{dump, is_there};
+use super::dump::{self, check, is_there};
 use super::prefix::Prefix;
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
@@ -44,16 +45,26 @@ struct AtExit {
 /// wins. In the prefix `%p` stands for the process id, `%n` for the program's name and
 /// `%%` for `%`; a forked child writes files of its own where the prefix has `%p`, and
 /// none otherwise. Where an earlier process had the same id, `%p` is the id with `-2` and
-/// so on behind it, and its files stay. A dump that fails prints one line that names the path and
-/// the error, and changes neither the exit code nor the files that were there.
+/// so on behind it, and its files stay. A dump that fails prints one line that names the files that
+/// could not be written and the error, writes the others, and changes neither the exit code nor
+/// the files that were there.
+///
+/// # Errors
+///
+/// A prefix without a file name, such as `out/`: nothing is changed then.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// spanalloc::dump_at_exit("flamegraphs/my-app");
+/// spanalloc::dump_at_exit("flamegraphs/my-app")?;
+/// # std::io::Result::Ok(())
 /// ```
-pub fn dump_at_exit(prefix: impl AsRef<Path>) {
-    quietly(|| arm(prefix.as_ref(), false));
+pub fn dump_at_exit(prefix: impl AsRef<Path>) -> io::Result<()> {
+    quietly(|| {
+        check(prefix.as_ref())?;
+        arm(prefix.as_ref(), false);
+        Ok(())
+    })
 }
 
 fn arm(prefix: &Path, by_environment: bool) {
@@ -130,9 +141,12 @@ const WRITER_STACK_BYTES: usize = 2 << 20;
 fn write(at_exit: &AtExit) {
     outlive_long_files();
     let line = Line::new().text("dump failed: ");
-    match catch_unwind(AssertUnwindSafe(|| dump(at_exit.prefix.expand(is_there)))) {
+    match catch_unwind(AssertUnwindSafe(|| dump::write(&at_exit.prefix.expand(is_there)))) {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => line.shortened(error.to_string().as_bytes()).write(),
+        Ok(Err(failure)) => {
+            let path = failure.path.as_os_str().as_bytes();
+            line.shortened(path).text(&failure.what).write();
+        }
         Err(_) => line.text("the report panicked").write(),
     }
 }

@@ -14,5 +14,5 @@ pub extern "C" fn work(blocks: usize) -> usize {
 /// Has a report written when the process ends, to where `SPANALLOC_TEST_PREFIX` says.
 #[unsafe(no_mangle)]
 pub extern "C" fn report() {
-    spanalloc::dump_at_exit(std::env::var_os("SPANALLOC_TEST_PREFIX").unwrap_or_default());
+    spanalloc::dump_at_exit(std::env::var_os("SPANALLOC_TEST_PREFIX").unwrap()).unwrap();
 }
