@@ -60,8 +60,7 @@ const KEYS: &str = if cfg!(feature = "profile") {
     "dump=PREFIX, decay=TIME, huge=off, trace=scavenge"
 };
 #[cfg(feature = "profile")]
-const SIZES: &str =
-    "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB (0 turns sampling off)";
+const SIZES: &str = "bytes as a whole number with or without B, KiB, MiB, GiB, KB, MB or GB, in letters of either case (0 turns sampling off)";
 const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
 
 const TIMES: &str = "a whole number with or without ms or s, from 1 ms to 4294967295 ms, which is 49 days (decay=500ms)";
@@ -118,13 +117,11 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             #[cfg(feature = "profile")]
             (b"formats", Some(b"")) => wrong(problem("has no value", Formats::ACCEPTED)),
             #[cfg(feature = "profile")]
-            (b"formats", Some(value)) => match Formats::named(value) {
-                Some(formats) => config.formats = Some(formats),
-                None => wrong(problem(
-                    "names an unknown format, so that all defaults are written",
-                    Formats::ACCEPTED,
-                )),
-            },
+            (b"formats", Some(value)) => {
+                config.formats = Formats::named(value, |what| {
+                    wrong(problem(what, Formats::ACCEPTED));
+                });
+            }
             #[cfg(feature = "profile")]
             (b"formats", None) => wrong(problem("has no value", Formats::ACCEPTED)),
             #[cfg(feature = "profile")]
@@ -289,7 +286,7 @@ mod tests {
     #[test]
     fn formats_are_named_one_by_one() {
         let (config, problems) = parsed("formats=json+folded");
-        assert_eq!(config.formats, Formats::named(b"folded+json"));
+        assert_eq!(config.formats, Formats::named(b"folded+json", |_| ()));
         assert!(config.formats.is_some() && problems.is_empty());
         for (wrong, what) in [
             ("formats=", "has no value"),
@@ -298,10 +295,26 @@ mod tests {
             ("formats=json+", "names an unknown format, so that all defaults are written"),
         ] {
             let (config, problems) = parsed(wrong);
-            assert_eq!(problems[0].what, what);
+            assert_eq!((problems.len(), problems[0].what), (1, what));
             assert_eq!(config.formats, None);
             assert!(problems[0].accepted.contains("text+json"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_format_that_the_build_lacks_is_named_and_the_others_are_written() {
+        let (config, problems) = parsed("formats=text+svg+pprof+dhat");
+        let lacks = |feature: &str| problems.iter().any(|problem| problem.what.contains(feature));
+        assert_eq!(
+            lacks("needs a build with the feature `flamegraph`"),
+            !cfg!(feature = "flamegraph")
+        );
+        assert_eq!(lacks("needs a build with the feature `pprof`"), !cfg!(feature = "pprof"));
+        let formats = config.formats.unwrap();
+        assert!(formats.has(Formats::TEXT) && formats.has(Formats::DHAT));
+        assert!(!formats.has(Formats::JSON) && !formats.has(Formats::HTML));
+        #[cfg(not(feature = "pprof"))]
+        assert_eq!(parsed("formats=pprof").0.formats, None, "the defaults");
     }
 
     #[test]
@@ -318,7 +331,7 @@ mod tests {
                 (b"dump=dir/", "names no file"),
             ]
         );
-        assert!(problems[0].accepted.contains("KiB"));
+        assert!(problems[0].accepted.contains("without B, KiB"));
         assert!(problems[1].accepted.contains("sample=SIZE, dump=PREFIX"));
     }
 }

@@ -38,6 +38,19 @@ impl Formats {
         (b"html", Self::HTML),
     ];
 
+    /// What this build lacks, by name, with what is said about it.
+    const LACKING: &[(&[u8], &str)] = &[
+        #[cfg(not(feature = "flamegraph"))]
+        (b"svg", "names svg, which needs a build with the feature `flamegraph` and is not written"),
+        #[cfg(not(feature = "flamegraph"))]
+        (
+            b"icicle",
+            "names icicle, which needs a build with the feature `flamegraph` and is not written",
+        ),
+        #[cfg(not(feature = "pprof"))]
+        (b"pprof", "names pprof, which needs a build with the feature `pprof` and is not written"),
+    ];
+
     /// What the names may be.
     pub(super) const ACCEPTED: &str = match (cfg!(feature = "flamegraph"), cfg!(feature = "pprof"))
     {
@@ -66,11 +79,22 @@ impl Formats {
     #[cfg(test)]
     pub(super) const EVERY: Self = Self(u16::MAX);
 
-    /// The formats of these names, joined by `+`; none if one is unknown.
-    pub(super) fn named(text: &[u8]) -> Option<Self> {
-        let one = |name: &[u8]| Self::NAMES.iter().find(|(known, _)| *known == name.trim_ascii());
-        let mut names = text.split(|byte| *byte == b'+');
-        names.try_fold(Self(0), |all, name| Some(Self(all.0 | one(name)?.1.0)))
+    /// The formats of these names, joined by `+`; none, so that the defaults are written, if one
+    /// is unknown, or all of them are missing in this build. `wrong` is told what is the matter.
+    pub(super) fn named(text: &[u8], mut wrong: impl FnMut(&'static str)) -> Option<Self> {
+        let mut all = Self(0);
+        for name in text.split(|byte| *byte == b'+').map(<[u8]>::trim_ascii) {
+            let lacking = Self::LACKING.iter().find(|(known, _)| *known == name);
+            if let Some((_, one)) = Self::NAMES.iter().find(|(known, _)| *known == name) {
+                all.0 |= one.0;
+            } else if let Some((_, what)) = lacking {
+                wrong(what);
+            } else {
+                wrong("names an unknown format, so that all defaults are written");
+                return None;
+            }
+        }
+        (all.0 != 0).then_some(all)
     }
 
     /// Has all dumps of this process write these.
