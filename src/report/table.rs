@@ -40,7 +40,13 @@ impl fmt::Display for Stats {
             row(f, format!("≤{}", Bytes(large.block_bytes)), large)?;
         }
         writeln!(f, "{}", "-".repeat(WIDTH))?;
-        row(f, "total".to_owned(), &self.total())?;
+        let total = self.total();
+        row(f, "total".to_owned(), &total)?;
+        if total.allocs == 0 {
+            // One that is installed served an allocation before `main`.
+            f.write_str("nothing was ever allocated from this allocator: ")?;
+            writeln!(f, "is it the program's #[global_allocator]?")?;
+        }
         sampled(f, self)?;
         percentiles(f, self)?;
         waits(f, self)?;
@@ -221,6 +227,13 @@ mod tests {
         );
         let shares = stats.to_string();
         assert!(shares.contains("75.0%") && shares.contains("25.0%"), "{shares}");
+    }
+
+    #[test]
+    fn an_allocator_that_nobody_installed_is_told() {
+        let told = |stats: &Stats| stats.to_string().contains("is it the program's #[global_alloc");
+        assert!(told(&Stats::default()) && !told(&stats(1)));
+        assert!(Stats::default().to_string().lines().all(|line| line.chars().count() <= 100));
     }
 
     #[test]
