@@ -4,6 +4,8 @@
 //! | --- | --- | --- |
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
 //! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
+//! | `every` | time, such as `10min` | the reports of `dump` also every so often; see [`dump_live`](super::dump_live) |
+//! | `signal` | `HUP`, `USR1`, `USR2`, a number | the reports of `dump` also at this signal |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
 //! | `huge` | `off` or `on` | whether huge pages are asked for |
 //! | `trace` | `scavenge` | a line on standard error for each time that free pages went back |
@@ -17,7 +19,7 @@
 //! capabilities) ignores it, as the C library does with such variables: a dump would write
 //! files with these rights.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_int};
 
 #[cfg(feature = "profile")]
 use super::formats::Formats;
@@ -33,6 +35,10 @@ pub(super) struct Config<'a> {
     pub(super) sample_bytes: Option<u64>,
     /// Path prefix of the dump at exit; none if it does not say.
     pub(super) dump: Option<&'a [u8]>,
+    /// Milliseconds from one dump to the next while the program runs; none without.
+    pub(super) every_ms: Option<u32>,
+    /// The signal at which reports are written; none without.
+    pub(super) signal: Option<c_int>,
     /// Milliseconds that free pages stay; none if it does not say.
     pub(super) decay_ms: Option<u32>,
     /// Whether the scavenger says what it does.
@@ -55,15 +61,22 @@ pub(super) struct Problem<'a> {
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, formats=NAME+NAME, decay=TIME, huge=off, trace=scavenge"
+    "sample=SIZE, dump=PREFIX, every=TIME, signal=NAME, formats=NAME+NAME, decay=TIME, huge=off, trace=scavenge"
 } else {
-    "dump=PREFIX, decay=TIME, huge=off, trace=scavenge"
+    "dump=PREFIX, every=TIME, signal=NAME, decay=TIME, huge=off, trace=scavenge"
 };
 #[cfg(feature = "profile")]
 const SIZES: &str = "bytes as a whole number with or without B, KiB, MiB, GiB, KB, MB or GB, in letters of either case (0 turns sampling off)";
 const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
 
-const TIMES: &str = "a whole number with or without ms or s, from 1 ms to 4294967295 ms, which is 49 days (decay=500ms)";
+const TIMES: &str = "a whole number with or without ms, or with s, min or h, from 1 ms to 4294967295 ms, which is 49 days (decay=500ms)";
+
+const INTERVALS: &str =
+    "a whole number of ms, s, min or h, from 1 s to 4294967295 ms, which is 49 days (every=10min)";
+/// The shortest of them, in milliseconds.
+const INTERVAL_MS_MIN: u32 = 1000;
+
+const SIGNALS: &str = "HUP, USR1, USR2, or the number of a real-time signal (signal=USR2)";
 
 const TRACES: &str = "trace=scavenge";
 
@@ -96,6 +109,8 @@ pub(super) fn sample_bytes() -> Option<u64> {
 /// last of several values counts.
 pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> Config<'a> {
     let mut config = Config::default();
+    // The last part that asks for reports while the program runs.
+    let mut live = None;
     for part in text.split(|byte| *byte == b',') {
         let part = part.trim_ascii();
         if part.is_empty() {
@@ -127,6 +142,17 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             #[cfg(feature = "profile")]
             (b"sample", None) => wrong(problem("has no value", SIZES)),
             (b"dump", None) => wrong(problem("has no value", PREFIXES)),
+            (b"every", value) => match value.and_then(|value| milliseconds(value.trim_ascii())) {
+                Some(ms) if ms >= INTERVAL_MS_MIN => {
+                    (config.every_ms, live) = (Some(ms), Some(part));
+                }
+                Some(_) => wrong(problem("is too short", INTERVALS)),
+                None => wrong(problem("is not a time", INTERVALS)),
+            },
+            (b"signal", value) => match value.and_then(|value| signal(value.trim_ascii())) {
+                Some(signal) => (config.signal, live) = (Some(signal), Some(part)),
+                None => wrong(problem("names no signal to wait for", SIGNALS)),
+            },
             (b"decay", Some(value)) => match milliseconds(value.trim_ascii()) {
                 Some(ms) => config.decay_ms = Some(ms),
                 None => wrong(problem("is not a time", TIMES)),
@@ -145,6 +171,10 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             }
             _ => wrong(problem("is no known key", KEYS)),
         }
+    }
+    if let (Some(part), None) = (live, config.dump) {
+        let what = "does nothing without a prefix to write reports to";
+        wrong(Problem { part, what, accepted: "the same beside dump=PREFIX" });
     }
     config
 }
@@ -169,9 +199,25 @@ fn milliseconds(text: &[u8]) -> Option<u32> {
     let scale = match unit {
         b"" | b"ms" => 1,
         b"s" => 1000,
+        b"min" => 60_000,
+        b"h" => 3_600_000,
         _ => return None,
     };
     number.checked_mul(scale)?.try_into().ok().filter(|ms| *ms > 0)
+}
+
+/// A signal by its name, with or without `SIG`, or the number of a real-time signal.
+fn signal(text: &[u8]) -> Option<c_int> {
+    const NAMES: [(&[u8], c_int); 3] =
+        [(b"HUP", libc::SIGHUP), (b"USR1", libc::SIGUSR1), (b"USR2", libc::SIGUSR2)];
+    let name = text.strip_prefix(b"SIG").unwrap_or(text);
+    if let Some((_, signal)) = NAMES.iter().find(|(known, _)| *known == name) {
+        return Some(*signal);
+    }
+    let (number, rest) = number(text)?;
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let signal = c_int::try_from(number).ok()?;
+    (rest.is_empty() && real_time.contains(&signal)).then_some(signal)
 }
 
 /// A whole number and what follows it.
@@ -250,11 +296,41 @@ mod tests {
         assert_eq!(decay("decay=50ms"), Some(50));
         assert_eq!(decay("decay=250"), Some(250));
         assert_eq!(decay("dump=x,decay=2 s"), Some(2000));
-        for wrong in ["decay=", "decay=0", "decay=1.5s", "decay=9999999s", "decay=1h", "decay"] {
+        assert_eq!((decay("decay=3min"), decay("decay=1h")), (Some(180_000), Some(3_600_000)));
+        for wrong in ["decay=", "decay=0", "decay=1.5s", "decay=9999999s", "decay=1d", "decay"] {
             let (config, problems) = parsed(wrong);
             assert_eq!((config.decay_ms, problems.len()), (None, 1), "{wrong}");
             assert!(problems[0].accepted.contains("4294967295"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn reports_while_the_program_runs_have_a_time_or_a_signal() {
+        let (config, problems) = parsed("dump=x,every=10min,signal=USR2");
+        assert_eq!((config.every_ms, config.signal), (Some(600_000), Some(libc::SIGUSR2)));
+        assert!(problems.is_empty());
+        let signal = |text| parsed(text).0.signal;
+        assert_eq!(signal("signal=SIGHUP"), Some(libc::SIGHUP));
+        assert_eq!(signal("signal= USR1 "), Some(libc::SIGUSR1));
+        assert_eq!(signal("signal=40"), Some(40));
+        let all = [
+            ("every", "is not a time", "every=10min"),
+            ("every=", "is not a time", "every=10min"),
+            ("every=10d", "is not a time", "from 1 s"),
+            ("every=999ms", "is too short", "from 1 s"),
+            ("signal", "names no signal to wait for", "USR2"),
+            ("signal=KILL", "names no signal to wait for", "USR2"),
+            ("signal=9", "names no signal to wait for", "USR2"),
+            ("signal=65", "names no signal to wait for", "USR2"),
+        ];
+        for (wrong, what, accepted) in all {
+            let (config, problems) = parsed(wrong);
+            assert_eq!((config.every_ms, config.signal, problems.len()), (None, None, 1));
+            assert_eq!(problems[0].what, what, "{wrong}");
+            assert!(problems[0].accepted.contains(accepted), "{wrong}");
+        }
+        let (_, problems) = parsed("signal=USR2");
+        assert!(problems[0].accepted.contains("dump=PREFIX"), "{problems:?}");
     }
 
     #[test]

@@ -156,6 +156,13 @@ pub(super) struct Failure {
     pub(super) what: String,
 }
 
+impl Failure {
+    /// About no file.
+    pub(super) fn other(what: &str) -> Self {
+        Self { kind: io::ErrorKind::Other, path: PathBuf::new(), what: what.to_owned() }
+    }
+}
+
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         Self::new(failure.kind, format!("{}{}", failure.path.display(), failure.what))

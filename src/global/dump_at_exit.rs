@@ -15,8 +15,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::config;
-use super::dump::{self, check, is_there};
-use super::prefix::Prefix;
+use super::dump::{self, Failure, check, is_there};
+use super::dump_live;
+use super::prefix::{Dumps, Prefix};
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
 use crate::sys::os::{Linux, Os, unmap};
@@ -24,6 +25,9 @@ use crate::sys::stderr::Line;
 use crate::sys::thread::without_cancellation;
 
 static AT_EXIT: Lock<Option<AtExit>> = Lock::new(None);
+/// The dumps to that prefix so far. Held while one is written, so that the one at exit is the last;
+/// nothing but that is held by who waits for it, and a fork does not wait.
+static DUMPS: Lock<Dumps> = Lock::new(Dumps::NONE);
 /// Addresses kept for the report of a process that may map no more; never touched. Null without.
 static RESERVE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 const RESERVE_BYTES: usize = 16 << 20;
@@ -42,8 +46,9 @@ struct AtExit {
 ///
 /// A relative prefix is taken from the directory that is current now. The last
 /// call counts, unless the environment variable `SPANALLOC` says `dump=`, which
-/// wins. In the prefix `%p` stands for the process id, `%n` for the program's name and
-/// `%%` for `%`; a forked child writes files of its own where the prefix has `%p`, and
+/// wins; with its keys `every=` and `signal=` the reports are also written while the program runs.
+/// In the prefix `%p` stands for the process id, `%n` for the program's name, `%d` for the
+/// number of the dump in its process (`0001` and so on) and `%%` for `%`; a forked child writes files of its own where the prefix has `%p`, and
 /// none otherwise. Where an earlier process had the same id, `%p` is the id with `-2` and
 /// so on behind it, and its files stay. A dump that fails prints one line that names the files that
 /// could not be written and the error, writes the others, and changes neither the exit code nor
@@ -136,19 +141,45 @@ fn may_write_here() -> bool {
     true
 }
 
-const WRITER_STACK_BYTES: usize = 2 << 20;
+pub(super) const WRITER_STACK_BYTES: usize = 2 << 20;
 
 fn write(at_exit: &AtExit) {
     outlive_long_files();
-    let line = Line::new().text("dump failed: ");
-    match catch_unwind(AssertUnwindSafe(|| dump::write(&at_exit.prefix.expand(is_there)))) {
-        Ok(Ok(_)) => {}
-        Ok(Err(failure)) => {
-            let path = failure.path.as_os_str().as_bytes();
-            line.shortened(path).text(&failure.what).write();
-        }
-        Err(_) => line.text("the report panicked").write(),
+    if let Err(failure) = write_next(&at_exit.prefix, &mut DUMPS.lock()) {
+        say(&failure);
     }
+}
+
+/// Writes what the dump at exit would write; a failure is said if it is not the one that was
+/// `said` last. `false` if there is none at exit in this process, or any more.
+pub(super) fn write_now(said: &mut String) -> bool {
+    let mut dumps = DUMPS.lock();
+    let process = std::process::id();
+    let prefix = AT_EXIT
+        .lock()
+        .as_ref()
+        .filter(|at_exit| at_exit.process == process)
+        .map(|at_exit| at_exit.prefix.clone());
+    let Some(prefix) = prefix else { return false };
+    match write_next(&prefix, &mut dumps) {
+        Ok(()) => said.clear(),
+        Err(failure) if failure.what != *said => {
+            say(&failure);
+            *said = failure.what;
+        }
+        Err(_) => {}
+    }
+    true
+}
+
+fn write_next(prefix: &Prefix, dumps: &mut Dumps) -> Result<(), Failure> {
+    let written = catch_unwind(AssertUnwindSafe(|| dump::write(&prefix.expand(dumps, is_there))));
+    written.unwrap_or_else(|_| Err(Failure::other("the report panicked"))).map(drop)
+}
+
+fn say(failure: &Failure) {
+    let line = Line::new().text("dump failed: ");
+    line.shortened(failure.path.as_os_str().as_bytes()).text(&failure.what).write();
 }
 
 /// Where files are limited in length (`RLIMIT_FSIZE`), a report that would be longer is one that
@@ -187,14 +218,19 @@ pub(super) fn after_fork_in_parent() {
     AT_EXIT.release();
 }
 
-/// In the child, whose files are its own from here on, if they can be.
-pub(super) fn after_fork_in_child() {
+/// In the child, whose files are its own from here on, if they can be: whether they are.
+pub(super) fn after_fork_in_child() -> bool {
     AT_EXIT.release();
+    // A thread that wrote is not here any more.
+    DUMPS.release();
+    *DUMPS.lock() = Dumps::NONE;
     if let Some(at_exit) = AT_EXIT.lock().as_mut()
         && at_exit.prefix.per_process
     {
         at_exit.process = std::process::id();
+        return true;
     }
+    false
 }
 
 /// Runs before `main`: what the environment asks for.
@@ -251,6 +287,7 @@ fn obey(variable: &'static [u8]) {
     }
     if let Some(prefix) = asked.dump {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
+        quietly(|| dump_live::begin(asked.every_ms, asked.signal));
     }
 }
 

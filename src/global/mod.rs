@@ -8,6 +8,7 @@ pub(crate) mod by_pointer;
 mod config;
 mod dump;
 mod dump_at_exit;
+mod dump_live;
 #[cfg(feature = "profile")]
 mod formats;
 mod inspect;

@@ -1,5 +1,6 @@
 //! Where a dump at exit goes: a prefix in which `%p` stands for the process id, `%n` for
-//! the program's name and `%%` for a percent sign. With `%p` each process has files of
+//! the program's name, `%d` for the number of the dump in its process, in four digits or more,
+//! and `%%` for a percent sign. With `%p` each process has files of
 //! its own, so that forked children write them, too. The system gives a process id again
 //! after a while (32,768 processes and threads by default on some), so where there are
 //! files of another process by that name, `%p` is the id with a number behind it.
@@ -16,7 +17,20 @@ const OF_PROCESS: &[u8] = b".%n.%p";
 /// Processes of one id that have files of their own; a later one takes the last's place.
 const LIVES_MAX: u32 = 1000;
 
+/// The dumps of one process so far.
+#[derive(Debug)]
+pub(super) struct Dumps {
+    /// Which process of its id this is, as far as files show; 0 until the first dump.
+    life: u32,
+    number: u32,
+}
+
+impl Dumps {
+    pub(super) const NONE: Self = Self { life: 0, number: 0 };
+}
+
 /// A prefix that is still to be expanded.
+#[derive(Clone)]
 pub(super) struct Prefix {
     template: PathBuf,
     /// No two processes have the same.
@@ -41,24 +55,29 @@ impl Prefix {
         Self { template: OsString::from_vec(template).into(), per_process: true }
     }
 
-    /// The prefix for this process: where it names the process, one that is not `taken`.
-    pub(super) fn expand(&self, taken: impl Fn(&Path) -> bool) -> PathBuf {
-        let id = std::process::id();
-        let mut expanded = self.expand_with(&id.to_string());
-        let mut before = 1_u32;
-        while self.per_process && before < LIVES_MAX && taken(&expanded) {
-            before += 1;
-            expanded = self.expand_with(&format!("{id}-{before}"));
+    /// The prefix for this process's next dump: where it names the process, one that was not
+    /// `taken` at the first.
+    pub(super) fn expand(&self, dumps: &mut Dumps, taken: impl Fn(&Path) -> bool) -> PathBuf {
+        dumps.number = dumps.number.saturating_add(1);
+        let is_first = dumps.life == 0;
+        dumps.life = dumps.life.max(1);
+        let mut expanded = self.expand_with(dumps);
+        while is_first && self.per_process && dumps.life < LIVES_MAX && taken(&expanded) {
+            dumps.life += 1;
+            expanded = self.expand_with(dumps);
         }
         expanded
     }
 
-    fn expand_with(&self, process: &str) -> PathBuf {
+    fn expand_with(&self, dumps: &Dumps) -> PathBuf {
+        let id = std::process::id();
+        let process = if dumps.life > 1 { format!("{id}-{}", dumps.life) } else { id.to_string() };
         let mut expanded = Vec::new();
         each(&self.template, |part| match part {
             Part::Byte(byte) => expanded.push(byte),
             Part::Process => expanded.extend(process.bytes()),
             Part::Name => expanded.extend(program_name()),
+            Part::Number => expanded.extend(format!("{:04}", dumps.number).bytes()),
         });
         OsString::from_vec(expanded).into()
     }
@@ -69,6 +88,7 @@ enum Part {
     Byte(u8),
     Process,
     Name,
+    Number,
 }
 
 fn each(template: &Path, mut visit: impl FnMut(Part)) {
@@ -77,6 +97,7 @@ fn each(template: &Path, mut visit: impl FnMut(Part)) {
         let (part, left) = match rest {
             [b'%', b'p', after @ ..] => (Part::Process, after),
             [b'%', b'n', after @ ..] => (Part::Name, after),
+            [b'%', b'd', after @ ..] => (Part::Number, after),
             [b'%', b'%', after @ ..] => (Part::Byte(b'%'), after),
             _ => (Part::Byte(*first), after),
         };
@@ -105,7 +126,7 @@ mod tests {
             ("%%p%x", "%p%x".to_owned(), false),
         ] {
             let prefix = Prefix::new(template.into());
-            assert_eq!(prefix.expand(|_| false), Path::new(&expanded));
+            assert_eq!(prefix.expand(&mut { Dumps::NONE }, |_| false), Path::new(&expanded));
             assert_eq!(prefix.per_process, per_process, "{template}");
         }
     }
@@ -116,9 +137,23 @@ mod tests {
         let (own, shared) = (Prefix::new("out/%p.x".into()), Prefix::new("out/app".into()));
         let taken = [format!("out/{process}.x"), format!("out/{process}-2.x"), "out/app".into()];
         let is_taken = |path: &Path| taken.iter().any(|name| Path::new(name) == path);
-        assert_eq!(own.expand(is_taken), Path::new(&format!("out/{process}-3.x")));
+        let mut dumps = Dumps::NONE;
+        assert_eq!(own.expand(&mut dumps, is_taken), Path::new(&format!("out/{process}-3.x")));
+        // Its own files do not count: a later dump replaces them.
+        assert_eq!(own.expand(&mut dumps, |_| true), Path::new(&format!("out/{process}-3.x")));
         // Without `%p` the last run counts.
-        assert_eq!(shared.expand(is_taken), Path::new("out/app"));
-        assert_eq!(own.expand(|_| true), Path::new(&format!("out/{process}-{LIVES_MAX}.x")));
+        assert_eq!(shared.expand(&mut { Dumps::NONE }, is_taken), Path::new("out/app"));
+        let last = own.expand(&mut { Dumps::NONE }, |_| true);
+        assert_eq!(last, Path::new(&format!("out/{process}-{LIVES_MAX}.x")));
+    }
+
+    #[test]
+    fn dumps_are_numbered() {
+        let (prefix, mut dumps) = (Prefix::new("out/%d/%p".into()), Dumps::NONE);
+        let process = std::process::id();
+        for number in ["0001", "0002", "0003"] {
+            let taken = prefix.expand(&mut dumps, |path| path.starts_with("out/0002"));
+            assert_eq!(taken, Path::new(&format!("out/{number}/{process}")));
+        }
     }
 }

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use once_cell::race::OnceBool;
 
 use super::alloc::SpanAlloc;
-use super::{dump_at_exit, limit, measure, sampling};
+use super::{dump_at_exit, dump_live, limit, measure, sampling};
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
 use crate::heap::chain::Block;
@@ -410,8 +410,11 @@ unsafe extern "C" fn after_fork_in_child() {
         HEAP.after_fork(cache());
         HEAP.forked(cache());
         sampling::after_fork_child(BESIDE_OTHERS.load(Relaxed));
-        dump_at_exit::after_fork_in_child();
+        let dumps = dump_at_exit::after_fork_in_child();
         limit::after_fork();
+        if dumps {
+            dump_live::after_fork_in_child();
+        }
     }
     leave();
 }

@@ -6,16 +6,16 @@ use core::ptr;
 
 use super::os::keep_errno;
 
-/// Starts a detached thread with a small stack and all signals blocked, so that
+/// Starts a detached thread with a stack of `stack_bytes` and all signals blocked, so that
 /// no handler of the program ever runs on it. `false` when the system refuses.
-pub(crate) fn spawn(run: Body, argument: *mut c_void) -> bool {
-    keep_errno(|| spawn_detached(run, argument))
+pub(crate) fn spawn(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
+    keep_errno(|| spawn_detached(run, argument, stack_bytes))
 }
 
 /// What a thread runs.
 type Body = extern "C" fn(*mut c_void) -> *mut c_void;
 
-fn spawn_detached(run: Body, argument: *mut c_void) -> bool {
+fn spawn_detached(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
     // SAFETY: an out-parameter.
@@ -23,7 +23,7 @@ fn spawn_detached(run: Body, argument: *mut c_void) -> bool {
         return false;
     }
     // SAFETY: initialized attributes. Should it be refused, the usual size serves.
-    unsafe { libc::pthread_attr_setstacksize(attributes, STACK_BYTES) };
+    unsafe { libc::pthread_attr_setstacksize(attributes, stack_bytes) };
     // SAFETY: initialized attributes.
     unsafe { libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED) };
     let made = with_signals_blocked(|| {
@@ -51,10 +51,12 @@ fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Room for large static TLS, which glibc takes from the stack.
-const STACK_BYTES: usize = 128 * 1024;
+/// A small stack: room for large static TLS, which glibc takes from the stack.
+#[cfg(not(feature = "preload"))]
+pub(crate) const SMALL_STACK_BYTES: usize = 128 * 1024;
 
 /// Sleeps for `milliseconds`, or less when interrupted.
+#[cfg(not(feature = "preload"))]
 pub(crate) fn sleep_ms(milliseconds: u32) {
     let time = libc::timespec {
         tv_sec: (milliseconds / 1000).into(),

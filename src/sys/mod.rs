@@ -1,7 +1,7 @@
 //! Floor 1: the operating system. Every system call that allocating and sampling need is made here.
 
-#[cfg(not(feature = "preload"))]
 pub(crate) mod background;
+pub(crate) mod bell;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fake;
 pub(crate) mod fatal;
@@ -10,6 +10,7 @@ pub(crate) mod lock;
 pub(crate) mod modules;
 pub(crate) mod os;
 pub(crate) mod per_thread;
+pub(crate) mod signals;
 #[cfg(feature = "profile")]
 pub(crate) mod stack;
 // A program linked statically opens nothing, and a library to preload is never closed.

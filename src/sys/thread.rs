@@ -1,6 +1,6 @@
 //! Thread exit and fork, through pthreads.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{CStr, c_int, c_void};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A function to run when a thread ends, keyed by a non-null value of that thread.
@@ -57,6 +57,12 @@ pub(crate) fn at_fork(
 ) {
     // SAFETY: the handlers are functions that live as long as the program.
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
+}
+
+/// Names this thread, in at most 15 bytes, for those who look at the process from outside.
+pub(crate) fn set_name(name: &CStr) {
+    // SAFETY: a terminated name, which the kernel copies.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 /// The name of this thread as the kernel knows it, or that of the program; `main`

@@ -6,8 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{WORTHWHILE_BYTES, WORTHWHILE_SLOTS};
 use crate::heap::Heap;
-use crate::sys::background::{sleep_ms, spawn};
+use crate::sys::background::{SMALL_STACK_BYTES, sleep_ms, spawn};
 use crate::sys::os::{Os, monotonic_ns};
+use crate::sys::thread::set_name;
 
 /// Milliseconds between ticks unless set.
 pub(super) const TICK_MS: u32 = 500;
@@ -58,7 +59,7 @@ impl<O: Os> Heap<O> {
         let now_ns = monotonic_ns();
         if !scavenger.pace.may_start(now_ns) {
             scavenger.running.store(false, Relaxed);
-        } else if !spawn(scavenge::<O>, argument) {
+        } else if !spawn(scavenge::<O>, argument, SMALL_STACK_BYTES) {
             // Without a thread the memory stays for now; the program runs on.
             scavenger.pace.refused(now_ns);
             scavenger.running.store(false, Relaxed);
@@ -111,6 +112,8 @@ impl<O: Os> Heap<O> {
 
 #[unsafe(link_section = ".spanalloc.rare")]
 extern "C" fn scavenge<O: Os>(heap: *mut c_void) -> *mut c_void {
+    // Not that of the thread that happened to free enough.
+    set_name(c"spanalloc-idle");
     // SAFETY: `tend` is called on a heap that is never dropped.
     let heap = unsafe { &*heap.cast::<Heap<O>>() };
     heap.scavenge_until_clean();

@@ -1,0 +1,85 @@
+//! A bell: one thread waits for it; any may ring it, also in a signal handler.
+//!
+//! # Invariants
+//!
+//! 1. The word counts rings and changes by nothing else: who has seen a number waits for any
+//!    other one, so that no ring in between is missed.
+//! 2. A ring is one addition and one system call, takes no lock and leaves `errno` alone.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering::*};
+use core::time::Duration;
+
+use super::os::keep_errno;
+
+/// See above.
+#[derive(Debug)]
+pub(crate) struct Bell(AtomicU32);
+
+impl Bell {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Wakes who waits.
+    pub(crate) fn ring(&self) {
+        self.0.fetch_add(1, Release);
+        self.futex(libc::FUTEX_WAKE, 1, None);
+    }
+
+    /// Rings so far.
+    pub(crate) fn rings(&self) -> u32 {
+        self.0.load(Acquire)
+    }
+
+    /// Waits while there were `seen` rings, for `time` at most; or less.
+    pub(crate) fn wait(&self, seen: u32, time: Option<Duration>) {
+        let time = time.map(|time| libc::timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        self.futex(libc::FUTEX_WAIT, seen, time.as_ref());
+    }
+
+    fn futex(&self, operation: i32, value: u32, time: Option<&libc::timespec>) {
+        let time = time.map_or(ptr::null(), ptr::from_ref);
+        let operation = operation | libc::FUTEX_PRIVATE_FLAG;
+        // SAFETY: the word is live for the call, and so is the time; every waiter looks again.
+        keep_errno(|| unsafe {
+            libc::syscall(libc::SYS_futex, self.0.as_ptr(), operation, value, time)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_ring_before_the_wait_is_not_missed_and_time_ends_it() {
+        let bell = Bell::new();
+        let start = Instant::now();
+        let seen = bell.rings();
+        bell.ring();
+        bell.wait(seen, None);
+        assert_eq!(bell.rings(), seen + 1);
+        while start.elapsed() < Duration::from_millis(20) {
+            bell.wait(seen + 1, Some(Duration::from_millis(20)));
+        }
+        assert_eq!(bell.rings(), seen + 1);
+    }
+
+    #[test]
+    fn a_ring_wakes_another_thread() {
+        let bell = Bell::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while bell.rings() == 0 {
+                    bell.wait(0, None)
+                }
+            });
+            bell.ring();
+        });
+    }
+}

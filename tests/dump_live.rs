@@ -1,0 +1,291 @@
+//! Reports while a program runs, by `every=` and `signal=`, in child processes: this program runs
+//! itself again with a scenario's name in its environment. A child that does not get on is a
+//! failure.
+#![cfg(feature = "profile")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use spanalloc::SpanAlloc;
+use support::Scratch;
+
+#[allow(dead_code, reason = "others look at pictures, too")]
+mod support;
+
+#[global_allocator]
+static GLOBAL: SpanAlloc = SpanAlloc::new();
+
+const SCENARIO: &str = "DUMP_LIVE_TEST_SCENARIO";
+const PREFIX: &str = "DUMP_LIVE_TEST_PREFIX";
+const OBJECTS: u64 = 50_000;
+/// Far more than the harness allocates of that size.
+const OTHERS: u64 = 5_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+const THREAD: &str = "spanalloc-dump";
+
+/// What the child does; a test that passes at once where there is no scenario.
+#[test]
+fn child() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    match scenario.as_str() {
+        "serve" => serve(),
+        "fork" => fork_and_ask(),
+        "own" => handle_it_ourselves(),
+        _ => panic!("unknown scenario {scenario}"),
+    }
+}
+
+/// Holds more objects for each line that it reads, and answers it.
+fn serve() {
+    let mut held = Vec::new();
+    for _ in std::io::stdin().lock().lines() {
+        held.extend((0..OBJECTS).map(|_| std::hint::black_box(Box::new([1_u8; 24]))));
+        eprintln!("held");
+    }
+    std::process::exit(0);
+}
+
+/// Forks a child that asks itself for reports; ends with 3 if they came, with 4 if not.
+fn fork_and_ask() {
+    let prefix = PathBuf::from(std::env::var_os(PREFIX).unwrap());
+    // SAFETY: this allocator and what the child calls are fit for a child of threads.
+    let process = unsafe { libc::fork() };
+    assert!(process >= 0, "fork failed");
+    if process == 0 {
+        raise(libc::SIGUSR2);
+        let own = format!("{}.{}.0001.json", prefix.display(), std::process::id());
+        let shared = format!("{}.0001.json", prefix.display());
+        let start = Instant::now();
+        let patience = if prefix.ends_with("each") { PATIENCE } else { Duration::from_secs(1) };
+        let mut came = false;
+        while !came && start.elapsed() < patience {
+            came = Path::new(&own).exists() || Path::new(&shared).exists();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(if came { 3 } else { 4 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
+    std::process::exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 });
+}
+
+fn handle_it_ourselves() {
+    static CALLED: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn handler(_: libc::c_int) {
+        CALLED.fetch_add(1, Relaxed);
+    }
+    // SAFETY: a handler that may run anywhere.
+    unsafe { libc::signal(libc::SIGUSR2, handler as *const () as libc::sighandler_t) };
+    raise(libc::SIGUSR2);
+    raise(libc::SIGUSR2);
+    std::thread::sleep(Duration::from_millis(300));
+    std::process::exit(CALLED.load(Relaxed).try_into().unwrap());
+}
+
+fn raise(signal: libc::c_int) {
+    // SAFETY: sends a signal to this thread.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+}
+
+/// A child that serves, told by lines; killed when the test ends early.
+struct Server(Child, BufReader<std::process::ChildStderr>);
+
+impl Server {
+    fn start(variable: &str) -> Self {
+        let mut child = command("serve", variable, Path::new(""));
+        child.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        let answers = BufReader::new(child.stderr.take().unwrap());
+        Self(child, answers)
+    }
+
+    fn hold_more(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"more\n").unwrap();
+        let mut answer = String::new();
+        self.1.read_line(&mut answer).unwrap();
+        assert_eq!(answer, "held\n");
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: sends a signal to a child that was not waited for.
+        assert_eq!(unsafe { libc::kill(self.0.id().try_into().unwrap(), signal) }, 0);
+    }
+
+    /// The signals that each of its threads for reports blocks, as the system tells.
+    fn threads(&self) -> Vec<u64> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status"));
+        let all = tasks.flatten().filter_map(|task| status(task).ok());
+        let ours = all.filter(|status| status.contains(&format!("Name:\t{THREAD}\n")));
+        let blocked = |status: String| {
+            let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+            u64::from_str_radix(line, 16).unwrap()
+        };
+        ours.map(blocked).collect()
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+        let rest: Vec<_> = self.1.by_ref().lines().map(Result::unwrap).collect();
+        assert!(!rest.iter().any(|line| line.contains("spanalloc")), "{rest:?}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(scenario: &str, variable: &str, prefix: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    command.env(SCENARIO, scenario).env("SPANALLOC", variable).env(PREFIX, prefix);
+    command.stdout(Stdio::null());
+    command
+}
+
+fn wait_for(path: &Path) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed() < PATIENCE, "{} does not come", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn file(prefix: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", prefix.display()))
+}
+
+/// Allocations of blocks of 24 bytes that a table tells of.
+fn allocated(table: &Path) -> u64 {
+    let text = fs::read_to_string(table).unwrap();
+    let row = text.lines().find(|line| line.trim_start().starts_with("24 B ")).unwrap();
+    row.split_whitespace().nth(2).unwrap().parse().unwrap()
+}
+
+fn is_about(found: u64, expected: u64) {
+    assert!((expected..expected + OTHERS).contains(&found), "{found}, not some {expected}");
+}
+
+#[test]
+fn each_signal_writes_a_numbered_set_of_reports() {
+    let scratch = Scratch::new("live-signal");
+    let prefix = scratch.prefix("app");
+    let variable = format!("dump={}.%d,signal=USR2,formats=text+json", prefix.display());
+    let mut server = Server::start(&variable);
+    for number in 1..=2 {
+        server.hold_more();
+        server.signal(libc::SIGUSR2);
+        // The last one of a set.
+        wait_for(&file(&prefix, &format!(".000{number}.json")));
+        is_about(allocated(&file(&prefix, &format!(".000{number}.classes.txt"))), number * OBJECTS);
+    }
+    let blocked = server.threads();
+    assert_eq!(blocked.len(), 1, "threads for reports");
+    assert_ne!(blocked[0] & 1 << (libc::SIGUSR2 - 1), 0, "it takes signals: {:x}", blocked[0]);
+    server.hold_more();
+    server.end();
+    is_about(allocated(&file(&prefix, ".0003.classes.txt")), 3 * OBJECTS);
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 6, "three sets of two, and no parts");
+}
+
+#[test]
+fn without_a_number_each_dump_replaces_the_one_before() {
+    let scratch = Scratch::new("live-every");
+    let prefix = scratch.prefix("app");
+    let variable = format!("sample=1,dump={},every=1s,formats=text+folded", prefix.display());
+    let mut server = Server::start(&variable);
+    let (table, last) = (file(&prefix, ".classes.txt"), file(&prefix, ".peak.folded"));
+    for number in 1..=2 {
+        server.hold_more();
+        fs::remove_file(&last).unwrap_or(());
+        wait_for(&last);
+        // The one that was under way may have begun before.
+        fs::remove_file(&last).unwrap();
+        wait_for(&last);
+        is_about(allocated(&table), number * OBJECTS);
+    }
+    let folded = fs::read_to_string(file(&prefix, ".alloc.folded")).unwrap();
+    assert!(folded.contains("serve") && !folded.contains("dump_live::wait"), "{folded}");
+    server.end();
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 4);
+}
+
+#[test]
+fn there_is_no_thread_unless_it_is_asked_for() {
+    let scratch = Scratch::new("live-none");
+    let mut server = Server::start(&format!("dump={}", scratch.prefix("app").display()));
+    server.hold_more();
+    assert!(server.threads().is_empty());
+    server.end();
+}
+
+#[test]
+fn a_forked_child_writes_where_it_has_files_of_its_own() {
+    let scratch = Scratch::new("live-fork");
+    for (name, path, code) in [("each", "each.%p.%d", 3), ("shared", "shared.%d", 4)] {
+        let path = scratch.prefix(path);
+        let variable = format!("dump={},signal=SIGUSR2,formats=json", path.display());
+        let prefix = scratch.prefix(name);
+        let output = command("fork", &variable, &prefix).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
+    }
+    // Of the child at the signal and the two parents' at exit; `_exit` writes none.
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 3);
+}
+
+#[test]
+fn a_handler_of_the_programs_replaces_ours() {
+    let scratch = Scratch::new("live-own");
+    let variable = format!("dump={}.%d,signal=USR2", scratch.prefix("app").display());
+    let output = command("own", &variable, Path::new("")).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(scratch.prefix("app.0001.json").exists(), "at exit");
+    assert!(!scratch.prefix("app.0002.json").exists());
+}
+
+#[test]
+fn a_signal_that_is_ignored_stays_so() {
+    let scratch = Scratch::new("live-ignored");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(std::env::current_exe().unwrap());
+    shell.args(["--exact", "child", "--test-threads=1"]).env(SCENARIO, "serve");
+    shell.env("SPANALLOC", format!("dump={},signal=HUP", scratch.prefix("app").display()));
+    let output = shell.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(errors.matches("spanalloc:").count(), 1, "{errors}");
+    assert!(errors.contains("signal 1 is handled or ignored already"), "{errors}");
+}
+
+#[test]
+fn wrong_values_are_named_and_the_program_runs() {
+    let scratch = Scratch::new("live-wrong");
+    let prefix = scratch.prefix("app");
+    for (keys, what, accepted) in [
+        ("every=often", "\"every=often\" is not a time", "from 1 s"),
+        ("every=10ms", "\"every=10ms\" is too short", "from 1 s"),
+        ("signal=KILL", "\"signal=KILL\" names no signal", "HUP, USR1, USR2"),
+    ] {
+        let variable = format!("{keys},dump={}", prefix.display());
+        let mut child = command("serve", &variable, Path::new(""));
+        let output = child.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors.matches("spanalloc:").count(), 1, "{errors}");
+        assert!(errors.contains(what) && errors.contains(accepted), "{errors}");
+        assert!(file(&prefix, ".json").exists());
+    }
+    let output = command("serve", "every=1s", Path::new("")).stdin(Stdio::null()).output();
+    let errors = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(errors.contains("\"every=1s\" does nothing without"), "{errors}");
+}
