@@ -293,7 +293,7 @@ impl<O: Os> Heap<O> {
     ///
     /// # Safety
     ///
-    /// As for [`free_large`](Self::free_large); after success only the result is used.
+    /// `start` was allocated with the old layout here; after success only the result is used.
     pub(crate) unsafe fn resize_large(
         &self,
         cache: &Cache,
@@ -400,7 +400,7 @@ impl<O: Os> Heap<O> {
 
     /// # Safety
     ///
-    /// As for [`free_large`](Self::free_large); after success only the result is used.
+    /// `start` was allocated with the old layout here; after success only the result is used.
     unsafe fn remap_large(
         &self,
         start: NonNull<u8>,
