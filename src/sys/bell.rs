@@ -35,7 +35,7 @@ impl Bell {
     /// Waits while there were `seen` rings, for `time` at most; or less.
     pub(crate) fn wait(&self, seen: u32, time: Option<Duration>) {
         let time = time.map(|time| libc::timespec {
-            tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),
         });
         self.futex(libc::FUTEX_WAIT, seen, time.as_ref());
