@@ -241,11 +241,13 @@ mod tests {
             without_cancellation(|| PAUSED.store(true, Relaxed));
             core::ptr::null_mut()
         }
-        let mut thread: libc::pthread_t = 0;
-        let nothing = core::ptr::null_mut();
+        let mut thread = core::mem::MaybeUninit::uninit();
+        let (made, nothing) = (thread.as_mut_ptr(), core::ptr::null_mut());
         // SAFETY: an out-parameter, the usual attributes, and a function that takes anything.
-        let made = unsafe { libc::pthread_create(&mut thread, core::ptr::null(), run, nothing) };
-        assert_eq!(made, 0);
+        let refused = unsafe { libc::pthread_create(made, core::ptr::null(), run, nothing) };
+        assert_eq!(refused, 0);
+        // SAFETY: filled, since it was not refused.
+        let thread = unsafe { thread.assume_init() };
         // SAFETY: just made, and joined by nobody else.
         unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
         assert!(PAUSED.load(Relaxed));
