@@ -43,7 +43,7 @@ fn child() {
 fn serve() {
     let mut held = Vec::new();
     for _ in std::io::stdin().lock().lines() {
-        held.extend((0..OBJECTS).map(|_| std::hint::black_box(Box::new([1_u8; 24]))));
+        held.extend((0..OBJECTS).map(|_| std::hint::black_box(Box::new([1_u8; 208]))));
         eprintln!("held");
     }
     std::process::exit(0);
@@ -165,10 +165,10 @@ fn file(prefix: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", prefix.display()))
 }
 
-/// Allocations of blocks of 24 bytes that a table tells of.
+/// Allocations of blocks of 208 bytes that a table tells of.
 fn allocated(table: &Path) -> u64 {
     let text = fs::read_to_string(table).unwrap();
-    let row = text.lines().find(|line| line.trim_start().starts_with("24 B ")).unwrap();
+    let row = text.lines().find(|line| line.trim_start().starts_with("208 B ")).unwrap();
     row.split_whitespace().nth(2).unwrap().parse().unwrap()
 }
 
