@@ -293,10 +293,10 @@ impl Bin {
         self.flushes.add(1);
     }
 
-    /// The class is allocated again, from the spans. Whether it drains on if it does: since the
-    /// last time mostly frees came. The books are settled.
+    /// Marks that the spans are asked for blocks. Whether mostly frees came since the last time:
+    /// then a class that drains goes on. The books are settled.
     #[inline]
-    pub(crate) fn drains_on(&self) -> bool {
+    pub(crate) fn mark_refill(&self) -> bool {
         let (allocs, frees) = (self.allocs.get() as u32, self.frees.get() as u32);
         let allocated = allocs.wrapping_sub(self.allocs_before.get());
         let freed = frees.wrapping_sub(self.frees_before.get());

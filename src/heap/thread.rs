@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //!
-//! 1. All words but the mailbox and `next_*` are written by the thread whose
+//! 1. All words but the mailbox, the shelf's places and `next_*` are written by the thread whose
 //!    cache has this heap as owner, or under invariant 4; for a shared heap, by the holder of
 //!    its lock.
 //! 2. A span whose `home` is this heap and that is not abandoned is either the
@@ -244,7 +244,8 @@ impl ThreadHeap {
         if previous.blocks > 0 {
             return previous;
         }
-        if !(bin.drains_on() && cache.is_draining(class)) {
+        let mostly_frees = bin.mark_refill();
+        if !(mostly_frees && cache.is_draining(class)) {
             bin.stop_draining();
             cache.set_draining(class, false);
         }
