@@ -8,6 +8,9 @@ use super::geometry::CHUNK_SLOTS;
 /// A set of a chunk's slots.
 pub(crate) type SlotSet = Bits<{ CHUNK_SLOTS / 64 }>;
 
+/// The longest row that [`Bits::first_row_of_both`] looks for.
+pub(crate) const ROW_MAX: usize = 64;
+
 /// The multiples of four.
 const FIRST_OF_FOUR: u64 = 0x1111_1111_1111_1111;
 
@@ -36,6 +39,30 @@ impl<const WORDS: usize> Bits<WORDS> {
         let mut found = 0;
         each_mask(start, count, |word, mask| {
             found += self.0.get(word).map_or(0, |word| (word & mask).count_ones());
+        });
+        found as usize
+    }
+
+    /// Moves the numbers `start .. start + count` into this set out of the `others`; how many it
+    /// had before.
+    #[inline]
+    pub(crate) fn claim(
+        &mut self,
+        start: usize,
+        count: usize,
+        mut others: [&mut Self; 2],
+    ) -> usize {
+        let mut found = 0;
+        each_mask(start, count, |index, mask| {
+            if let Some(word) = self.0.get_mut(index) {
+                found += if *word & mask == mask { mask } else { *word & mask }.count_ones();
+                *word |= mask;
+            }
+            for other in &mut others {
+                if let Some(word) = other.0.get_mut(index) {
+                    *word &= !mask;
+                }
+            }
         });
         found as usize
     }
@@ -104,6 +131,31 @@ impl<const WORDS: usize> Bits<WORDS> {
             let twos = both & both >> 1;
             twos & twos >> 2 & FIRST_OF_FOUR
         })
+    }
+
+    /// The first of `count` numbers in a row that both sets have, [`ROW_MAX`] at most.
+    pub(crate) fn first_row_of_both(&self, other: &Self, count: usize) -> Option<usize> {
+        let both = |index: usize| Some(self.0.get(index)? & other.0.get(index)?);
+        let mut here = both(0)?;
+        for index in 0..WORDS {
+            let next = both(index + 1).unwrap_or(0);
+            if here != 0 {
+                // Those that begin a row of `length`; those in the second word are looked at again.
+                let mut begin = u128::from(next) << 64 | u128::from(here);
+                let mut length = 1;
+                while length < count {
+                    let more = length.min(count - length);
+                    begin &= begin >> more;
+                    length += more;
+                }
+                let begin = begin as u64;
+                if begin != 0 {
+                    return Some(index * 64 + begin.trailing_zeros() as usize);
+                }
+            }
+            here = next;
+        }
+        None
     }
 
     #[inline(always)]
@@ -242,6 +294,10 @@ mod tests {
                 behind = start + length;
             }
             assert!(!all || bits.next_run(behind).is_none());
+            let length = 1 + next(ROW_MAX);
+            let last = CHUNK_SLOTS - length;
+            let row = (0..=last).find(|&at| plain[at..at + length].iter().all(|set| *set));
+            assert_eq!(bits.first_row_of_both(&bits, length), row);
             let page = |slot: usize| slot / HUGE_SLOTS * HUGE_SLOTS;
             let touched = |slot: usize| plain[page(slot)..page(slot) + HUGE_SLOTS].contains(&true);
             let widened = (0..CHUNK_SLOTS).filter(|&slot| touched(slot));

@@ -50,6 +50,7 @@ pub(crate) struct Chunk {
     /// Slots from the base on.
     pub(crate) mapped: usize,
     pub(super) run_max: usize,
+    pub(super) dirty_run_max: usize,
     pub(crate) free: SlotSet,
     pub(crate) dirty: SlotSet,
     pub(super) aged: SlotSet,
@@ -69,6 +70,7 @@ impl Chunk {
             base,
             mapped,
             run_max: CHUNK_SLOTS,
+            dirty_run_max: 0,
             free,
             dirty: SlotSet::EMPTY,
             aged: SlotSet::EMPTY,
@@ -107,6 +109,19 @@ impl Chunk {
             self.run_max = longest;
         }
         best
+    }
+
+    /// The lowest place for `count` slots, several, that are all dirty.
+    #[inline]
+    pub(super) fn first_dirty_row(&mut self, count: usize) -> Option<usize> {
+        if self.dirty_run_max < count {
+            return None;
+        }
+        let row = self.free.first_row_of_both(&self.dirty, count);
+        if row.is_none() {
+            self.dirty_run_max = count - 1;
+        }
+        row
     }
 
     /// Slot `slot` will be used: asks for huge pages from the one on that it lies in, if nothing
@@ -155,6 +170,7 @@ impl Chunk {
         beside.subtract(&self.dirty);
         beside = beside.and(&self.free);
         self.dirty.unite(&beside);
+        self.dirty_run_max = CHUNK_SLOTS;
         self.aged.unite(&beside);
         beside.len()
     }

@@ -2,10 +2,11 @@
 //!
 //! All free slots are in bitmaps, one set per chunk. A slot that was used is *dirty*:
 //! resident, with old contents. A request takes the place with the fewest fresh slots, so
-//! that a heap in a steady state faults no pages; of several the one in the shortest free
-//! run, which leaves long runs to large blocks; of these the lowest, which lets high chunks
-//! empty. Spans of blocks, which are many, take the lowest dirty place at once. Dirty slots that stay free for a whole tick of the scavenger go back to the OS,
-//! and with them what was never used but shares a huge page with them.
+//! that a heap in a steady state faults no pages. Of those without any the lowest is taken at
+//! once, which lets high chunks empty; of others the one in the shortest free run, which
+//! leaves long runs to large blocks. Dirty slots that stay free for a whole tick of the
+//! scavenger go back to the OS, and with them what was never used but shares a huge page with
+//! them.
 //!
 //! Chunks are taken whole where the kernel allows it, and in smaller prefixes
 //! under `RLIMIT_AS`, strict overcommit or a checker that shadows memory; a prefix
@@ -18,13 +19,14 @@
 //!    `None`.
 //! 2. A slot that is not in `dirty` reads as zeroes.
 //! 3. `aged ⊆ free ∩ dirty`: free since the last tick at least.
-//! 4. `run_max` is at least the length of the chunk's longest free run.
+//! 4. `run_max` is at least the length of the chunk's longest free run, `dirty_run_max` that of
+//!    its longest one that is dirty.
 //! 5. Slots that the scavenger works on are in no set but `dirty`, and counted as in use, which
 //!    to everyone else they are.
 
 use core::ptr::{self, NonNull};
 
-use super::bits::SlotSet;
+use super::bits::{ROW_MAX, SlotSet};
 use super::chunk::{Chunk, Place};
 use super::class::WIDE_SLOTS;
 use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
@@ -144,8 +146,8 @@ impl PageHeap {
         count: usize,
         align: usize,
     ) -> Option<Slots> {
-        if count == align.max(1)
-            && let Some(slots) = self.take_dirty(count)
+        if (align <= 1 || align == count)
+            && let Some(slots) = self.take_dirty(count, align)
         {
             return Some(slots);
         }
@@ -169,6 +171,7 @@ impl PageHeap {
         let Some(chunk) = self.chunk(index) else { return };
         chunk.free.insert(start, count);
         chunk.run_max = CHUNK_SLOTS;
+        chunk.dirty_run_max = CHUNK_SLOTS;
         self.in_use -= count;
         self.free_dirty += count;
         self.first_free = self.first_free.min(index);
@@ -251,6 +254,7 @@ impl PageHeap {
         if let Some(chunk) = self.chunk(scavenged.chunk) {
             chunk.free.unite(&scavenged.slots);
             chunk.run_max = CHUNK_SLOTS;
+            chunk.dirty_run_max = CHUNK_SLOTS;
             if clean {
                 chunk.dirty.subtract(&scavenged.slots);
             }
@@ -286,6 +290,11 @@ impl PageHeap {
             mapped.insert(HEADER_SLOTS, chunk.mapped - HEADER_SLOTS);
             assert_eq!(chunk.free.and(&mapped).len(), chunk.free.len(), "free and not mapped");
             let dirty = chunk.free.and(&chunk.dirty);
+            let mut at = 0;
+            while let Some((start, length)) = dirty.next_run(at) {
+                assert!(length <= chunk.dirty_run_max, "invariant 4");
+                at = start + length;
+            }
             assert_eq!(chunk.aged.and(&dirty).len(), chunk.aged.len(), "invariant 3");
             assert!(index >= first_dirty || dirty.len() == 0, "dirty below `first_dirty`");
             let mut at = 0;
@@ -314,18 +323,20 @@ impl PageHeap {
         unsafe { chunk.as_mut() }
     }
 
-    /// The first dirty place for a span of blocks: of one slot, or of [`WIDE_SLOTS`] at a multiple
-    /// of that. No other place is better but for how it leaves its run.
+    /// The first dirty place for `count` slots, up to [`ROW_MAX`]: anywhere, or for
+    /// [`WIDE_SLOTS`] at a multiple of that. No other place is better but for how it leaves its
+    /// run.
     #[inline]
-    fn take_dirty(&mut self, count: usize) -> Option<Slots> {
-        if self.free_dirty < count {
+    fn take_dirty(&mut self, count: usize, align: usize) -> Option<Slots> {
+        if self.free_dirty < count || count > ROW_MAX {
             return None;
         }
         for index in self.first_dirty..self.len {
             let chunk = self.chunk(index)?;
-            let place = match count {
-                1 => chunk.free.first_of_both(&chunk.dirty),
-                WIDE_SLOTS => chunk.free.first_four_of_both(&chunk.dirty),
+            let place = match (count, align) {
+                (1, _) => chunk.free.first_of_both(&chunk.dirty),
+                (WIDE_SLOTS, WIDE_SLOTS) => chunk.free.first_four_of_both(&chunk.dirty),
+                (_, 0 | 1) => chunk.first_dirty_row(count),
                 _ => return None,
             };
             if let Some(place) = place {
@@ -367,10 +378,7 @@ impl PageHeap {
         let Some(chunk) = self.chunk(index) else {
             crate::sys::fatal::die("a chunk vanished");
         };
-        let dirty = chunk.dirty.count_in(start, count);
-        chunk.free.remove(start, count);
-        chunk.aged.remove(start, count);
-        chunk.dirty.insert(start, count);
+        let dirty = chunk.dirty.claim(start, count, [&mut chunk.free, &mut chunk.aged]);
         // SAFETY: a slot of a mapped chunk.
         let span = unsafe { Span::from_header(header_of_slot(chunk.base, start)) };
         self.in_use += count;

@@ -39,13 +39,26 @@ fn what_is_resident_comes_before_what_is_low() {
 }
 
 #[test]
-fn of_resident_places_the_tightest_is_taken_and_of_these_the_lowest() {
+fn of_resident_places_the_lowest_is_taken() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let mut blocks = row(&worker, &[2, 1, 8, 1, 3, 1]);
+    free(&worker, &mut blocks, 0);
+    let wide = free(&worker, &mut blocks, 2);
+    let tight = free(&worker, &mut blocks, 4);
+    let taken = [3, 3, 3].map(|count| of_slots(&worker, count).start.addr().get());
+    assert_eq!(taken, [wide, wide + 3 * SLOT_BYTES, tight]);
+    HEAP.check();
+}
+
+#[test]
+fn of_fresh_places_the_tightest_is_taken_and_of_these_the_lowest() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     let worker = Worker::new(&HEAP);
     let mut blocks = row(&worker, &[8, 1, 3, 1, 3, 1]);
-    let wide = free(&worker, &mut blocks, 0);
-    let tight = free(&worker, &mut blocks, 2);
-    let same = free(&worker, &mut blocks, 4);
+    let [wide, tight, same] = [0, 2, 4].map(|at| free(&worker, &mut blocks, at));
+    HEAP.scavenge_tick();
+    HEAP.scavenge_tick();
     let taken = [3, 3, 3].map(|count| of_slots(&worker, count).start.addr().get());
     assert_eq!(taken, [tight, same, wide]);
     HEAP.check();

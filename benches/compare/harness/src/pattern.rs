@@ -157,7 +157,7 @@ impl Pattern {
         let mean = sizes.mean();
         let live = (f64::from(live_bytes) / mean / threads as f64) as usize;
         let live = live.clamp(4, 1_000_000);
-        let written_ns = if touched || zeroed { mean / 8.0 } else { mean / 400.0 };
+        let written_ns = if touched || zeroed { mean / 8.0 } else { (mean / 400.0).min(100.0) };
         let allocations = NS / (15.0 + written_ns) / threads.min(2) as f64;
         let allocations = (allocations as usize).max(3 * live);
         Self { shape, sizes, threads, live, allocations, touched, zeroed }
