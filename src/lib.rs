@@ -87,6 +87,7 @@ mod sys;
 #[cfg(loom)]
 #[allow(dead_code, reason = "a model needs less than the heap")]
 mod heap {
+    pub(crate) mod geometry;
     pub(crate) mod mailbox;
     #[cfg(test)]
     mod models;

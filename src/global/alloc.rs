@@ -133,7 +133,7 @@ impl SpanAlloc {
             return unsafe { self.resize_wide(block, layout, new_layout) };
         };
         if old == new {
-            if is_sampled(block.cast()) {
+            if is_sampled(block) {
                 sampling::on_resize(block.addr(), new_bytes);
             }
             return block;
@@ -158,7 +158,7 @@ impl SpanAlloc {
     unsafe fn resize_wide(&self, block: *mut u8, old: Layout, new: Layout) -> *mut u8 {
         match (ClassId::of(old), ClassId::of(new)) {
             (Some(old), Some(class)) if old == class => {
-                if is_sampled(block.cast()) {
+                if is_sampled(block) {
                     sampling::on_resize(block.addr(), new.size());
                 }
                 return block;

@@ -30,8 +30,6 @@
 
 use core::ptr::{NonNull, with_exposed_provenance_mut};
 
-use super::chain::Block;
-
 /// Bytes of a slot, the unit of the page heap.
 pub(crate) const SLOT_BYTES: usize = 1 << SLOT_SHIFT;
 /// Bytes of a chunk's window.
@@ -75,7 +73,7 @@ impl Window {
 
 /// Whether a block of a span lies in a window for sampled blocks.
 #[inline(always)]
-pub(crate) fn is_sampled(block: *mut Block) -> bool {
+pub(crate) fn is_sampled<T>(block: *mut T) -> bool {
     block.addr() & CHUNK_BYTES != 0
 }
 

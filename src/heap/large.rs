@@ -87,9 +87,15 @@ pub(crate) struct LargeTable {
 unsafe impl Send for LargeTable {}
 
 /// The row of the count table for `bytes`.
-pub(super) fn row(bytes: usize) -> usize {
-    let slots = bytes.div_ceil(SLOT_BYTES).max(1);
-    (slots.next_power_of_two().ilog2() as usize).min(LARGE_ROWS - 1)
+fn row(bytes: usize) -> usize {
+    row_of_slots(bytes.div_ceil(SLOT_BYTES)).min(LARGE_ROWS - 1)
+}
+
+/// The row of the count table for blocks of so many slots, if there are so many rows.
+#[inline]
+pub(super) fn row_of_slots(slots: usize) -> usize {
+    // The logarithm, rounded up.
+    (2 * slots.max(1) - 1).ilog2() as usize
 }
 
 /// Whether a large layout's block has a mapping of its own.

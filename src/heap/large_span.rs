@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use super::Heap;
 use super::cache::Cache;
 use super::geometry::SLOT_BYTES;
-use super::large::{Large, LargeCount, NO_BLOCK, SPAN_BYTES_MAX, row};
+use super::large::{Large, LargeCount, NO_BLOCK, SPAN_BYTES_MAX, row_of_slots};
 use super::shelf::{SHELF_SLOTS_MAX, Shelved};
 use super::span::{Kind, Span};
 use super::thread::ThreadHeap;
@@ -43,7 +43,7 @@ impl SpanCounts {
     }
 
     fn of(&self, slots: usize) -> &SpanCount {
-        &self.0[row(slots * SLOT_BYTES).min(SPAN_ROWS - 1)]
+        &self.0[row_of_slots(slots).min(SPAN_ROWS - 1)]
     }
 
     fn count_alloc(&self, slots: usize) {

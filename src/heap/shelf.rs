@@ -1,10 +1,14 @@
 //! A thread's freed large blocks, for its next ones.
 //!
-//! The page heap and the counts of large blocks lie under locks that all threads share. A thread
-//! that takes and gives back a buffer again and again would spend its time there, and several
-//! would wait for each other. So the last few spans stay on the thread's *shelf*, a mebibyte of
-//! them at most, and a request takes one of just its number of slots, the last one put there.
-//! Whoever puts one there that does not fit sends the oldest back.
+//! The page heap lies under a lock that all threads share. A thread that takes and gives back
+//! buffers again and again would spend its time there, and several would wait for each other. So
+//! the last few spans stay on the thread's *shelf*. A request takes the last one put there if it
+//! has just its number of slots, else the front of the shortest one that has enough. A span that
+//! lies right beside the last one put there joins it: blocks freed in order of their addresses
+//! become one span. Whoever puts one there that does not fit sends the oldest back.
+//!
+//! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets
+//! more, up to four; one that only frees what others allocate does not.
 //!
 //! What lies there is missing elsewhere: the scavenger gives back what stayed for a whole tick,
 //! of threads that sleep, too, so each place is one atomic word.
@@ -12,35 +16,46 @@
 //! # Invariants
 //!
 //! 1. A span on a shelf has ended, is in use for the page heap, and is nobody else's.
-//! 2. Its owner alone fills a place, and only an empty one; the others only empty or mark places.
-//! 3. A place is emptied by compare-and-swap: who succeeds has the span.
+//! 2. Its owner alone puts slots into a place; the others only empty or mark places.
+//! 3. A place that is not empty is changed by compare-and-swap: who succeeds has what is no longer
+//!    in it.
 //!
 //! # Orderings
 //!
-//! Filling releases, emptying acquires: who takes a span sees all that was done to it before.
+//! Filling releases, emptying acquires: who takes a span sees all that was done to it before. A
+//! change by the owner does both.
 
 use core::ptr;
 
+use super::geometry::SLOT_BYTES;
 use crate::base::own::OwnU32;
 use crate::base::sync::{AtomicPtr, Ordering::*};
 
 /// Places of a shelf: one line of the processor's cache.
-const PLACES: usize = 8;
-/// Slots of all spans of a shelf, and of each.
-pub(crate) const SHELF_SLOTS_MAX: usize = 16;
-/// In a place's word, below the address of a slot: the span's slots, with room for the sum of two
-/// shelves, and that it was there at the last tick.
-const SLOTS_MASK: usize = 4 * SHELF_SLOTS_MAX - 1;
+const PLACES: usize = 1 << PLACES_SHIFT;
+const PLACES_SHIFT: u32 = 3;
+/// Slots that a shelf has room for at first, what is added at a time, and at most.
+const ROOM_MIN: usize = (1 << 20) / SLOT_BYTES;
+pub(crate) const SHELF_SLOTS_MAX: usize = 4 * ROOM_MIN;
+/// In a place's word, below the address of a slot: the span's slots, with room for the sum of all
+/// places, and that it was there at the last tick.
+const SLOTS_MASK: usize = 2 * PLACES * SHELF_SLOTS_MAX - 1;
 const AGED: usize = SLOTS_MASK + 1;
+
+const _: () = assert!(2 * AGED <= SLOT_BYTES);
 
 /// The shelf.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Shelf {
     places: [AtomicPtr<u8>; PLACES],
-    /// The number of the place that is filled next; from there on, around the end, lie the oldest
-    /// spans first.
+    /// The number of the place behind the last one that was filled; from there on, around the
+    /// end, lie about the oldest spans first.
     next: OwnU32,
+    /// Slots that there is room for beyond [`ROOM_MIN`].
+    more_room: OwnU32,
+    /// Whether a span was sent back since the room grew.
+    overflowed: OwnU32,
 }
 
 /// A span that was on a shelf: its first byte, and its slots.
@@ -49,18 +64,19 @@ pub(crate) type Shelved = (*mut u8, usize);
 impl Shelf {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self { places: [const { AtomicPtr::new(ptr::null_mut()) }; PLACES], next: OwnU32::new(0) }
+        Self::of([const { AtomicPtr::new(ptr::null_mut()) }; PLACES])
     }
 
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self {
-            places: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
-            next: OwnU32::new(0),
-        }
+        Self::of(core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())))
     }
 
-    /// Slots of all spans there. To others than the owner one may be there twice.
+    const fn of(places: [AtomicPtr<u8>; PLACES]) -> Self {
+        Self { places, next: OwnU32::new(0), more_room: OwnU32::new(0), overflowed: OwnU32::new(0) }
+    }
+
+    /// Slots of all spans there. To others than the owner some may be there twice.
     #[inline(always)]
     pub(crate) fn slots(&self) -> usize {
         // The words' low bits add up without a carry into those above.
@@ -71,37 +87,64 @@ impl Shelf {
         sum & SLOTS_MASK
     }
 
-    /// Takes a span of `slots` slots, the last one put there. By the owner.
+    /// Takes a span of `slots` slots: the last one put there, or of the shortest one. By the
+    /// owner.
     #[inline]
     pub(crate) fn take(&self, slots: usize) -> Option<*mut u8> {
         let last = self.next.get().wrapping_sub(1);
-        if slots_of(self.place(last).load(Relaxed)) == slots
-            && let Some(start) = self.take_from(last, slots)
+        let place = self.place(last);
+        let word = place.load(Relaxed);
+        if slots_of(word) == slots
+            && place.compare_exchange(word, ptr::null_mut(), Acquire, Relaxed).is_ok()
         {
             self.next.set(last);
-            return Some(start);
+            return Some(start_of(word));
         }
-        self.take_older(last, slots)
+        self.take_front(slots)
     }
 
     #[inline(never)]
     #[unsafe(link_section = ".spanalloc.text")]
-    fn take_older(&self, last: u32, slots: usize) -> Option<*mut u8> {
-        (1..PLACES as u32).find_map(|back| self.take_from(last.wrapping_sub(back), slots))
+    fn take_front(&self, slots: usize) -> Option<*mut u8> {
+        loop {
+            // What would be left of a span, and its place, in one word: lengths at random would
+            // mislead branches. Of a span that is too short all but everything is left.
+            let key = |number: usize| {
+                let slots_there = slots_of(self.places[number].load(Relaxed));
+                slots_there.wrapping_sub(slots) << PLACES_SHIFT | number
+            };
+            let least = (1..PLACES).fold(key(0), |least, number| least.min(key(number)));
+            let (left, number) = (least >> PLACES_SHIFT, least % PLACES);
+            if left > SHELF_SLOTS_MAX {
+                self.miss();
+                return None;
+            }
+            let place = &self.places[number];
+            let word = place.load(Relaxed);
+            // It stays as old as it was.
+            let rest = word.wrapping_add(slots * SLOT_BYTES - slots);
+            let rest = if left == 0 { ptr::null_mut() } else { rest };
+            // If not, the scavenger has marked or taken it meanwhile.
+            if slots_of(word) == slots + left
+                && place.compare_exchange(word, rest, AcqRel, Relaxed).is_ok()
+            {
+                return Some(start_of(word));
+            }
+        }
+    }
+
+    /// There is more room from now on if a span was sent back that might do now.
+    fn miss(&self) {
+        if self.overflowed.get() != 0 {
+            self.overflowed.set(0);
+            let room = (self.room() + ROOM_MIN).min(SHELF_SLOTS_MAX);
+            self.more_room.set((room - ROOM_MIN) as u32);
+        }
     }
 
     #[inline(always)]
-    fn take_from(&self, number: u32, slots: usize) -> Option<*mut u8> {
-        let place = self.place(number);
-        let mut word = place.load(Relaxed);
-        // Again if the scavenger has marked it meanwhile.
-        while slots_of(word) == slots {
-            match place.compare_exchange(word, ptr::null_mut(), Acquire, Relaxed) {
-                Ok(_) => return Some(start_of(word)),
-                Err(now) => word = now,
-            }
-        }
-        None
+    fn room(&self) -> usize {
+        ROOM_MIN + self.more_room.get() as usize
     }
 
     /// Puts a span of `slots` slots there, [`SHELF_SLOTS_MAX`] at most; those for which there is
@@ -109,29 +152,70 @@ impl Shelf {
     #[inline]
     pub(crate) fn put(&self, start: *mut u8, slots: usize, give: impl FnMut(Shelved)) -> usize {
         let next = self.next.get();
-        let mut all = self.slots() + slots;
-        if !self.place(next).load(Relaxed).is_null() || all > SHELF_SLOTS_MAX {
-            all = self.make_room(slots, give);
-        }
-        self.place(next).store(start.map_addr(|address| address | slots), Release);
-        self.next.set(next.wrapping_add(1));
-        all
-    }
-
-    /// Has the oldest spans go until one of `slots` slots has room; the slots of all with it.
-    #[inline(never)]
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn make_room(&self, slots: usize, mut give: impl FnMut(Shelved)) -> usize {
-        let next = self.next.get();
-        for ahead in 0..PLACES as u32 {
-            empty(self.place(next.wrapping_add(ahead)), 0).map(&mut give);
-            let all = self.slots() + slots;
-            if all <= SHELF_SLOTS_MAX {
+        let all = self.slots() + slots;
+        if all <= self.room() {
+            let last = self.place(next.wrapping_sub(1));
+            let word = last.load(Relaxed);
+            let joined = join(word, (start, slots));
+            if !joined.is_null() && last.compare_exchange(word, joined, AcqRel, Relaxed).is_ok() {
+                return all;
+            }
+            if self.place(next).load(Relaxed).is_null() {
+                self.fill(next, start, slots);
                 return all;
             }
         }
-        // Not come to: all places are empty now.
-        slots
+        self.put_in_place_of_others(start, slots, give)
+    }
+
+    /// As [`put`](Self::put), where no place or too little room is left.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn put_in_place_of_others(
+        &self,
+        start: *mut u8,
+        slots: usize,
+        mut give: impl FnMut(Shelved),
+    ) -> usize {
+        let room = self.room();
+        let fits = || self.slots() + slots <= room;
+        let numbers = (0..PLACES as u32).map(|ahead| self.next.get().wrapping_add(ahead));
+        if fits() {
+            for place in &self.places {
+                let word = place.load(Relaxed);
+                let joined = join(word, (start, slots));
+                if !joined.is_null()
+                    && place.compare_exchange(word, joined, AcqRel, Relaxed).is_ok()
+                {
+                    return self.slots();
+                }
+            }
+            let mut empties = numbers.clone().filter(|&at| self.place(at).load(Relaxed).is_null());
+            if let Some(number) = empties.next() {
+                self.fill(number, start, slots);
+                return self.slots();
+            }
+        }
+        self.overflowed.set(1);
+        for number in numbers {
+            if slots > room {
+                break;
+            }
+            empty(self.place(number), 0).map(&mut give);
+            if fits() {
+                self.fill(number, start, slots);
+                return self.slots();
+            }
+        }
+        give((start, slots));
+        self.slots()
+    }
+
+    /// Fills an empty place.
+    #[inline(always)]
+    fn fill(&self, number: u32, start: *mut u8, slots: usize) {
+        self.place(number).store(word_of((start, slots)), Release);
+        self.next.set(number.wrapping_add(1));
     }
 
     /// Empties the shelf. By anybody.
@@ -171,6 +255,24 @@ fn start_of(word: *mut u8) -> *mut u8 {
     word.map_addr(|address| address & !(SLOTS_MASK | AGED))
 }
 
+fn word_of((start, slots): Shelved) -> *mut u8 {
+    start.map_addr(|address| address | slots)
+}
+
+/// The word of the span of a place and one right before or behind it; null if it is not, or the
+/// place is empty.
+#[inline(always)]
+fn join(word: *mut u8, (start, slots): Shelved) -> *mut u8 {
+    let (other, others) = (start_of(word), slots_of(word));
+    if other.wrapping_add(others * SLOT_BYTES) == start {
+        word_of((other, others + slots))
+    } else if start.wrapping_add(slots * SLOT_BYTES) == other {
+        word_of((start, others + slots))
+    } else {
+        ptr::null_mut()
+    }
+}
+
 /// Empties a place if there is a span in it with these `marks`.
 fn empty(place: &AtomicPtr<u8>, marks: usize) -> Option<Shelved> {
     let mut word = place.load(Relaxed);
@@ -189,74 +291,139 @@ mod tests {
 
     /// A slot that is never read.
     fn slot(number: usize) -> *mut u8 {
-        ptr::without_provenance_mut(number << 16)
+        ptr::without_provenance_mut(number * SLOT_BYTES)
     }
 
     /// Puts a span there; the numbers of those that go.
     fn put(shelf: &Shelf, number: usize, slots: usize) -> Vec<usize> {
         let mut gone = Vec::new();
-        let all = shelf.put(slot(number), slots, |(start, _)| gone.push(start.addr() >> 16));
+        let all = shelf.put(slot(number), slots, |(start, _)| gone.push(start.addr() / SLOT_BYTES));
         assert_eq!(all, shelf.slots());
         gone
     }
 
     #[test]
-    fn the_last_one_of_just_that_length_is_taken() {
+    fn the_last_one_of_just_that_length_is_taken_or_the_shortest_ones_front() {
         let shelf = Shelf::new();
-        for (number, slots) in [(1, 2), (2, 3), (3, 2), (4, 1)] {
+        for (number, slots) in [(10, 2), (20, 4), (30, 2), (40, 1)] {
             assert!(put(&shelf, number, slots).is_empty());
         }
-        assert_eq!(shelf.slots(), 8);
-        assert_eq!(shelf.take(2), Some(slot(3)));
-        assert_eq!(shelf.take(2), Some(slot(1)));
-        assert_eq!(shelf.take(2), None);
-        assert_eq!(shelf.take(1), Some(slot(4)));
+        assert_eq!(shelf.slots(), 9);
+        assert_eq!(shelf.take(1), Some(slot(40)));
+        assert_eq!(shelf.take(2), Some(slot(30)));
+        assert_eq!(shelf.take(5), None);
+        assert_eq!(shelf.take(1), Some(slot(10)), "the shorter one of two");
+        assert_eq!(shelf.take(2), Some(slot(20)));
+        assert_eq!(shelf.take(3), None);
         assert_eq!(shelf.slots(), 3);
-        assert_eq!((shelf.take_any(), shelf.take_any()), (Some((slot(2), 3)), None));
+        assert_eq!(
+            (shelf.take_any(), shelf.take_any()),
+            (Some((slot(11), 1)), Some((slot(22), 2)))
+        );
+        assert_eq!(shelf.take_any(), None);
+    }
+
+    #[test]
+    fn neighbours_of_the_last_one_join_it() {
+        let shelf = Shelf::new();
+        for (number, slots) in [(10, 2), (12, 1), (7, 3), (20, 1), (13, 2)] {
+            assert!(put(&shelf, number, slots).is_empty());
+        }
+        assert_eq!(shelf.take(6), Some(slot(7)), "both sides have joined");
+        assert_eq!(shelf.take(2), Some(slot(13)), "what lies beside an older one has not");
+        assert_eq!(shelf.slots(), 1);
+        for number in 21..=35 {
+            assert!(put(&shelf, number, 1).is_empty(), "{number}");
+        }
+        assert_eq!(put(&shelf, 36, 1), [20], "all sixteen as one");
     }
 
     #[test]
     fn the_oldest_go_by_number_and_by_length() {
         let shelf = Shelf::new();
         for number in 1..=PLACES {
+            assert!(put(&shelf, 10 * number, 1).is_empty());
+        }
+        assert_eq!(put(&shelf, 90, 1), [10], "there is no place");
+        assert_eq!(put(&shelf, 100, 10), [20, 30], "there would be more than a mebibyte");
+        assert_eq!(shelf.slots(), ROOM_MIN);
+        assert_eq!(put(&shelf, 200, ROOM_MIN), [40, 50, 60, 70, 80, 90, 100]);
+        assert_eq!(put(&shelf, 300, ROOM_MIN + 1), [300], "nothing goes for what has no room");
+        assert_eq!(shelf.slots(), ROOM_MIN);
+    }
+
+    #[test]
+    fn a_place_that_is_empty_is_filled_wherever_it_is() {
+        let shelf = Shelf::new();
+        for number in 1..PLACES {
+            assert!(put(&shelf, 10 * number, 1).is_empty());
+        }
+        assert!(put(&shelf, 80, 2).is_empty());
+        assert_eq!(shelf.take(1), Some(slot(10)));
+        assert_eq!(shelf.take(1), Some(slot(20)));
+        for number in [90, 100] {
             assert!(put(&shelf, number, 1).is_empty());
         }
-        assert_eq!(put(&shelf, 9, 1), [1], "there is no place");
-        assert_eq!(put(&shelf, 10, 10), [2, 3], "there would be more than a mebibyte");
-        assert_eq!(shelf.slots(), SHELF_SLOTS_MAX);
-        assert_eq!(put(&shelf, 11, SHELF_SLOTS_MAX), [4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(put(&shelf, 110, 1), [30]);
+    }
+
+    #[test]
+    fn who_misses_what_was_sent_back_gets_more_room() {
+        let shelf = Shelf::new();
+        for round in 0..3 {
+            assert_eq!(shelf.take(ROOM_MIN), None, "{round}");
+            assert_eq!(shelf.room(), ROOM_MIN, "nothing was sent back");
+        }
+        for rooms in 1..=5 {
+            let room = shelf.room();
+            assert_eq!(room, ROOM_MIN * rooms.min(4));
+            assert!(put(&shelf, 1000 * rooms, room).is_empty());
+            assert_eq!(put(&shelf, 1000 * rooms + 500, room), [1000 * rooms]);
+            assert_eq!(put(&shelf, 1000 * rooms, room), [1000 * rooms + 500], "and never a miss");
+            assert_eq!(shelf.room(), room);
+            assert_eq!(shelf.take_any(), Some((slot(1000 * rooms), room)));
+            assert_eq!((shelf.take(1), shelf.take(1)), (None, None));
+        }
     }
 
     #[test]
     fn a_pair_in_turn_stays_in_its_place() {
         let shelf = Shelf::new();
-        assert!(put(&shelf, 1, 4).is_empty());
+        assert!(put(&shelf, 10, 4).is_empty());
         for _ in 0..3 * PLACES {
-            assert!(put(&shelf, 2, 2).is_empty());
-            assert_eq!(shelf.take(2), Some(slot(2)));
+            assert!(put(&shelf, 20, 2).is_empty());
+            assert_eq!(shelf.take(2), Some(slot(20)));
         }
-        assert_eq!(shelf.take(4), Some(slot(1)));
+        assert_eq!(shelf.take(4), Some(slot(10)));
     }
 
     #[test]
     fn what_was_there_for_a_tick_goes_and_marks_hide_nothing() {
         let shelf = Shelf::new();
-        assert!(put(&shelf, 1, 2).is_empty());
+        assert!(put(&shelf, 10, 2).is_empty());
         shelf.age();
-        assert!(put(&shelf, 2, 3).is_empty());
+        assert!(put(&shelf, 20, 3).is_empty());
         assert_eq!(shelf.slots(), 5);
-        assert_eq!((shelf.take_aged(), shelf.take_aged()), (Some((slot(1), 2)), None));
+        assert_eq!((shelf.take_aged(), shelf.take_aged()), (Some((slot(10), 2)), None));
         shelf.age();
-        assert_eq!(shelf.take(3), Some(slot(2)), "marked, and the owner's all the same");
-        assert!(put(&shelf, 2, 3).is_empty());
+        assert_eq!(shelf.take(3), Some(slot(20)), "marked, and the owner's all the same");
+        assert!(put(&shelf, 20, 3).is_empty());
         assert_eq!(shelf.take_aged(), None, "new again");
+        shelf.age();
+        assert_eq!(shelf.take(1), Some(slot(20)));
+        assert_eq!(shelf.take_aged(), Some((slot(21), 2)), "the rest is as old as it was");
+        assert!(put(&shelf, 20, 3).is_empty());
+        shelf.age();
+        assert!(put(&shelf, 23, 1).is_empty());
+        assert_eq!(shelf.take_aged(), None, "as new as what joins it");
     }
 }
 
 #[cfg(all(test, loom))]
 mod models {
-    //! What is proved: a span that the owner puts there and takes back beside a scavenger is taken
-    //! once, and who takes it sees what was done to it before; none is lost.
+    //! What is proved: slots that the owner puts there and takes back beside a scavenger are taken
+    //! once, also where spans join and are divided, and who takes them sees what was done to them
+    //! before; none is lost.
 
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
@@ -266,8 +433,8 @@ mod models {
 
     struct World {
         shelf: Shelf,
-        /// What each of two spans holds: written by who has it.
-        spans: [UnsafeCell<u32>; 2],
+        /// What each of the slots from the first on holds: written by who has it.
+        slots: [UnsafeCell<u32>; 3],
     }
 
     // SAFETY: loom's cells fail on a race, which is what is modelled.
@@ -276,53 +443,81 @@ mod models {
     unsafe impl Send for World {}
 
     impl World {
-        fn write(&self, start: *mut u8) {
-            // SAFETY: loom's cell fails if anybody else uses it meanwhile.
-            self.spans[(start.addr() >> 16) - 1].with_mut(|word| unsafe { *word += 1 });
+        fn new() -> Arc<Self> {
+            Arc::new(Self { shelf: Shelf::new(), slots: [0, 0, 0].map(UnsafeCell::new) })
+        }
+
+        fn write(&self, start: *mut u8, count: usize) -> usize {
+            let first = start.addr() / SLOT_BYTES - 1;
+            for slot in &self.slots[first..first + count] {
+                // SAFETY: loom's cell fails if anybody else uses it meanwhile.
+                slot.with_mut(|word| unsafe { *word += 1 });
+            }
+            count
+        }
+
+        fn put(&self, number: usize, count: usize) -> usize {
+            let mut gone = 0;
+            self.write(slot(number), count);
+            self.shelf.put(slot(number), count, |(start, count)| gone += self.write(start, count));
+            gone
+        }
+
+        /// A scavenger beside the owner; the slots that it takes.
+        fn scavenge(world: &Arc<Self>) -> thread::JoinHandle<usize> {
+            let world = Arc::clone(world);
+            thread::spawn(move || {
+                world.shelf.age();
+                let mut taken = 0;
+                while let Some((start, count)) = world.shelf.take_aged() {
+                    taken += world.write(start, count);
+                }
+                taken
+            })
+        }
+
+        fn take_all(&self) -> usize {
+            let mut taken = 0;
+            while let Some((start, count)) = self.shelf.take_any() {
+                taken += self.write(start, count);
+            }
+            taken
         }
     }
 
     fn slot(number: usize) -> *mut u8 {
-        ptr::without_provenance_mut(number << 16)
+        ptr::without_provenance_mut(number * SLOT_BYTES)
     }
 
     #[test]
     fn loom_a_shelf_gives_each_span_to_one() {
         loom::model(|| {
-            let world = World { shelf: Shelf::new(), spans: [0, 0].map(UnsafeCell::new) };
-            let world = Arc::new(world);
-            world.write(slot(1));
-            assert_eq!(world.shelf.put(slot(1), 2, |_| unreachable!()), 2);
-            let scavenger = {
-                let world = Arc::clone(&world);
-                thread::spawn(move || {
-                    world.shelf.age();
-                    let mut taken = 0;
-                    while let Some((start, slots)) = world.shelf.take_aged() {
-                        world.write(start);
-                        taken += slots;
-                    }
-                    taken
-                })
-            };
+            let world = World::new();
+            assert_eq!(world.put(1, 1), 0);
+            let scavenger = World::scavenge(&world);
             let mut taken = 0;
-            if let Some(start) = world.shelf.take(2) {
-                world.write(start);
-                taken += 2;
-                world.shelf.put(start, 2, |_| unreachable!());
-                taken -= 2;
+            if let Some(start) = world.shelf.take(1) {
+                taken += world.put(start.addr() / SLOT_BYTES, 1);
             }
-            world.write(slot(2));
-            world.shelf.put(slot(2), 15, |(start, slots)| {
-                world.write(start);
-                taken += slots;
-            });
-            taken += scavenger.join().unwrap();
-            while let Some((start, slots)) = world.shelf.take_any() {
-                world.write(start);
-                taken += slots;
+            taken += world.put(3, 1);
+            taken += scavenger.join().unwrap() + world.take_all();
+            assert_eq!(taken, 2);
+        });
+    }
+
+    #[test]
+    fn loom_spans_of_a_shelf_join_and_are_divided_beside_a_scavenger() {
+        loom::model(|| {
+            let world = World::new();
+            assert_eq!(world.put(1, 2), 0);
+            let scavenger = World::scavenge(&world);
+            assert_eq!(world.put(3, 1), 0);
+            let mut taken = 0;
+            if let Some(start) = world.shelf.take(1) {
+                taken += world.write(start, 1);
             }
-            assert_eq!(taken, 17);
+            taken += scavenger.join().unwrap() + world.take_all();
+            assert_eq!(taken, 3);
         });
     }
 }

@@ -42,7 +42,7 @@ impl Space {
     /// The page heap that `span` came from.
     pub(crate) fn of(&mut self, span: Span) -> &mut PageHeap {
         let start = slot_start(span.link().cast());
-        if super::geometry::is_sampled(start.cast()) { &mut self.upper } else { &mut self.lower }
+        if super::geometry::is_sampled(start) { &mut self.upper } else { &mut self.lower }
     }
 
     /// Both page heaps.

@@ -110,11 +110,11 @@ fn sampled_blocks_lie_apart_and_are_counted() {
     let layout = Worker::layout(40, 8);
     let live = || HEAP.counts().classes[ClassId::of(layout).unwrap().index()].live;
     let pieces: Vec<_> = (0..3000).map(|_| worker.allocate(layout).unwrap()).collect();
-    assert!(pieces.iter().all(|piece| is_sampled(piece.start.as_ptr().cast())));
+    assert!(pieces.iter().all(|piece| is_sampled(piece.start.as_ptr())));
     HEAP.check();
     worker.interval = 0;
     let plain: Vec<_> = (0..3000).map(|_| worker.allocate(layout).unwrap()).collect();
-    assert!(!plain.iter().any(|piece| is_sampled(piece.start.as_ptr().cast())));
+    assert!(!plain.iter().any(|piece| is_sampled(piece.start.as_ptr())));
     assert_eq!(live(), 6000);
     pieces.into_iter().chain(plain).for_each(|piece| worker.free(piece));
     HEAP.check();
