@@ -89,15 +89,31 @@ impl<O: Os> Heap<O> {
             thread_heap.span_counts.count_alloc(slots);
             return Some(Large { start: NonNull::new(start)?, zeroed: false });
         }
-        let large = self.take_large_span(slots, align, sampled)?;
+        let large = self.take_large_span(cache, slots, align, sampled)?;
         self.count_alloc(cache, slots);
         Some(large)
     }
 
     #[inline(never)]
     #[unsafe(link_section = ".spanalloc.text")]
-    fn take_large_span(&self, slots: usize, align: usize, sampled: bool) -> Option<Large> {
-        let mut taken = self.take_slots(Kind::Large, slots, align);
+    fn take_large_span(
+        &self,
+        cache: &Cache,
+        slots: usize,
+        align: usize,
+        sampled: bool,
+    ) -> Option<Large> {
+        let mut taken = None;
+        if let Some(thread_heap) = with_spans_shelved(cache) {
+            if align <= 1 {
+                taken = self.space.lock().take_resident(slots);
+            }
+            // Before fresh memory is used, what lies there joins what is free beside it.
+            if taken.is_none() {
+                self.empty_shelf(thread_heap);
+            }
+        }
+        let mut taken = taken.or_else(|| self.take_slots(Kind::Large, slots, align));
         if taken.is_none() && self.reap_in_need() {
             taken = self.take_slots(Kind::Large, slots, align);
         }
@@ -176,7 +192,12 @@ impl<O: Os> Heap<O> {
         let span = large_span(start);
         let before = span.hot().slots.get() as usize;
         if after > before {
-            self.space.lock().of(span).extend(span, before, after - before)?;
+            let extend = || self.space.lock().of(span).extend(span, before, after - before);
+            if extend().is_none() {
+                // What is in the way may lie on the shelf.
+                self.empty_shelf(with_spans_shelved(cache)?);
+                extend()?;
+            }
         } else if after < before {
             // SAFETY: a slot of the same span, hence of a mapped chunk.
             let tail = unsafe { span.slot_behind(after) };
@@ -188,6 +209,11 @@ impl<O: Os> Heap<O> {
         self.count_alloc(cache, after);
         Some(start)
     }
+}
+
+/// The heap of this thread, if there is anything on its shelf.
+fn with_spans_shelved(cache: &Cache) -> Option<&ThreadHeap> {
+    cache.owner().filter(|thread_heap| thread_heap.shelf.slots() > 0)
 }
 
 /// The span that begins at `start`, which lies in a chunk.

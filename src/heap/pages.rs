@@ -327,7 +327,7 @@ impl PageHeap {
     /// [`WIDE_SLOTS`] at a multiple of that. No other place is better but for how it leaves its
     /// run.
     #[inline]
-    fn take_dirty(&mut self, count: usize, align: usize) -> Option<Slots> {
+    pub(crate) fn take_dirty(&mut self, count: usize, align: usize) -> Option<Slots> {
         if self.free_dirty < count || count > ROW_MAX {
             return None;
         }

@@ -10,8 +10,9 @@
 //! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets
 //! more, up to four; one that only frees what others allocate does not.
 //!
-//! What lies there is missing elsewhere: the scavenger gives back what stayed for a whole tick,
-//! of threads that sleep, too, so each place is one atomic word.
+//! What lies there is missing elsewhere: before a large block takes fresh memory or is moved to
+//! grow, its thread's shelf is emptied, and the scavenger gives back what stayed for a whole
+//! tick, of threads that sleep, too, so each place is one atomic word.
 //!
 //! # Invariants
 //!

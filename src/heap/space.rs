@@ -39,6 +39,11 @@ impl Space {
         pages.take(os, &mut self.meta, window, count, align)
     }
 
+    /// Takes `count` slots for a large block that are all resident, if there are such.
+    pub(crate) fn take_resident(&mut self, count: usize) -> Option<Slots> {
+        self.lower.take_dirty(count, 1)
+    }
+
     /// The page heap that `span` came from.
     pub(crate) fn of(&mut self, span: Span) -> &mut PageHeap {
         let start = slot_start(span.link().cast());

@@ -41,9 +41,10 @@ fn a_thread_gets_its_last_one_back_and_the_books_know() {
         worker.free(piece);
     }
     HEAP.check();
-    // What is aligned to more than a slot is not taken from there.
+    // What is aligned to more than a slot is not taken from there, and before fresh memory is used
+    // what lies there goes back.
     let aligned = worker.allocate(Worker::layout(2 * SLOT_BYTES, 2 * SLOT_BYTES)).unwrap();
-    assert_eq!(HEAP.counts().shelved_bytes, 2 * SLOT_BYTES);
+    assert_eq!(HEAP.counts().shelved_bytes, 0);
     worker.free(aligned);
     worker.close();
     assert_eq!((HEAP.counts().shelved_bytes, books(&HEAP).2), (0, 0));
@@ -83,6 +84,30 @@ fn a_tick_without_use_gives_it_back_also_of_a_sleeping_thread() {
     assert_eq!(HEAP.slots_in_use(), in_use - 8);
     worker.free(piece);
     HEAP.check();
+    worker.close();
+}
+
+#[test]
+fn what_lies_there_is_in_nobodys_way() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = worker(&HEAP);
+    let mut pieces: Vec<_> = (0..4).map(|_| large(&worker, 4).unwrap()).collect();
+    let start = pieces[0].start;
+    let in_use = HEAP.slots_in_use();
+    // The two behind the first.
+    for _ in 0..2 {
+        worker.free(pieces.remove(1));
+    }
+    assert_eq!(HEAP.counts().shelved_bytes, 8 * SLOT_BYTES);
+    let mut grown = pieces.remove(0);
+    assert!(worker.resize_large(&mut grown, 12 * SLOT_BYTES), "where it was");
+    assert_eq!((grown.start, HEAP.counts().shelved_bytes), (start, 0));
+    assert_eq!(HEAP.slots_in_use(), in_use);
+    worker.free(pieces.remove(0));
+    worker.free(large(&worker, 20).unwrap());
+    assert_eq!(HEAP.counts().shelved_bytes, 0, "fresh slots were wanted");
+    HEAP.check();
+    worker.free(grown);
     worker.close();
 }
 
