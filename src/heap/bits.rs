@@ -55,7 +55,7 @@ impl<const WORDS: usize> Bits<WORDS> {
         let mut found = 0;
         each_mask(start, count, |index, mask| {
             if let Some(word) = self.0.get_mut(index) {
-                found += if *word & mask == mask { mask } else { *word & mask }.count_ones();
+                found += (*word & mask).count_ones();
                 *word |= mask;
             }
             for other in &mut others {

@@ -4,8 +4,8 @@
 //! buffers again and again would spend its time there, and several would wait for each other. So
 //! the last few spans stay on the thread's *shelf*. A request takes the last one put there if it
 //! has just its number of slots, else the front of the shortest one that has enough. A span that
-//! lies right beside the last one put there joins it: blocks freed in order of their addresses
-//! become one span. Whoever puts one there that does not fit sends the oldest back.
+//! lies right beside the last one put there, or any where places are short, joins it: blocks
+//! freed in order of their addresses become one span. Whoever puts one there that does not fit sends the oldest back.
 //!
 //! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets
 //! more, up to four; one that only frees what others allocate does not.
@@ -23,8 +23,9 @@
 //!
 //! # Orderings
 //!
-//! Filling releases, emptying acquires: who takes a span sees all that was done to it before. A
-//! change by the owner does both.
+//! Filling releases, emptying acquires: who takes a span sees all that was done to it before.
+//! Joining does both. What is left of a span that was divided was filled before, and swaps in
+//! between hide no release.
 
 use core::ptr;
 
@@ -127,7 +128,7 @@ impl Shelf {
             let rest = if left == 0 { ptr::null_mut() } else { rest };
             // If not, the scavenger has marked or taken it meanwhile.
             if slots_of(word) == slots + left
-                && place.compare_exchange(word, rest, AcqRel, Relaxed).is_ok()
+                && place.compare_exchange(word, rest, Acquire, Relaxed).is_ok()
             {
                 return Some(start_of(word));
             }
@@ -155,10 +156,7 @@ impl Shelf {
         let next = self.next.get();
         let all = self.slots() + slots;
         if all <= self.room() {
-            let last = self.place(next.wrapping_sub(1));
-            let word = last.load(Relaxed);
-            let joined = join(word, (start, slots));
-            if !joined.is_null() && last.compare_exchange(word, joined, AcqRel, Relaxed).is_ok() {
+            if join(self.place(next.wrapping_sub(1)), (start, slots)) {
                 return all;
             }
             if self.place(next).load(Relaxed).is_null() {
@@ -182,14 +180,8 @@ impl Shelf {
         let fits = || self.slots() + slots <= room;
         let numbers = (0..PLACES as u32).map(|ahead| self.next.get().wrapping_add(ahead));
         if fits() {
-            for place in &self.places {
-                let word = place.load(Relaxed);
-                let joined = join(word, (start, slots));
-                if !joined.is_null()
-                    && place.compare_exchange(word, joined, AcqRel, Relaxed).is_ok()
-                {
-                    return self.slots();
-                }
+            if self.places.iter().any(|place| join(place, (start, slots))) {
+                return self.slots();
             }
             let mut empties = numbers.clone().filter(|&at| self.place(at).load(Relaxed).is_null());
             if let Some(number) = empties.next() {
@@ -260,18 +252,19 @@ fn word_of((start, slots): Shelved) -> *mut u8 {
     start.map_addr(|address| address | slots)
 }
 
-/// The word of the span of a place and one right before or behind it; null if it is not, or the
-/// place is empty.
+/// Puts a span into a place whose own lies right before or behind it. Whether it does.
 #[inline(always)]
-fn join(word: *mut u8, (start, slots): Shelved) -> *mut u8 {
+fn join(place: &AtomicPtr<u8>, (start, slots): Shelved) -> bool {
+    let word = place.load(Relaxed);
     let (other, others) = (start_of(word), slots_of(word));
-    if other.wrapping_add(others * SLOT_BYTES) == start {
-        word_of((other, others + slots))
+    let first = if other.wrapping_add(others * SLOT_BYTES) == start {
+        other
     } else if start.wrapping_add(slots * SLOT_BYTES) == other {
-        word_of((start, others + slots))
+        start
     } else {
-        ptr::null_mut()
-    }
+        return false;
+    };
+    place.compare_exchange(word, word_of((first, others + slots)), AcqRel, Relaxed).is_ok()
 }
 
 /// Empties a place if there is a span in it with these `marks`.
