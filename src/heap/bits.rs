@@ -158,6 +158,22 @@ impl<const WORDS: usize> Bits<WORDS> {
         None
     }
 
+    /// How many numbers in a row from `from` on both sets have, `most` at most.
+    pub(crate) fn row_of_both(&self, other: &Self, from: usize, most: usize) -> usize {
+        let (mut at, end) = (from, from + most);
+        while at < end
+            && let (Some(one), Some(other)) = (self.0.get(at / 64), other.0.get(at / 64))
+        {
+            let bit = at % 64;
+            let here = (!(one & other) >> bit).trailing_zeros() as usize;
+            at += here.min(64 - bit);
+            if here < 64 - bit {
+                break;
+            }
+        }
+        at.min(end) - from
+    }
+
     #[inline(always)]
     fn first_of_words(&self, other: &Self, keep: impl Fn(u64) -> u64) -> Option<usize> {
         self.0.iter().zip(&other.0).enumerate().find_map(|(index, (one, other))| {
@@ -298,6 +314,9 @@ mod tests {
             let last = CHUNK_SLOTS - length;
             let row = (0..=last).find(|&at| plain[at..at + length].iter().all(|set| *set));
             assert_eq!(bits.first_row_of_both(&bits, length), row);
+            let (most, in_row) =
+                (next(200), (start..).take_while(|&at| plain.get(at) == Some(&true)));
+            assert_eq!(bits.row_of_both(&bits, start, most), in_row.count().min(most));
             let page = |slot: usize| slot / HUGE_SLOTS * HUGE_SLOTS;
             let touched = |slot: usize| plain[page(slot)..page(slot) + HUGE_SLOTS].contains(&true);
             let widened = (0..CHUNK_SLOTS).filter(|&slot| touched(slot));

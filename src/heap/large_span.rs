@@ -13,10 +13,13 @@ use super::Heap;
 use super::cache::Cache;
 use super::geometry::SLOT_BYTES;
 use super::large::{Large, LargeCount, NO_BLOCK, SPAN_BYTES_MAX, row_of_slots};
+use super::pages::Slots;
 use super::shelf::{SHELF_SLOTS_MAX, Shelved};
+use super::space::Space;
 use super::span::{Kind, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::OwnU64;
+use crate::sys::lock::Guard;
 use crate::sys::os::Os;
 
 /// Rows of the table of counts that spans have.
@@ -104,9 +107,9 @@ impl<O: Os> Heap<O> {
         sampled: bool,
     ) -> Option<Large> {
         let mut taken = None;
-        if let Some(thread_heap) = with_spans_shelved(cache) {
+        if let Some(thread_heap) = cache.owner() {
             if align <= 1 {
-                taken = self.space.lock().take_resident(slots);
+                taken = self.take_resident(thread_heap, slots);
             }
             // Before fresh memory is used, what lies there joins what is free beside it.
             if taken.is_none() {
@@ -123,6 +126,27 @@ impl<O: Os> Heap<O> {
         Some(Large { start, zeroed: taken.zeroed })
     }
 
+    /// Takes resident slots from the page heap, and for the shelf what lies behind them.
+    fn take_resident(&self, thread_heap: &ThreadHeap, slots: usize) -> Option<Slots> {
+        let more = thread_heap.shelf.slots_wanted();
+        let (taken, behind) = self.space.lock().take_resident(slots, more)?;
+        if behind > 0 {
+            // SAFETY: a slot of the same chunk, just taken.
+            let rest = unsafe { taken.span.slot_behind(slots) };
+            self.put_on_shelf(thread_heap, rest, behind);
+        }
+        Some(taken)
+    }
+
+    /// Puts a span that has ended on the shelf; what has no more room there goes to the page heap.
+    #[inline(always)]
+    fn put_on_shelf(&self, thread_heap: &ThreadHeap, span: Span, slots: usize) {
+        let mut giver = Giver { heap: self, space: None };
+        let shelved = thread_heap.shelf.put(span.start(), slots, |shelved| giver.give(shelved));
+        drop(giver);
+        self.note_kept(shelved * SLOT_BYTES);
+    }
+
     /// Frees a large block, whose span is `span`. `cache` belongs to this thread.
     #[inline(always)]
     pub(crate) fn free_span(&self, cache: &Cache, span: Span) {
@@ -132,9 +156,7 @@ impl<O: Os> Heap<O> {
         if slots <= SHELF_SLOTS_MAX
             && let Some(thread_heap) = cache.owner()
         {
-            let give = |shelved| self.give_shelved(shelved);
-            let shelved = thread_heap.shelf.put(span.start(), slots, give);
-            return self.note_kept(shelved * SLOT_BYTES);
+            return self.put_on_shelf(thread_heap, span, slots);
         }
         self.give_slots(span, slots);
     }
@@ -153,18 +175,15 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Gives a span that was on a shelf to the page heap.
-    #[inline(never)]
-    #[unsafe(link_section = ".spanalloc.text")]
-    pub(super) fn give_shelved(&self, (start, slots): Shelved) {
-        self.give_slots(span_of(start), slots);
-    }
-
     /// Gives all that is on the shelf of `thread_heap` to the page heap.
     pub(super) fn empty_shelf(&self, thread_heap: &ThreadHeap) {
-        while let Some(shelved) = thread_heap.shelf.take_any() {
-            self.give_shelved(shelved);
-        }
+        self.give_shelved(|| thread_heap.shelf.take_any());
+    }
+
+    /// Gives spans that were on a shelf to the page heap.
+    pub(super) fn give_shelved(&self, take: impl FnMut() -> Option<Shelved>) {
+        let mut giver = Giver { heap: self, space: None };
+        core::iter::from_fn(take).for_each(|shelved| giver.give(shelved));
     }
 
     /// Gives what was on a shelf at the last call to the page heap, or `all`; the bytes that stay.
@@ -173,9 +192,7 @@ impl<O: Os> Heap<O> {
         if all {
             self.empty_shelf(thread_heap);
         }
-        while let Some(shelved) = thread_heap.shelf.take_aged() {
-            self.give_shelved(shelved);
-        }
+        self.give_shelved(|| thread_heap.shelf.take_aged());
         thread_heap.shelf.age();
         thread_heap.shelf.slots() * SLOT_BYTES
     }
@@ -208,6 +225,21 @@ impl<O: Os> Heap<O> {
         self.count_free(cache, before);
         self.count_alloc(cache, after);
         Some(start)
+    }
+}
+
+/// Gives spans that were on a shelf to the page heap, which it locks for the first one.
+struct Giver<'h, O: Os> {
+    heap: &'h Heap<O>,
+    space: Option<Guard<'h, Space>>,
+}
+
+impl<O: Os> Giver<'_, O> {
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn give(&mut self, (start, slots): Shelved) {
+        let space = self.space.get_or_insert_with(|| self.heap.space.lock());
+        self.heap.give(space, span_of(start), slots);
     }
 }
 

@@ -147,7 +147,7 @@ impl PageHeap {
         align: usize,
     ) -> Option<Slots> {
         if (align <= 1 || align == count)
-            && let Some(slots) = self.take_dirty(count, align)
+            && let Some((slots, _)) = self.take_dirty(count, align, 0)
         {
             return Some(slots);
         }
@@ -279,43 +279,6 @@ impl PageHeap {
         }
     }
 
-    /// Dies if an invariant does not hold.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn check(&mut self) {
-        let (mut in_use, mut free_dirty) = (0, 0);
-        for index in 0..self.len {
-            let (first_free, first_dirty) = (self.first_free, self.first_dirty);
-            let chunk = self.chunk(index).expect("a chunk below `len`");
-            let mut mapped = SlotSet::EMPTY;
-            mapped.insert(HEADER_SLOTS, chunk.mapped - HEADER_SLOTS);
-            assert_eq!(chunk.free.and(&mapped).len(), chunk.free.len(), "free and not mapped");
-            let dirty = chunk.free.and(&chunk.dirty);
-            let mut at = 0;
-            while let Some((start, length)) = dirty.next_run(at) {
-                assert!(length <= chunk.dirty_run_max, "invariant 4");
-                at = start + length;
-            }
-            assert_eq!(chunk.aged.and(&dirty).len(), chunk.aged.len(), "invariant 3");
-            assert!(index >= first_dirty || dirty.len() == 0, "dirty below `first_dirty`");
-            let mut at = 0;
-            while let Some((start, length)) = chunk.free.next_run(at) {
-                assert!(length <= chunk.run_max, "invariant 4");
-                assert!(index >= first_free, "free slots below `first_free`");
-                for slot in start..start + length {
-                    // SAFETY: a slot of a mapped chunk.
-                    let span = unsafe { Span::from_header(header_of_slot(chunk.base, slot)) };
-                    assert_eq!(span.kind(), super::span::Kind::None, "invariant 1");
-                    let owner = span.hot().owner.get();
-                    assert!(owner.is_null() || owner == super::span::NOBODY);
-                }
-                at = start + length;
-            }
-            in_use += chunk.mapped - HEADER_SLOTS - chunk.free.len();
-            free_dirty += dirty.len();
-        }
-        assert_eq!((self.in_use, self.free_dirty), (in_use, free_dirty));
-    }
-
     #[inline]
     pub(crate) fn chunk(&mut self, index: usize) -> Option<&mut Chunk> {
         let chunk = *self.chunks.get(index)?;
@@ -323,11 +286,28 @@ impl PageHeap {
         unsafe { chunk.as_mut() }
     }
 
+    /// Takes `count` dirty slots, and of those right behind a multiple of `count`, `more` at most;
+    /// how many. (Blocks of one length leave no gaps then.)
+    #[inline]
+    pub(crate) fn take_dirty(
+        &mut self,
+        count: usize,
+        align: usize,
+        more: usize,
+    ) -> Option<(Slots, usize)> {
+        let (index, place) = self.dirty_place(count, align)?;
+        let behind = match more {
+            0 => 0,
+            _ => self.chunk(index)?.dirty_behind(place + count, more) / count * count,
+        };
+        Some((self.claim(index, place, count + behind), behind))
+    }
+
     /// The first dirty place for `count` slots, up to [`ROW_MAX`]: anywhere, or for
     /// [`WIDE_SLOTS`] at a multiple of that. No other place is better but for how it leaves its
     /// run.
     #[inline]
-    pub(crate) fn take_dirty(&mut self, count: usize, align: usize) -> Option<Slots> {
+    fn dirty_place(&mut self, count: usize, align: usize) -> Option<(usize, usize)> {
         if self.free_dirty < count || count > ROW_MAX {
             return None;
         }
@@ -343,7 +323,7 @@ impl PageHeap {
                 if count == 1 {
                     self.first_dirty = index;
                 }
-                return Some(self.claim(index, place, count));
+                return Some((index, place));
             }
         }
         None
@@ -495,3 +475,6 @@ fn chunk_index(header: *mut u8) -> usize {
     // SAFETY: slot 0 of a mapped chunk.
     unsafe { Span::from_header(chunk_start(header)) }.hot().slots.get() as usize
 }
+
+#[cfg(any(test, fuzzing))]
+mod check;

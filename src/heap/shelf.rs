@@ -5,10 +5,12 @@
 //! the last few spans stay on the thread's *shelf*. A request takes the last one put there if it
 //! has just its number of slots, else the front of the shortest one that has enough. A span that
 //! lies right beside the last one put there, or any where places are short, joins it: blocks
-//! freed in order of their addresses become one span. Whoever puts one there that does not fit sends the oldest back.
+//! freed in order of their addresses become one span. Whoever puts one there that does not fit sends
+//! the oldest back.
 //!
 //! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets
-//! more, up to four; one that only frees what others allocate does not.
+//! more, up to four, and from then on takes and sends back many slots under one lock; one that
+//! only frees what others allocate does not.
 //!
 //! What lies there is missing elsewhere: before a large block takes fresh memory or is moved to
 //! grow, its thread's shelf is emptied, and the scavenger gives back what stayed for a whole
@@ -39,6 +41,10 @@ const PLACES_SHIFT: u32 = 3;
 /// Slots that a shelf has room for at first, what is added at a time, and at most.
 const ROOM_MIN: usize = (1 << 20) / SLOT_BYTES;
 pub(crate) const SHELF_SLOTS_MAX: usize = 4 * ROOM_MIN;
+/// For a thread that got more room: slots that it takes from the page heap at a time, and places
+/// that it empties at a time.
+const BATCH_SLOTS: usize = ROOM_MIN / 2;
+const BATCH_PLACES: usize = PLACES / 2;
 /// In a place's word, below the address of a slot: the span's slots, with room for the sum of all
 /// places, and that it was there at the last tick.
 const SLOTS_MASK: usize = 2 * PLACES * SHELF_SLOTS_MAX - 1;
@@ -144,6 +150,14 @@ impl Shelf {
         }
     }
 
+    /// Slots that it pays to take from the page heap with a span that was missed, to lie here.
+    pub(crate) fn slots_wanted(&self) -> usize {
+        if self.more_room.get() == 0 {
+            return 0;
+        }
+        self.room().saturating_sub(self.slots()).min(BATCH_SLOTS)
+    }
+
     #[inline(always)]
     fn room(&self) -> usize {
         ROOM_MIN + self.more_room.get() as usize
@@ -190,17 +204,18 @@ impl Shelf {
             }
         }
         self.overflowed.set(1);
-        for number in numbers {
-            if slots > room {
+        if slots > room {
+            give((start, slots));
+            return self.slots();
+        }
+        let places_min = if self.more_room.get() == 0 { 1 } else { BATCH_PLACES };
+        for (emptied, number) in (1..).zip(numbers) {
+            empty(self.place(number), 0).map(&mut give);
+            if emptied >= places_min && fits() {
                 break;
             }
-            empty(self.place(number), 0).map(&mut give);
-            if fits() {
-                self.fill(number, start, slots);
-                return self.slots();
-            }
         }
-        give((start, slots));
+        self.fill(self.next.get(), start, slots);
         self.slots()
     }
 
@@ -381,6 +396,27 @@ mod tests {
             assert_eq!(shelf.take_any(), Some((slot(1000 * rooms), room)));
             assert_eq!((shelf.take(1), shelf.take(1)), (None, None));
         }
+    }
+
+    #[test]
+    fn who_has_more_room_sends_back_and_takes_many_at_a_time() {
+        let shelf = Shelf::new();
+        assert!(put(&shelf, 1000, ROOM_MIN).is_empty());
+        assert_eq!(put(&shelf, 2000, 1), [1000]);
+        assert_eq!(shelf.slots_wanted(), 0, "it has missed nothing yet");
+        assert_eq!(shelf.take(2), None);
+        assert_eq!(shelf.slots_wanted(), BATCH_SLOTS);
+        for number in 1..PLACES {
+            assert!(put(&shelf, 10 * number, 1).is_empty());
+        }
+        assert_eq!(put(&shelf, 3000, 1), [2000, 10, 20, 30], "half of the places");
+        for number in [3002, 3004, 3006] {
+            assert!(put(&shelf, number, 1).is_empty());
+        }
+        assert_eq!(put(&shelf, 4000, 2 * ROOM_MIN - 3), [40, 50, 60, 70, 3000]);
+        assert_eq!(shelf.slots_wanted(), 0, "it is full");
+        assert_eq!(shelf.take(1), Some(slot(3002)));
+        assert_eq!(shelf.slots_wanted(), 1);
     }
 
     #[test]

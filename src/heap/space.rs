@@ -39,9 +39,10 @@ impl Space {
         pages.take(os, &mut self.meta, window, count, align)
     }
 
-    /// Takes `count` slots for a large block that are all resident, if there are such.
-    pub(crate) fn take_resident(&mut self, count: usize) -> Option<Slots> {
-        self.lower.take_dirty(count, 1)
+    /// Takes `count` slots for a large block that are all resident, if there are such, and up to
+    /// `more` right behind it; how many.
+    pub(crate) fn take_resident(&mut self, count: usize, more: usize) -> Option<(Slots, usize)> {
+        self.lower.take_dirty(count, 1, more)
     }
 
     /// The page heap that `span` came from.

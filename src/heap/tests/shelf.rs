@@ -70,6 +70,26 @@ fn books_are_right_where_others_free() {
 }
 
 #[test]
+fn a_thread_that_missed_some_takes_what_lies_behind_too() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = worker(&HEAP);
+    let shelved = || HEAP.counts().shelved_bytes / SLOT_BYTES;
+    let free_dirty = || HEAP.counts().pages.free_dirty;
+    let mut pieces: Vec<_> = (0..9).map(|_| large(&worker, 3).unwrap()).collect();
+    pieces.drain(..).for_each(|piece| worker.free(piece));
+    assert_eq!((shelved(), free_dirty()), (4 * 3, 5 * 3), "the first five went back as one");
+    for (there, spans) in [3, 2, 1, 0, 2, 1, 0, 1, 0].into_iter().enumerate() {
+        pieces.push(large(&worker, 3).unwrap());
+        assert_eq!(shelved(), spans * 3, "{there}: from the fifth on three at a time");
+        HEAP.check();
+    }
+    assert_eq!(free_dirty(), 0, "and no memory is fresh");
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
 fn a_tick_without_use_gives_it_back_also_of_a_sleeping_thread() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
     let worker = worker(&HEAP);
