@@ -248,6 +248,13 @@ impl Shelf {
         }
     }
 
+    /// The spans that are there. Nobody uses the shelf meanwhile.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn each(&self) -> impl Iterator<Item = Shelved> {
+        let words = self.places.iter().map(|place| place.load(Relaxed));
+        words.filter(|word| !word.is_null()).map(|word| (start_of(word), slots_of(word)))
+    }
+
     /// The place of a number, which goes around the end.
     #[inline(always)]
     fn place(&self, number: u32) -> &AtomicPtr<u8> {

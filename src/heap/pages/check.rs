@@ -2,7 +2,7 @@
 
 use super::PageHeap;
 use crate::heap::bits::SlotSet;
-use crate::heap::geometry::{HEADER_SLOTS, header_of_slot};
+use crate::heap::geometry::{HEADER_SLOTS, SLOT_BYTES, header_of_slot};
 use crate::heap::span::{Kind, NOBODY, Span};
 
 impl PageHeap {
@@ -40,5 +40,14 @@ impl PageHeap {
             free_dirty += dirty.len();
         }
         assert_eq!((self.in_use, self.free_dirty), (in_use, free_dirty));
+    }
+
+    /// The first byte of each free slot.
+    pub(crate) fn each_free_slot(&mut self, mut visit: impl FnMut(*mut u8)) {
+        for index in 0..self.len {
+            let chunk = self.chunk(index).expect("a chunk below `len`");
+            let base = chunk.base.as_ptr();
+            chunk.free.each(|slot| visit(base.wrapping_add(slot * SLOT_BYTES)));
+        }
     }
 }

@@ -26,12 +26,13 @@ mod thin;
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
+use std::collections::HashSet;
 use std::slice;
 
 use super::Heap;
 use super::cache::{Cache, Phase};
 use super::class::ClassId;
-use super::geometry::is_sampled;
+use super::geometry::{SLOT_BYTES, is_sampled};
 use super::large::is_mapping;
 use super::large_span::large_span;
 use super::span::Kind;
@@ -198,6 +199,7 @@ impl Heap<Fake> {
     fn check(&self) {
         let counts = self.counts();
         let mut elsewhere = [0_u64; super::class::CLASSES];
+        let mut shelved = HashSet::new();
         let central = self.central.lock();
         let mut next = central.all.get();
         // SAFETY: thread heaps live as long as the heap.
@@ -212,10 +214,17 @@ impl Heap<Fake> {
             for (span, blocks) in thread_heap.outbox.waiting() {
                 elsewhere[span.class().index()] += u64::from(blocks);
             }
+            for (start, slots) in thread_heap.shelf.each() {
+                for slot in 0..slots {
+                    let address = start.addr() + slot * SLOT_BYTES;
+                    assert!(shelved.insert(address), "a slot is on shelves twice");
+                }
+            }
             next = thread_heap.next_all.get();
         }
         let mut out = [0_u64; super::class::CLASSES];
         let mut space = self.space.lock();
+        let mut shelved_met = 0;
         for pages in space.each() {
             pages.check();
             pages.each_header(|span| {
@@ -223,9 +232,18 @@ impl Heap<Fake> {
                     span.check();
                     out[span.class().index()] += u64::from(span.in_use());
                 }
+                let (kind, first) = (span.kind(), span.start().addr());
+                shelved_met += usize::from(shelved.contains(&first));
+                let slots = if kind == Kind::None { 0 } else { span.hot().slots.get() as usize };
+                let mut own = (0..slots).map(|slot| first + slot * SLOT_BYTES);
+                assert!(!own.any(|slot| shelved.contains(&slot)), "a slot in use is on a shelf");
+            });
+            pages.each_free_slot(|slot| {
+                assert!(!shelved.contains(&slot.addr()), "a free slot is on a shelf");
             });
         }
         drop(space);
+        assert_eq!(shelved_met, shelved.len(), "what is on a shelf is in no chunk");
         for (class, count) in ClassId::all().zip(&counts.classes) {
             let placed = count.live + count.listed + elsewhere[class.index()];
             assert_eq!(out[class.index()], placed, "blocks of {} bytes", class.block_bytes());

@@ -1,11 +1,14 @@
 //! Large blocks that a thread freed and keeps for its next ones.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Piece, Worker};
+use super::{Piece, Random, Worker};
 use crate::heap::Heap;
 use crate::heap::geometry::SLOT_BYTES;
 use crate::sys::fake::Fake;
+
+/// Of each thread that works beside others.
+const ROUNDS: usize = if cfg!(miri) { 50 } else { 4_000 };
 
 /// One of `slots` slots.
 fn large(worker: &Worker, slots: usize) -> Option<Piece> {
@@ -160,5 +163,55 @@ fn a_forked_child_gets_back_what_other_threads_had() {
     HEAP.forked(&worker.cache);
     HEAP.release_free();
     assert_eq!(HEAP.counts().shelved_bytes, 0);
+    HEAP.check();
+}
+
+#[test]
+fn whoever_empties_shelves_beside_their_threads_loses_and_doubles_nothing() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    const THREADS: usize = 3;
+    std::thread::scope(|scope| {
+        for seed in 0..THREADS as u64 {
+            scope.spawn(move || {
+                let (worker, mut random) = (worker(&HEAP), Random(seed));
+                let mut pieces = Vec::new();
+                for _ in 0..ROUNDS {
+                    if pieces.len() < 30 && random.below(2) == 0 {
+                        let most = if random.below(20) == 0 { 70 } else { 6 };
+                        pieces.push(large(&worker, 1 + random.below(most)).unwrap());
+                    } else if !pieces.is_empty() {
+                        let at = random.below(pieces.len());
+                        if random.below(8) == 0 {
+                            let bytes = (1 + random.below(12)) * SLOT_BYTES;
+                            worker.resize_large(&mut pieces[at], bytes);
+                        } else {
+                            worker.free(pieces.swap_remove(at));
+                        }
+                    }
+                }
+                pieces.into_iter().for_each(|piece| worker.free(piece));
+                worker.close();
+                DONE.fetch_add(1, Relaxed);
+            });
+        }
+        scope.spawn(|| {
+            for round in 0.. {
+                match round % 4 {
+                    0 => assert!(HEAP.reap_in_need()),
+                    1 => _ = HEAP.release_free(),
+                    _ => _ = HEAP.scavenge_tick(),
+                }
+                if DONE.load(Relaxed) == THREADS {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        });
+    });
+    HEAP.check();
+    let (allocs, frees, live_bytes) = books(&HEAP);
+    assert_eq!((allocs - frees, live_bytes), (0, 0));
+    HEAP.release_free();
     HEAP.check();
 }
