@@ -286,7 +286,10 @@ fn join(place: &AtomicPtr<u8>, (start, slots): Shelved) -> bool {
     } else {
         return false;
     };
-    place.compare_exchange(word, word_of((first, others + slots)), AcqRel, Relaxed).is_ok()
+    // As old as the longer part: a block that comes and goes would keep all beside it new.
+    let marks = if others > slots { word.addr() & AGED } else { 0 };
+    let joined = word_of((first, others + slots)).map_addr(|address| address | marks);
+    place.compare_exchange(word, joined, AcqRel, Relaxed).is_ok()
 }
 
 /// Empties a place if there is a span in it with these `marks`.
@@ -455,6 +458,10 @@ mod tests {
         assert!(put(&shelf, 20, 3).is_empty());
         shelf.age();
         assert!(put(&shelf, 23, 1).is_empty());
-        assert_eq!(shelf.take_aged(), None, "as new as what joins it");
+        assert_eq!(shelf.take_aged(), Some((slot(20), 4)), "as old as the longer part");
+        assert!(put(&shelf, 20, 1).is_empty());
+        shelf.age();
+        assert!(put(&shelf, 21, 1).is_empty());
+        assert_eq!(shelf.take_aged(), None, "and as new as that");
     }
 }

@@ -215,3 +215,19 @@ fn whoever_empties_shelves_beside_their_threads_loses_and_doubles_nothing() {
     HEAP.release_free();
     HEAP.check();
 }
+
+#[test]
+fn a_thread_that_uses_little_keeps_little_for_long() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = worker(&HEAP);
+    let pieces: Vec<_> = (0..16).map(|_| large(&worker, 1).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    assert_eq!(HEAP.counts().shelved_bytes, 1 << 20);
+    for _ in 0..5 {
+        HEAP.scavenge_tick();
+        worker.free(large(&worker, 1).unwrap());
+    }
+    let shelved_bytes = HEAP.counts().shelved_bytes;
+    assert!(shelved_bytes <= 2 * SLOT_BYTES, "{shelved_bytes} after five ticks");
+    worker.close();
+}
