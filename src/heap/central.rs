@@ -135,6 +135,7 @@ impl<O: Os> Heap<O> {
         let opened = unsafe { &*thread_heap };
         opened.seed(self.os.entropy() ^ central.threads);
         opened.mailbox.open();
+        opened.shelf.begin();
         opened.cache.set(ptr::from_ref(cache).cast_mut());
         cache.attach(thread_heap);
         true

@@ -84,6 +84,12 @@ impl Shelf {
         Self { places, next: OwnU32::new(0), more_room: OwnU32::new(0), overflowed: OwnU32::new(0) }
     }
 
+    /// The next thread begins with as little room as the first one did. By the owner.
+    pub(crate) fn begin(&self) {
+        self.more_room.set(0);
+        self.overflowed.set(0);
+    }
+
     /// Slots of all spans there. To others than the owner some may be there twice.
     #[inline(always)]
     pub(crate) fn slots(&self) -> usize {

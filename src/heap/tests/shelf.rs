@@ -231,3 +231,21 @@ fn a_thread_that_uses_little_keeps_little_for_long() {
     assert!(shelved_bytes <= 2 * SLOT_BYTES, "{shelved_bytes} after five ticks");
     worker.close();
 }
+
+#[test]
+fn a_new_thread_begins_with_little_room_whoever_had_its_heap_before() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let one = worker(&HEAP);
+    let churn = |worker: &Worker| {
+        let pieces: Vec<_> = (0..30).map(|_| large(worker, 4).unwrap()).collect();
+        pieces.into_iter().for_each(|piece| worker.free(piece));
+    };
+    (0..6).for_each(|_| churn(&one));
+    assert!(HEAP.counts().shelved_bytes > 2 << 20, "it missed what it had sent back");
+    one.close();
+    let next = worker(&HEAP);
+    churn(&next);
+    assert_eq!(HEAP.counts().thread_heaps, 1, "the same heap");
+    assert!(HEAP.counts().shelved_bytes <= 1 << 20, "{}", HEAP.counts().shelved_bytes);
+    next.close();
+}
