@@ -258,7 +258,7 @@ fn span_of(start: *mut u8) -> Span {
 #[inline(always)]
 pub(crate) fn large_span(start: NonNull<u8>) -> Span {
     let span = span_of(start.as_ptr());
-    if span.kind() != Kind::Large {
+    if span.kind() != Kind::Large || !start.addr().get().is_multiple_of(SLOT_BYTES) {
         crate::sys::fatal::die_at(start.addr().get(), NO_BLOCK);
     }
     span
