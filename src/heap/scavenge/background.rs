@@ -102,8 +102,8 @@ impl<O: Os> Heap<O> {
         self.scavenger.running.store(false, Relaxed);
         drop(space);
         // Who puts more aside after this look finds nothing running, by the depots' locks. Of
-        // spans found to be sparse the same is true unless it comes at this very moment; then
-        // the next one starts the thread.
+        // shelves, which have none, and spans found to be sparse the same is true unless it comes
+        // at this very moment; then the next one starts the thread.
         let kept_bytes = self.large.lock().kept.bytes();
         !self.is_sparse() && self.kept_bytes_most().max(kept_bytes) < WORTHWHILE_BYTES
             || self.scavenger.running.swap(true, Relaxed)
