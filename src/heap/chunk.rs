@@ -25,7 +25,7 @@ use core::ops::ControlFlow;
 use core::ptr::NonNull;
 
 use super::bits::SlotSet;
-use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES};
+use super::geometry::{HEADER_SLOTS, SLOT_BYTES};
 use crate::sys::os::Os;
 
 /// Slots of the first chunk that never ask for huge pages.
@@ -49,8 +49,6 @@ pub(crate) struct Chunk {
     pub(crate) base: NonNull<u8>,
     /// Slots from the base on.
     pub(crate) mapped: usize,
-    pub(super) run_max: usize,
-    pub(super) dirty_run_max: usize,
     pub(crate) free: SlotSet,
     pub(crate) dirty: SlotSet,
     pub(super) aged: SlotSet,
@@ -69,8 +67,6 @@ impl Chunk {
         Self {
             base,
             mapped,
-            run_max: CHUNK_SLOTS,
-            dirty_run_max: 0,
             free,
             dirty: SlotSet::EMPTY,
             aged: SlotSet::EMPTY,
@@ -83,12 +79,10 @@ impl Chunk {
 
     /// The best place for `count` slots whose first is a multiple of `align`, where this is chunk
     /// number `index`. A single slot gets the first one: there are no better ones (see
-    /// [`pages`](super::pages)). `None` where no free run is long enough.
+    /// [`pages`](super::pages)). Where no free run is long enough the longest one's length is the
+    /// error.
     #[unsafe(link_section = ".spanalloc.text")]
-    pub(super) fn place(&mut self, index: usize, count: usize, align: usize) -> Option<Place> {
-        if self.run_max < count {
-            return None;
-        }
+    pub(super) fn place(&self, index: usize, count: usize, align: usize) -> Result<Place, usize> {
         let (mut best, mut longest) = (None::<Place>, 0);
         let Self { free, dirty, .. } = self;
         free.each_run(|from, run| {
@@ -105,23 +99,7 @@ impl Chunk {
             best = Some(best.map_or(place, |best| best.min(place)));
             if is_best { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        if best.is_none() {
-            self.run_max = longest;
-        }
-        best
-    }
-
-    /// The lowest place for `count` slots, several, that are all dirty.
-    #[inline]
-    pub(super) fn first_dirty_row(&mut self, count: usize) -> Option<usize> {
-        if self.dirty_run_max < count {
-            return None;
-        }
-        let row = self.free.first_row_of_both(&self.dirty, count);
-        if row.is_none() {
-            self.dirty_run_max = count - 1;
-        }
-        row
+        best.ok_or(longest)
     }
 
     /// How many slots from `from` on are free and dirty, in a row, up to `most`.
@@ -175,7 +153,6 @@ impl Chunk {
         beside.subtract(&self.dirty);
         beside = beside.and(&self.free);
         self.dirty.unite(&beside);
-        self.dirty_run_max = CHUNK_SLOTS;
         self.aged.unite(&beside);
         beside.len()
     }

@@ -19,8 +19,8 @@
 //!    `None`.
 //! 2. A slot that is not in `dirty` reads as zeroes.
 //! 3. `aged ⊆ free ∩ dirty`: free since the last tick at least.
-//! 4. `run_max` is at least the length of the chunk's longest free run, `dirty_run_max` that of
-//!    its longest one that is dirty.
+//! 4. An entry's `run_max` is at least the length of its chunk's longest free run, `dirty_run_max`
+//!    that of its longest one that is dirty.
 //! 5. Slots that the scavenger works on are in no set but `dirty`, and counted as in use, which
 //!    to everyone else they are.
 
@@ -33,12 +33,8 @@ use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
 use super::meta::Meta;
 use super::span::Span;
-use super::window;
 use crate::sys::os::Os;
 
-/// What a chunk that shrinks keeps: what lay behind may be somebody else's when it is to
-/// grow again.
-const SLOTS_KEPT: usize = 16;
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
 /// Chunks with room that a request compares: large heaps have hundreds.
@@ -82,6 +78,23 @@ pub(crate) struct PageCounts {
     pub(crate) scavenged_total: u64,
 }
 
+/// A chunk, and what lets a request pass it by: hundreds lie in a heap of many gibibytes.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    chunk: *mut Chunk,
+    run_max: u32,
+    dirty_run_max: u32,
+}
+
+impl Entry {
+    const NONE: Self = Self { chunk: ptr::null_mut(), run_max: 0, dirty_run_max: 0 };
+
+    /// Any run may be free and dirty from here on.
+    fn open(&mut self) {
+        (self.run_max, self.dirty_run_max) = (CHUNK_SLOTS as u32, CHUNK_SLOTS as u32);
+    }
+}
+
 /// The page heap. Lives under a lock of the heap's. In this order, so that all words which a
 /// small process touches lie in one page.
 #[derive(Debug)]
@@ -97,7 +110,7 @@ pub(crate) struct PageHeap {
     scavenged_total: u64,
     /// Slots that threads may have in use for a block or two: one per class and thread.
     pub(crate) sparse: usize,
-    chunks: [*mut Chunk; CHUNKS_MAX],
+    chunks: [Entry; CHUNKS_MAX],
 }
 
 // SAFETY: chunks are reached only through the page heap, which one thread at a
@@ -114,7 +127,7 @@ impl PageHeap {
             free_dirty: 0,
             scavenged_total: 0,
             sparse: 0,
-            chunks: [ptr::null_mut(); CHUNKS_MAX],
+            chunks: [Entry::NONE; CHUNKS_MAX],
         }
     }
 
@@ -170,8 +183,7 @@ impl PageHeap {
         let index = chunk_index(header);
         let Some(chunk) = self.chunk(index) else { return };
         chunk.free.insert(start, count);
-        chunk.run_max = CHUNK_SLOTS;
-        chunk.dirty_run_max = CHUNK_SLOTS;
+        self.chunks[index].open();
         self.in_use -= count;
         self.free_dirty += count;
         self.first_free = self.first_free.min(index);
@@ -191,6 +203,7 @@ impl PageHeap {
         self.free_dirty += more;
         if more > 0 {
             self.first_dirty = self.first_dirty.min(index);
+            self.chunks[index].open();
         }
     }
 
@@ -253,11 +266,10 @@ impl PageHeap {
         let count = scavenged.slots.len();
         if let Some(chunk) = self.chunk(scavenged.chunk) {
             chunk.free.unite(&scavenged.slots);
-            chunk.run_max = CHUNK_SLOTS;
-            chunk.dirty_run_max = CHUNK_SLOTS;
             if clean {
                 chunk.dirty.subtract(&scavenged.slots);
             }
+            self.chunks[scavenged.chunk].open();
         }
         self.in_use -= count;
         if clean {
@@ -281,8 +293,8 @@ impl PageHeap {
 
     #[inline]
     pub(crate) fn chunk(&mut self, index: usize) -> Option<&mut Chunk> {
-        let chunk = *self.chunks.get(index)?;
-        // SAFETY: null or a chunk made by `add`, reached only through `self`.
+        let chunk = self.chunks.get(index)?.chunk;
+        // SAFETY: null or a chunk made by `grow`, reached only through `self`.
         unsafe { chunk.as_mut() }
     }
 
@@ -312,11 +324,14 @@ impl PageHeap {
             return None;
         }
         for index in self.first_dirty..self.len {
+            if (self.chunks[index].dirty_run_max as usize) < count {
+                continue;
+            }
             let chunk = self.chunk(index)?;
             let place = match (count, align) {
                 (1, _) => chunk.free.first_of_both(&chunk.dirty),
                 (WIDE_SLOTS, WIDE_SLOTS) => chunk.free.first_four_of_both(&chunk.dirty),
-                (_, 0 | 1) => chunk.first_dirty_row(count),
+                (_, 0 | 1) => chunk.free.first_row_of_both(&chunk.dirty, count),
                 _ => return None,
             };
             if let Some(place) = place {
@@ -324,6 +339,9 @@ impl PageHeap {
                     self.first_dirty = index;
                 }
                 return Some((index, place));
+            }
+            if count == 1 || align <= 1 {
+                self.chunks[index].dirty_run_max = count as u32 - 1;
             }
         }
         None
@@ -335,18 +353,22 @@ impl PageHeap {
         let mut best: Option<Place> = None;
         let mut left = if count == 1 { 1 } else { CHUNKS_COMPARED };
         for index in self.first_free..self.len {
-            let first_free = self.first_free;
-            let chunk = self.chunk(index)?;
-            let Some(place) = chunk.place(index, count, align) else {
-                if chunk.run_max == 0 && index == first_free {
+            let run_max = self.chunks[index].run_max as usize;
+            if run_max < count {
+                if run_max == 0 && index == self.first_free {
                     self.first_free += 1;
                 }
                 continue;
-            };
-            best = Some(best.map_or(place, |best| best.min(place)));
-            left -= 1;
-            if left == 0 {
-                break;
+            }
+            match self.chunk(index)?.place(index, count, align) {
+                Ok(place) => {
+                    best = Some(best.map_or(place, |best| best.min(place)));
+                    left -= 1;
+                    if left == 0 {
+                        break;
+                    }
+                }
+                Err(longest) => self.chunks[index].run_max = longest as u32,
             }
         }
         best
@@ -365,108 +387,6 @@ impl PageHeap {
         self.free_dirty -= dirty;
         Slots { span, zeroed: dirty == 0 }
     }
-
-    /// Extends the last chunk or adds one, so that `count` slots fit; where.
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn grow(
-        &mut self,
-        os: &impl Os,
-        meta: &mut Meta,
-        window: Window,
-        count: usize,
-        align: usize,
-    ) -> Option<Place> {
-        for index in (0..self.len).rev() {
-            if self.extend_chunk(os, index)
-                && let Some(place) = self.chunk(index)?.place(index, count, align)
-            {
-                return Some(place);
-            }
-        }
-        if self.len == CHUNKS_MAX {
-            return None;
-        }
-        let slots_min = (HEADER_SLOTS + count).next_multiple_of(align.max(1)) + align - 1;
-        let last = self.chunk(self.len.wrapping_sub(1)).map(|chunk| chunk.base);
-        let (base, mapped) = window::for_chunk(os, window, last, slots_min.min(CHUNK_SLOTS))?;
-        // For `geometry::hot_header`, which makes headers' addresses from blocks'.
-        base.as_ptr().expose_provenance();
-        let chunk = Chunk::new(base, mapped, self.len == 0);
-        let Some(place) = meta.place(os, chunk) else {
-            // SAFETY: just mapped, used by nobody.
-            unsafe { os.unmap(base, mapped * SLOT_BYTES) };
-            return None;
-        };
-        #[cfg(feature = "preload")]
-        super::classmap::note_chunk(base);
-        self.chunks[self.len] = place.as_ptr();
-        let dense = self.is_dense();
-        if let Some(chunk) = self.chunk(self.len) {
-            if dense {
-                chunk.ask_for_huge_throughout(os);
-            } else {
-                chunk.begin_small(os, 0);
-            }
-        }
-        // SAFETY: slot 0 of a mapped chunk.
-        unsafe { Span::from_header(base.as_ptr()) }.hot().slots.set(self.len as u32);
-        let index = self.len;
-        self.len += 1;
-        self.chunk(index)?.place(index, count, align)
-    }
-
-    /// Maps more of a chunk of which only a prefix could be mapped.
-    #[unsafe(link_section = ".spanalloc.text")]
-    fn extend_chunk(&mut self, os: &impl Os, index: usize) -> bool {
-        let Some(chunk) = self.chunk(index) else { return false };
-        let left = CHUNK_SLOTS - chunk.mapped;
-        if left == 0 {
-            return false;
-        }
-        let at = chunk.base.as_ptr().wrapping_add(chunk.mapped * SLOT_BYTES);
-        let steps = [left, left.min(64), left.min(16)];
-        let Some(more) =
-            steps.into_iter().find(|more| *more > 0 && os.map_at(at, more * SLOT_BYTES).is_some())
-        else {
-            return false;
-        };
-        chunk.free.insert(chunk.mapped, more);
-        chunk.mapped += more;
-        chunk.begin_small(os, chunk.mapped - more);
-        chunk.run_max = CHUNK_SLOTS;
-        self.first_free = self.first_free.min(index);
-        true
-    }
-
-    /// Unmaps the free slots at the end of every chunk, but for the first few. Whether there
-    /// were any.
-    #[unsafe(link_section = ".spanalloc.rare")]
-    pub(crate) fn shrink(&mut self, os: &impl Os) -> bool {
-        let mut shrunk = false;
-        for index in 0..self.len {
-            let Some(chunk) = self.chunk(index) else { break };
-            let mut end = chunk.mapped;
-            while end > SLOTS_KEPT && chunk.free.has(end - 1) {
-                end -= 1;
-            }
-            let count = chunk.mapped - end;
-            if count == 0 {
-                continue;
-            }
-            let dirty = chunk.dirty.count_in(end, count);
-            for slots in [&mut chunk.free, &mut chunk.dirty, &mut chunk.aged] {
-                slots.remove(end, count);
-            }
-            chunk.mapped = end;
-            // SAFETY: the slots lie in the chunk's mapped part.
-            let tail = unsafe { chunk.base.add(end * SLOT_BYTES) };
-            // SAFETY: by invariant 1 they belong to no span.
-            unsafe { os.unmap(tail, count * SLOT_BYTES) };
-            self.free_dirty -= dirty;
-            shrunk = true;
-        }
-        shrunk
-    }
 }
 
 /// The number of the chunk that `header` lies in: the header of slot 0, which is
@@ -478,3 +398,4 @@ fn chunk_index(header: *mut u8) -> usize {
 
 #[cfg(any(test, fuzzing))]
 mod check;
+mod growth;

@@ -11,6 +11,7 @@ impl PageHeap {
         let (mut in_use, mut free_dirty) = (0, 0);
         for index in 0..self.len {
             let (first_free, first_dirty) = (self.first_free, self.first_dirty);
+            let entry = self.chunks[index];
             let chunk = self.chunk(index).expect("a chunk below `len`");
             let mut mapped = SlotSet::EMPTY;
             mapped.insert(HEADER_SLOTS, chunk.mapped - HEADER_SLOTS);
@@ -18,14 +19,14 @@ impl PageHeap {
             let dirty = chunk.free.and(&chunk.dirty);
             let mut at = 0;
             while let Some((start, length)) = dirty.next_run(at) {
-                assert!(length <= chunk.dirty_run_max, "invariant 4");
+                assert!(length <= entry.dirty_run_max as usize, "invariant 4");
                 at = start + length;
             }
             assert_eq!(chunk.aged.and(&dirty).len(), chunk.aged.len(), "invariant 3");
             assert!(index >= first_dirty || dirty.len() == 0, "dirty below `first_dirty`");
             let mut at = 0;
             while let Some((start, length)) = chunk.free.next_run(at) {
-                assert!(length <= chunk.run_max, "invariant 4");
+                assert!(length <= entry.run_max as usize, "invariant 4");
                 assert!(index >= first_free, "free slots below `first_free`");
                 for slot in start..start + length {
                     // SAFETY: a slot of a mapped chunk.
