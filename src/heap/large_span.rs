@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::geometry::SLOT_BYTES;
 use super::large::{Large, LargeCount, NO_BLOCK, SPAN_BYTES_MAX, row_of_slots};
 use super::pages::Slots;
-use super::shelf::{SHELF_SLOTS_MAX, Shelved};
+use super::shelf::{PLACES, SHELF_SLOTS_MAX, Shelved};
 use super::space::Space;
 use super::span::{Kind, Span};
 use super::thread::ThreadHeap;
@@ -180,10 +180,11 @@ impl<O: Os> Heap<O> {
         self.give_shelved(|| thread_heap.shelf.take_any());
     }
 
-    /// Gives spans that were on a shelf to the page heap.
-    pub(super) fn give_shelved(&self, take: impl FnMut() -> Option<Shelved>) {
+    /// Gives spans that were on a shelf to the page heap, no more than fit there: beside an owner
+    /// that puts others there it comes to an end.
+    fn give_shelved(&self, take: impl FnMut() -> Option<Shelved>) {
         let mut giver = Giver { heap: self, space: None };
-        core::iter::from_fn(take).for_each(|shelved| giver.give(shelved));
+        core::iter::from_fn(take).take(PLACES).for_each(|shelved| giver.give(shelved));
     }
 
     /// Gives what was on a shelf at the last call to the page heap, or `all`; the bytes that stay.

@@ -13,7 +13,8 @@
 //! only frees what others allocate does not.
 //!
 //! What lies there is missing elsewhere: before a large block takes fresh memory or is moved to
-//! grow, its thread's shelf is emptied, and the scavenger gives back what stayed for a whole
+//! grow, its thread's shelf is emptied (also before one of more than four mebibytes or aligned to
+//! more than a slot, which no shelf has), and the scavenger gives back what stayed for a whole
 //! tick, of threads that sleep, too, so each place is one atomic word.
 //!
 //! # Invariants
@@ -36,7 +37,7 @@ use crate::base::own::OwnU32;
 use crate::base::sync::{AtomicPtr, Ordering::*};
 
 /// Places of a shelf: one line of the processor's cache.
-const PLACES: usize = 1 << PLACES_SHIFT;
+pub(crate) const PLACES: usize = 1 << PLACES_SHIFT;
 const PLACES_SHIFT: u32 = 3;
 /// Slots that a shelf has room for at first, what is added at a time, and at most.
 const ROOM_MIN: usize = (1 << 20) / SLOT_BYTES;
