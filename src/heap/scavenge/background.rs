@@ -101,9 +101,10 @@ impl<O: Os> Heap<O> {
         }
         self.scavenger.running.store(false, Relaxed);
         drop(space);
-        // Who puts more aside after this look finds nothing running, by the depots' locks. Of
-        // shelves, which have none, and spans found to be sparse the same is true unless it comes
-        // at this very moment; then the next one starts the thread.
+        // Who puts more aside after this look finds nothing running: by the depots' locks, and for
+        // shelves and spans found to be sparse, which have none, since by now no processor has a
+        // store of before the nap still to make.
+        sleep_ms(1);
         let kept_bytes = self.large.lock().kept.bytes();
         !self.is_sparse() && self.kept_bytes_most().max(kept_bytes) < WORTHWHILE_BYTES
             || self.scavenger.running.swap(true, Relaxed)
