@@ -79,8 +79,7 @@ impl Chunk {
 
     /// The best place for `count` slots whose first is a multiple of `align`, where this is chunk
     /// number `index`. A single slot gets the first one: there are no better ones (see
-    /// [`pages`](super::pages)). Where no free run is long enough the longest one's length is the
-    /// error.
+    /// [`pages`](super::pages)). Where none fits, the length of the longest free run is the error.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn place(&self, index: usize, count: usize, align: usize) -> Result<Place, usize> {
         let (mut best, mut longest) = (None::<Place>, 0);

@@ -42,7 +42,7 @@ pub(crate) struct HeapCounts {
     pub(crate) mapped_large_bytes: u64,
     /// In mappings of freed blocks.
     pub(crate) kept_bytes: usize,
-    /// In freed blocks on threads' shelves.
+    /// On threads' shelves: in freed blocks, and slots taken ahead.
     pub(crate) shelved_bytes: usize,
     /// Large blocks with a mapping of their own.
     pub(crate) mappings: u64,

@@ -12,7 +12,7 @@
 //! them. Not taken are the lists of the caches and the batches of the outboxes: their fast paths
 //! order nothing, and what they held stays in use, counted as listed. A message that a thread was
 //! about to deliver is lost, and its span, one for a thread at most, is not ended any more; nor is
-//! a large block's that was on its way to or from a shelf.
+//! a large block's that was on its way to or from a shelf, with the slots taken behind it.
 //!
 //! # Invariants
 //!

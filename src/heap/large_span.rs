@@ -210,11 +210,16 @@ impl<O: Os> Heap<O> {
         let span = large_span(start);
         let before = span.hot().slots.get() as usize;
         if after > before {
-            let extend = || self.space.lock().of(span).extend(span, before, after - before);
+            let more = after - before;
+            let extend = || self.space.lock().of(span).extend(span, before, more);
             if extend().is_none() {
                 // What is in the way may lie on the shelf.
-                self.empty_shelf(with_spans_shelved(cache)?);
-                extend()?;
+                let thread_heap = with_spans_shelved(cache)?;
+                let behind = span.start().wrapping_add(before * SLOT_BYTES);
+                if !thread_heap.shelf.take_at(behind, more) {
+                    self.empty_shelf(thread_heap);
+                    extend()?;
+                }
             }
         } else if after < before {
             // SAFETY: a slot of the same span, hence of a mapped chunk.

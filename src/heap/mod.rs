@@ -9,7 +9,7 @@
 //! | cache | in thread-local memory: per class a list of free blocks, popped and pushed |
 //! | thread heap | the spans that a thread owns; refills its cache |
 //! | depot | full lists that a thread keeps, whole, for later |
-//! | shelf | large blocks that a thread freed, for its next ones |
+//! | shelf | large blocks that a thread freed, and slots taken ahead, for its next ones |
 //! | central lists | spans whose thread has ended |
 //! | chunk | 64 MiB of address space, and which of its slots are free, dirty, in huge pages |
 //! | page heap | the free slots of all chunks |

@@ -376,7 +376,7 @@ impl PageHeap {
 
     #[unsafe(link_section = ".spanalloc.text")]
     fn claim(&mut self, index: usize, start: usize, count: usize) -> Slots {
-        // Both callers have just found the chunk at `index`.
+        // All callers have just found the chunk at `index`.
         let Some(chunk) = self.chunk(index) else {
             crate::sys::fatal::die("a chunk vanished");
         };

@@ -11,7 +11,8 @@
 //! # Invariants
 //!
 //! 1. `running` is true from the decision to start the thread, or to tick, until it has
-//!    decided, under the space lock, to end, or has ticked; so there is one at most.
+//!    decided, under the space lock, to end, or has ticked; so one at most
+//!    does either.
 
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering::*};
 

@@ -1,4 +1,4 @@
-//! A thread's freed large blocks, for its next ones.
+//! A thread's freed large blocks, and slots taken ahead, for its next ones.
 //!
 //! The page heap lies under a lock that all threads share. A thread that takes and gives back
 //! buffers again and again would spend its time there, and several would wait for each other. So
@@ -9,17 +9,17 @@
 //! the oldest back.
 //!
 //! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets
-//! more, up to four, and from then on takes and sends back many slots under one lock; one that
-//! only frees what others allocate does not.
+//! more, up to four, and takes and sends back many slots under one lock, until it misses something
+//! though for two ticks nothing was sent back. One that only frees what others allocate gets none.
 //!
 //! What lies there is missing elsewhere: before a large block takes fresh memory or is moved to
 //! grow, its thread's shelf is emptied (also before one of more than four mebibytes or aligned to
-//! more than a slot, which no shelf has), and the scavenger gives back what stayed for a whole
-//! tick, of threads that sleep, too, so each place is one atomic word.
+//! more than a slot, which are not looked for there), and the scavenger gives back what stayed for
+//! a whole tick, of threads that sleep, too, so each place is one atomic word.
 //!
 //! # Invariants
 //!
-//! 1. A span on a shelf has ended, is in use for the page heap, and is nobody else's.
+//! 1. A span on a shelf has ended or not begun, is in use for the page heap, and is nobody else's.
 //! 2. Its owner alone puts slots into a place; the others only empty or mark places.
 //! 3. A place that is not empty is changed by compare-and-swap: who succeeds has what is no longer
 //!    in it.
@@ -34,7 +34,7 @@ use core::ptr;
 
 use super::geometry::SLOT_BYTES;
 use crate::base::own::OwnU32;
-use crate::base::sync::{AtomicPtr, Ordering::*};
+use crate::base::sync::{AtomicPtr, AtomicU32, Ordering::*};
 
 /// Places of a shelf: one line of the processor's cache.
 pub(crate) const PLACES: usize = 1 << PLACES_SHIFT;
@@ -42,10 +42,12 @@ const PLACES_SHIFT: u32 = 3;
 /// Slots that a shelf has room for at first, what is added at a time, and at most.
 const ROOM_MIN: usize = (1 << 20) / SLOT_BYTES;
 pub(crate) const SHELF_SLOTS_MAX: usize = 4 * ROOM_MIN;
-/// For a thread that got more room: slots that it takes from the page heap at a time, and places
-/// that it empties at a time.
+/// For a thread that got more room: slots at most that it takes from the page heap beside a
+/// block's, and spans that it sends back at a time.
 const BATCH_SLOTS: usize = ROOM_MIN / 2;
-const BATCH_PLACES: usize = PLACES / 2;
+const BATCH_SPANS: usize = PLACES / 2;
+/// Ticks without anything sent back, after which a miss ends a thread's having more room.
+const CALM_TICKS: u32 = 2;
 /// In a place's word, below the address of a slot: the span's slots, with room for the sum of all
 /// places, and that it was there at the last tick.
 const SLOTS_MASK: usize = 2 * PLACES * SHELF_SLOTS_MAX - 1;
@@ -65,6 +67,10 @@ pub(crate) struct Shelf {
     more_room: OwnU32,
     /// Whether a span was sent back since the room grew.
     overflowed: OwnU32,
+    /// The tick of the last one.
+    overflowed_at: OwnU32,
+    /// Ticks so far.
+    ticks: AtomicU32,
 }
 
 /// A span that was on a shelf: its first byte, and its slots.
@@ -73,16 +79,23 @@ pub(crate) type Shelved = (*mut u8, usize);
 impl Shelf {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
-        Self::of([const { AtomicPtr::new(ptr::null_mut()) }; PLACES])
+        Self::of([const { AtomicPtr::new(ptr::null_mut()) }; PLACES], AtomicU32::new(0))
     }
 
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self::of(core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())))
+        Self::of(core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), AtomicU32::new(0))
     }
 
-    const fn of(places: [AtomicPtr<u8>; PLACES]) -> Self {
-        Self { places, next: OwnU32::new(0), more_room: OwnU32::new(0), overflowed: OwnU32::new(0) }
+    const fn of(places: [AtomicPtr<u8>; PLACES], ticks: AtomicU32) -> Self {
+        Self {
+            places,
+            next: OwnU32::new(0),
+            more_room: OwnU32::new(0),
+            overflowed: OwnU32::new(0),
+            overflowed_at: OwnU32::new(0),
+            ticks,
+        }
     }
 
     /// The next thread begins with as little room as the first one did. By the owner.
@@ -136,16 +149,20 @@ impl Shelf {
             }
             let place = &self.places[number];
             let word = place.load(Relaxed);
-            // It stays as old as it was.
-            let rest = word.wrapping_add(slots * SLOT_BYTES - slots);
-            let rest = if left == 0 { ptr::null_mut() } else { rest };
             // If not, the scavenger has marked or taken it meanwhile.
-            if slots_of(word) == slots + left
-                && place.compare_exchange(word, rest, Acquire, Relaxed).is_ok()
-            {
+            if slots_of(word) == slots + left && take_front_of(place, word, slots) {
                 return Some(start_of(word));
             }
         }
+    }
+
+    /// Takes the `slots` slots from `start` on, if a span begins there that has so many. By the
+    /// owner.
+    pub(crate) fn take_at(&self, start: *mut u8, slots: usize) -> bool {
+        self.places.iter().any(|place| {
+            let word = place.load(Relaxed);
+            start_of(word) == start && slots_of(word) >= slots && take_front_of(place, word, slots)
+        })
     }
 
     /// There is more room from now on if a span was sent back that might do now.
@@ -154,12 +171,15 @@ impl Shelf {
             self.overflowed.set(0);
             let room = (self.room() + ROOM_MIN).min(SHELF_SLOTS_MAX);
             self.more_room.set((room - ROOM_MIN) as u32);
+        } else if self.ticks.load(Relaxed).wrapping_sub(self.overflowed_at.get()) > CALM_TICKS {
+            self.more_room.set(0);
         }
     }
 
     /// Slots that it pays to take from the page heap with a span that was missed, to lie here.
     pub(crate) fn slots_wanted(&self) -> usize {
-        if self.more_room.get() == 0 {
+        // Nothing is to go for what nobody has asked for.
+        if self.more_room.get() == 0 || !self.place(self.next.get()).load(Relaxed).is_null() {
             return 0;
         }
         self.room().saturating_sub(self.slots()).min(BATCH_SLOTS)
@@ -211,14 +231,16 @@ impl Shelf {
             }
         }
         self.overflowed.set(1);
+        self.overflowed_at.set(self.ticks.load(Relaxed));
         if slots > room {
             give((start, slots));
             return self.slots();
         }
-        let places_min = if self.more_room.get() == 0 { 1 } else { BATCH_PLACES };
-        for (emptied, number) in (1..).zip(numbers) {
-            empty(self.place(number), 0).map(&mut give);
-            if emptied >= places_min && fits() {
+        let spans_min = if self.more_room.get() == 0 { 1 } else { BATCH_SPANS };
+        let mut sent = 0;
+        for number in numbers {
+            sent += usize::from(empty(self.place(number), 0).map(&mut give).is_some());
+            if sent >= spans_min && fits() {
                 break;
             }
         }
@@ -245,6 +267,7 @@ impl Shelf {
 
     /// A tick. By anybody.
     pub(crate) fn age(&self) {
+        self.ticks.fetch_add(1, Relaxed);
         for place in &self.places {
             let word = place.load(Relaxed);
             if !word.is_null() {
@@ -293,10 +316,19 @@ fn join(place: &AtomicPtr<u8>, (start, slots): Shelved) -> bool {
     } else {
         return false;
     };
-    // As old as the longer part: a block that comes and goes would keep all beside it new.
+    // As old as the longer part, of two of one length as the new one: a block that comes and goes would keep all beside it new.
     let marks = if others > slots { word.addr() & AGED } else { 0 };
     let joined = word_of((first, others + slots)).map_addr(|address| address | marks);
     place.compare_exchange(word, joined, AcqRel, Relaxed).is_ok()
+}
+
+/// Takes the first `slots` slots of the span in a place, whose word is `word`; what is left stays
+/// as old as it was. Whether nobody else has changed it meanwhile.
+#[inline(always)]
+fn take_front_of(place: &AtomicPtr<u8>, word: *mut u8, slots: usize) -> bool {
+    let rest = word.wrapping_add(slots * SLOT_BYTES - slots);
+    let rest = if slots_of(word) == slots { ptr::null_mut() } else { rest };
+    place.compare_exchange(word, rest, Acquire, Relaxed).is_ok()
 }
 
 /// Empties a place if there is a span in it with these `marks`.
@@ -315,160 +347,4 @@ fn empty(place: &AtomicPtr<u8>, marks: usize) -> Option<Shelved> {
 mod models;
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    /// A slot that is never read.
-    fn slot(number: usize) -> *mut u8 {
-        ptr::without_provenance_mut(number * SLOT_BYTES)
-    }
-
-    /// Puts a span there; the numbers of those that go.
-    fn put(shelf: &Shelf, number: usize, slots: usize) -> Vec<usize> {
-        let mut gone = Vec::new();
-        let all = shelf.put(slot(number), slots, |(start, _)| gone.push(start.addr() / SLOT_BYTES));
-        assert_eq!(all, shelf.slots());
-        gone
-    }
-
-    #[test]
-    fn the_last_one_of_just_that_length_is_taken_or_the_shortest_ones_front() {
-        let shelf = Shelf::new();
-        for (number, slots) in [(10, 2), (20, 4), (30, 2), (40, 1)] {
-            assert!(put(&shelf, number, slots).is_empty());
-        }
-        assert_eq!(shelf.slots(), 9);
-        assert_eq!(shelf.take(1), Some(slot(40)));
-        assert_eq!(shelf.take(2), Some(slot(30)));
-        assert_eq!(shelf.take(5), None);
-        assert_eq!(shelf.take(1), Some(slot(10)), "the shorter one of two");
-        assert_eq!(shelf.take(2), Some(slot(20)));
-        assert_eq!(shelf.take(3), None);
-        assert_eq!(shelf.slots(), 3);
-        assert_eq!(
-            (shelf.take_any(), shelf.take_any()),
-            (Some((slot(11), 1)), Some((slot(22), 2)))
-        );
-        assert_eq!(shelf.take_any(), None);
-    }
-
-    #[test]
-    fn neighbours_of_the_last_one_join_it() {
-        let shelf = Shelf::new();
-        for (number, slots) in [(10, 2), (12, 1), (7, 3), (20, 1), (13, 2)] {
-            assert!(put(&shelf, number, slots).is_empty());
-        }
-        assert_eq!(shelf.take(6), Some(slot(7)), "both sides have joined");
-        assert_eq!(shelf.take(2), Some(slot(13)), "what lies beside an older one has not");
-        assert_eq!(shelf.slots(), 1);
-        for number in 21..=35 {
-            assert!(put(&shelf, number, 1).is_empty(), "{number}");
-        }
-        assert_eq!(put(&shelf, 36, 1), [20], "all sixteen as one");
-    }
-
-    #[test]
-    fn the_oldest_go_by_number_and_by_length() {
-        let shelf = Shelf::new();
-        for number in 1..=PLACES {
-            assert!(put(&shelf, 10 * number, 1).is_empty());
-        }
-        assert_eq!(put(&shelf, 90, 1), [10], "there is no place");
-        assert_eq!(put(&shelf, 100, 10), [20, 30], "there would be more than a mebibyte");
-        assert_eq!(shelf.slots(), ROOM_MIN);
-        assert_eq!(put(&shelf, 200, ROOM_MIN), [40, 50, 60, 70, 80, 90, 100]);
-        assert_eq!(put(&shelf, 300, ROOM_MIN + 1), [300], "nothing goes for what has no room");
-        assert_eq!(shelf.slots(), ROOM_MIN);
-    }
-
-    #[test]
-    fn a_place_that_is_empty_is_filled_wherever_it_is() {
-        let shelf = Shelf::new();
-        for number in 1..PLACES {
-            assert!(put(&shelf, 10 * number, 1).is_empty());
-        }
-        assert!(put(&shelf, 80, 2).is_empty());
-        assert_eq!(shelf.take(1), Some(slot(10)));
-        assert_eq!(shelf.take(1), Some(slot(20)));
-        for number in [90, 100] {
-            assert!(put(&shelf, number, 1).is_empty());
-        }
-        assert_eq!(put(&shelf, 110, 1), [30]);
-    }
-
-    #[test]
-    fn who_misses_what_was_sent_back_gets_more_room() {
-        let shelf = Shelf::new();
-        for round in 0..3 {
-            assert_eq!(shelf.take(ROOM_MIN), None, "{round}");
-            assert_eq!(shelf.room(), ROOM_MIN, "nothing was sent back");
-        }
-        for rooms in 1..=5 {
-            let room = shelf.room();
-            assert_eq!(room, ROOM_MIN * rooms.min(4));
-            assert!(put(&shelf, 1000 * rooms, room).is_empty());
-            assert_eq!(put(&shelf, 1000 * rooms + 500, room), [1000 * rooms]);
-            assert_eq!(put(&shelf, 1000 * rooms, room), [1000 * rooms + 500], "and never a miss");
-            assert_eq!(shelf.room(), room);
-            assert_eq!(shelf.take_any(), Some((slot(1000 * rooms), room)));
-            assert_eq!((shelf.take(1), shelf.take(1)), (None, None));
-        }
-    }
-
-    #[test]
-    fn who_has_more_room_sends_back_and_takes_many_at_a_time() {
-        let shelf = Shelf::new();
-        assert!(put(&shelf, 1000, ROOM_MIN).is_empty());
-        assert_eq!(put(&shelf, 2000, 1), [1000]);
-        assert_eq!(shelf.slots_wanted(), 0, "it has missed nothing yet");
-        assert_eq!(shelf.take(2), None);
-        assert_eq!(shelf.slots_wanted(), BATCH_SLOTS);
-        for number in 1..PLACES {
-            assert!(put(&shelf, 10 * number, 1).is_empty());
-        }
-        assert_eq!(put(&shelf, 3000, 1), [2000, 10, 20, 30], "half of the places");
-        for number in [3002, 3004, 3006] {
-            assert!(put(&shelf, number, 1).is_empty());
-        }
-        assert_eq!(put(&shelf, 4000, 2 * ROOM_MIN - 3), [40, 50, 60, 70, 3000]);
-        assert_eq!(shelf.slots_wanted(), 0, "it is full");
-        assert_eq!(shelf.take(1), Some(slot(3002)));
-        assert_eq!(shelf.slots_wanted(), 1);
-    }
-
-    #[test]
-    fn a_pair_in_turn_stays_in_its_place() {
-        let shelf = Shelf::new();
-        assert!(put(&shelf, 10, 4).is_empty());
-        for _ in 0..3 * PLACES {
-            assert!(put(&shelf, 20, 2).is_empty());
-            assert_eq!(shelf.take(2), Some(slot(20)));
-        }
-        assert_eq!(shelf.take(4), Some(slot(10)));
-    }
-
-    #[test]
-    fn what_was_there_for_a_tick_goes_and_marks_hide_nothing() {
-        let shelf = Shelf::new();
-        assert!(put(&shelf, 10, 2).is_empty());
-        shelf.age();
-        assert!(put(&shelf, 20, 3).is_empty());
-        assert_eq!(shelf.slots(), 5);
-        assert_eq!((shelf.take_aged(), shelf.take_aged()), (Some((slot(10), 2)), None));
-        shelf.age();
-        assert_eq!(shelf.take(3), Some(slot(20)), "marked, and the owner's all the same");
-        assert!(put(&shelf, 20, 3).is_empty());
-        assert_eq!(shelf.take_aged(), None, "new again");
-        shelf.age();
-        assert_eq!(shelf.take(1), Some(slot(20)));
-        assert_eq!(shelf.take_aged(), Some((slot(21), 2)), "the rest is as old as it was");
-        assert!(put(&shelf, 20, 3).is_empty());
-        shelf.age();
-        assert!(put(&shelf, 23, 1).is_empty());
-        assert_eq!(shelf.take_aged(), Some((slot(20), 4)), "as old as the longer part");
-        assert!(put(&shelf, 20, 1).is_empty());
-        shelf.age();
-        assert!(put(&shelf, 21, 1).is_empty());
-        assert_eq!(shelf.take_aged(), None, "and as new as that");
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use crate::sys::os::Os;
 const SLOTS_KEPT: usize = 16;
 
 impl PageHeap {
-    /// Extends the last chunk or adds one, so that `count` slots fit; where.
+    /// Extends a chunk, the last one first, or adds one, so that `count` slots fit; where.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn grow(
         &mut self,
@@ -108,7 +108,7 @@ impl PageHeap {
             chunk.mapped = end;
             // SAFETY: the slots lie in the chunk's mapped part.
             let tail = unsafe { chunk.base.add(end * SLOT_BYTES) };
-            // SAFETY: by invariant 1 they belong to no span.
+            // SAFETY: by invariant 1 of [`pages`](super) they belong to no span.
             unsafe { os.unmap(tail, count * SLOT_BYTES) };
             self.free_dirty -= dirty;
             shrunk = true;

@@ -101,9 +101,9 @@ impl<O: Os> Heap<O> {
         }
         self.scavenger.running.store(false, Relaxed);
         drop(space);
-        // Who puts more aside after this look finds nothing running: by the depots' locks, and for
-        // shelves and spans found to be sparse, which have none, since by now no processor has a
-        // store of before the nap still to make.
+        // Who puts more aside after this look finds nothing running: by the depots' locks, and in
+        // practice for shelves and spans found to be sparse, which have none, since after the nap no
+        // processor has a store of before it still to make.
         sleep_ms(1);
         let kept_bytes = self.large.lock().kept.bytes();
         !self.is_sparse() && self.kept_bytes_most().max(kept_bytes) < WORTHWHILE_BYTES

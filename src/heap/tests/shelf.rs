@@ -233,6 +233,41 @@ fn a_thread_that_uses_little_keeps_little_for_long() {
 }
 
 #[test]
+fn a_thread_that_uses_little_from_now_on_keeps_little_for_long() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = worker(&HEAP);
+    for _ in 0..6 {
+        let pieces: Vec<_> = (0..30).map(|_| large(&worker, 4).unwrap()).collect();
+        pieces.into_iter().for_each(|piece| worker.free(piece));
+    }
+    for _ in 0..8 {
+        HEAP.scavenge_tick();
+        worker.free(large(&worker, 1).unwrap());
+    }
+    let shelved_bytes = HEAP.counts().shelved_bytes;
+    assert!(shelved_bytes <= 2 * SLOT_BYTES, "{shelved_bytes} after eight ticks");
+    worker.close();
+}
+
+#[test]
+fn a_block_grows_into_what_lies_behind_it_on_the_shelf() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = worker(&HEAP);
+    let [mut first, second, third] = [(); 3].map(|()| large(&worker, 3).unwrap());
+    worker.free(second);
+    worker.free(third);
+    let start = first.start;
+    for (slots, shelved) in [(4, 5), (8, 1), (9, 0)] {
+        worker.resize_large(&mut first, slots * SLOT_BYTES);
+        assert_eq!((first.start, HEAP.counts().shelved_bytes), (start, shelved * SLOT_BYTES));
+        HEAP.check();
+    }
+    worker.free(first);
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
 fn a_new_thread_begins_with_little_room_whoever_had_its_heap_before() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
     let one = worker(&HEAP);
