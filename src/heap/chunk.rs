@@ -101,11 +101,6 @@ impl Chunk {
         best.ok_or(longest)
     }
 
-    /// How many slots from `from` on are free and dirty, in a row, up to `most`.
-    pub(super) fn dirty_behind(&self, from: usize, most: usize) -> usize {
-        self.free.row_of_both(&self.dirty, from, most)
-    }
-
     /// Slot `slot` will be used: asks for huge pages from the one on that it lies in, if nothing
     /// is resident there.
     #[inline]

@@ -138,12 +138,12 @@ impl<O: Os> Heap<O> {
         Some(taken)
     }
 
-    /// Puts a span that has ended on the shelf; what has no more room there goes to the page heap.
+    /// Puts a span that has ended or not begun on the shelf; what has no more room there goes to the
+    /// page heap.
     #[inline(always)]
     fn put_on_shelf(&self, thread_heap: &ThreadHeap, span: Span, slots: usize) {
         let mut giver = Giver { heap: self, space: None };
         let shelved = thread_heap.shelf.put(span.start(), slots, |shelved| giver.give(shelved));
-        drop(giver);
         self.note_kept(shelved * SLOT_BYTES);
     }
 

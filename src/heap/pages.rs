@@ -308,10 +308,11 @@ impl PageHeap {
         more: usize,
     ) -> Option<(Slots, usize)> {
         let (index, place) = self.dirty_place(count, align)?;
-        let behind = match more {
-            0 => 0,
-            _ => self.chunk(index)?.dirty_behind(place + count, more) / count * count,
-        };
+        let mut behind = 0;
+        if more > 0 {
+            let chunk = self.chunk(index)?;
+            behind = chunk.free.row_of_both(&chunk.dirty, place + count, more) / count * count;
+        }
         Some((self.claim(index, place, count + behind), behind))
     }
 

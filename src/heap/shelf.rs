@@ -316,7 +316,7 @@ fn join(place: &AtomicPtr<u8>, (start, slots): Shelved) -> bool {
     } else {
         return false;
     };
-    // As old as the longer part, of two of one length as the new one: a block that comes and goes would keep all beside it new.
+    // As old as the longer part, or a block that comes and goes would keep all beside it new.
     let marks = if others > slots { word.addr() & AGED } else { 0 };
     let joined = word_of((first, others + slots)).map_addr(|address| address | marks);
     place.compare_exchange(word, joined, AcqRel, Relaxed).is_ok()

@@ -22,6 +22,12 @@ fn worker(heap: &'static Heap<Fake>) -> Worker {
     worker
 }
 
+/// `count` of `slots` slots at once, then freed.
+fn batch(worker: &Worker, count: usize, slots: usize) {
+    let pieces: Vec<_> = (0..count).map(|_| large(worker, slots).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+}
+
 /// Allocations, frees and live bytes of all large blocks.
 fn books(heap: &Heap<Fake>) -> (u64, u64, u64) {
     heap.counts().large.iter().fold((0, 0, 0), |(allocs, frees, bytes), row| {
@@ -218,35 +224,20 @@ fn whoever_empties_shelves_beside_their_threads_loses_and_doubles_nothing() {
 
 #[test]
 fn a_thread_that_uses_little_keeps_little_for_long() {
-    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
-    let worker = worker(&HEAP);
-    let pieces: Vec<_> = (0..16).map(|_| large(&worker, 1).unwrap()).collect();
-    pieces.into_iter().for_each(|piece| worker.free(piece));
-    assert_eq!(HEAP.counts().shelved_bytes, 1 << 20);
-    for _ in 0..5 {
-        HEAP.scavenge_tick();
-        worker.free(large(&worker, 1).unwrap());
+    static HEAPS: [Heap<Fake>; 2] = [const { Heap::new(Fake::new(1 << 30)) }; 2];
+    // What it did before: filled the shelf once; missed what it had sent back, and got more room.
+    for (heap, [batches, count, slots]) in HEAPS.iter().zip([[1, 16, 1], [6, 30, 4]]) {
+        let worker = worker(heap);
+        (0..batches).for_each(|_| batch(&worker, count, slots));
+        assert!(heap.counts().shelved_bytes >= 1 << 20);
+        for _ in 0..8 {
+            heap.scavenge_tick();
+            batch(&worker, 1, 1);
+        }
+        let shelved_bytes = heap.counts().shelved_bytes;
+        assert!(shelved_bytes <= 2 * SLOT_BYTES, "{shelved_bytes} after eight ticks");
+        worker.close();
     }
-    let shelved_bytes = HEAP.counts().shelved_bytes;
-    assert!(shelved_bytes <= 2 * SLOT_BYTES, "{shelved_bytes} after five ticks");
-    worker.close();
-}
-
-#[test]
-fn a_thread_that_uses_little_from_now_on_keeps_little_for_long() {
-    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
-    let worker = worker(&HEAP);
-    for _ in 0..6 {
-        let pieces: Vec<_> = (0..30).map(|_| large(&worker, 4).unwrap()).collect();
-        pieces.into_iter().for_each(|piece| worker.free(piece));
-    }
-    for _ in 0..8 {
-        HEAP.scavenge_tick();
-        worker.free(large(&worker, 1).unwrap());
-    }
-    let shelved_bytes = HEAP.counts().shelved_bytes;
-    assert!(shelved_bytes <= 2 * SLOT_BYTES, "{shelved_bytes} after eight ticks");
-    worker.close();
 }
 
 #[test]
@@ -271,15 +262,11 @@ fn a_block_grows_into_what_lies_behind_it_on_the_shelf() {
 fn a_new_thread_begins_with_little_room_whoever_had_its_heap_before() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
     let one = worker(&HEAP);
-    let churn = |worker: &Worker| {
-        let pieces: Vec<_> = (0..30).map(|_| large(worker, 4).unwrap()).collect();
-        pieces.into_iter().for_each(|piece| worker.free(piece));
-    };
-    (0..6).for_each(|_| churn(&one));
+    (0..6).for_each(|_| batch(&one, 30, 4));
     assert!(HEAP.counts().shelved_bytes > 2 << 20, "it missed what it had sent back");
     one.close();
     let next = worker(&HEAP);
-    churn(&next);
+    batch(&next, 30, 4);
     assert_eq!(HEAP.counts().thread_heaps, 1, "the same heap");
     assert!(HEAP.counts().shelved_bytes <= 1 << 20, "{}", HEAP.counts().shelved_bytes);
     next.close();
