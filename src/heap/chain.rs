@@ -3,7 +3,6 @@
 use core::ptr;
 
 use super::class::ClassId;
-use super::geometry;
 use super::span::Span;
 
 /// A free block: its first word links it to the next one.
@@ -39,7 +38,7 @@ impl Chain {
     /// The blocks are blocks of `class`, linked, and the caller's.
     #[inline(always)]
     pub(crate) unsafe fn each_run(self, class: ClassId, mut give: impl FnMut(Run)) {
-        let span_bytes = class.slots() * geometry::SLOT_BYTES;
+        let span_bytes = class.span_bytes();
         let (mut first, mut left) = (self.head, self.blocks);
         while left > 0 {
             // SAFETY: the caller's contract.

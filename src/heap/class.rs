@@ -91,6 +91,12 @@ impl ClassId {
         if self.is_narrow() { 1 } else { WIDE_SLOTS }
     }
 
+    /// Bytes of a span of this class.
+    #[inline]
+    pub(crate) fn span_bytes(self) -> usize {
+        self.slots() * SLOT_BYTES
+    }
+
     /// How many blocks a span of this class has.
     #[inline]
     pub(crate) fn capacity(self) -> u32 {

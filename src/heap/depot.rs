@@ -14,7 +14,8 @@
 //!
 //! What is kept keeps spans from being empty. Therefore a magazine that lay here for a
 //! whole tick of the scavenger goes home all the same ([`reap`](super::reap)), whether
-//! or not its thread is awake.
+//! or not its thread is awake. And a thread whose sizes change takes spans of one class while
+//! magazines of another lie here; each mebibyte of spans is a tick for it, too.
 //!
 //! # Invariants
 //!
@@ -37,6 +38,8 @@ use super::geometry::SLOT_BYTES;
 const MAGAZINES: usize = 128;
 /// The most that a thread keeps.
 const BYTES_MAX: usize = 2 << 20;
+/// So many bytes of spans taken are a tick.
+const TICK_BYTES: usize = 1 << 20;
 /// From here on the scavenger should know.
 pub(crate) const WORTHWHILE_BYTES: usize = 256 << 10;
 /// Links that [`is_together`] looks at, and how many of them may lead far.
@@ -69,6 +72,8 @@ impl Magazine {
 #[derive(Debug)]
 pub(crate) struct Depot {
     bytes: usize,
+    /// Bytes of spans that the thread took since the last tick.
+    taken: usize,
     /// Entries that were ever used.
     fresh: u8,
     /// The first free one of them, plus one.
@@ -88,7 +93,14 @@ impl Depot {
     /// No magazines; all zero.
     pub(crate) const fn new() -> Self {
         let none = Magazine { head: ptr::null_mut(), blocks: 0, class: 0, next: 0, aged: false };
-        Self { bytes: 0, fresh: 0, free: 0, tops: [0; CLASSES], magazines: [none; MAGAZINES] }
+        Self {
+            bytes: 0,
+            taken: 0,
+            fresh: 0,
+            free: 0,
+            tops: [0; CLASSES],
+            magazines: [none; MAGAZINES],
+        }
     }
 
     /// Bytes of blocks here.
@@ -145,8 +157,17 @@ impl Depot {
         None
     }
 
-    /// A tick has passed: what is here now is reaped by the next one, unless used.
+    /// The thread takes a span: a tick if there were many.
+    pub(crate) fn count_taken(&mut self, bytes: usize) {
+        self.taken += bytes;
+        if self.taken >= TICK_BYTES {
+            self.age();
+        }
+    }
+
+    /// A tick has passed: what is here now goes home after the next one, unless used.
     pub(crate) fn age(&mut self) {
+        self.taken = 0;
         for magazine in &mut self.magazines[..self.fresh as usize] {
             magazine.aged = true;
         }

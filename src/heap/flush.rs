@@ -11,9 +11,10 @@ use super::bin::{FLUSHES_MAX, list_max};
 use super::cache::Cache;
 use super::chain::{Block, Chain, Run};
 use super::class::ClassId;
-use super::depot;
+use super::depot::{self, Depot};
 use super::span::Span;
 use super::thread::ThreadHeap;
+use crate::sys::lock::Guard;
 use crate::sys::os::Os;
 
 impl ThreadHeap {
@@ -92,6 +93,30 @@ impl ThreadHeap {
             heap.note_kept(depot.bytes());
         }
         kept
+    }
+
+    /// Before a span of `class` is taken: as many bytes of magazines as it has go home, if there
+    /// are such that went unused while this thread took many spans. Lets go of the depot's lock
+    /// meanwhile.
+    #[unsafe(link_section = ".spanalloc.text")]
+    pub(crate) fn send_home_for_a_span<'a, O: Os>(
+        &'a self,
+        heap: &Heap<O>,
+        mut depot: Guard<'a, Depot>,
+        class: ClassId,
+    ) -> Guard<'a, Depot> {
+        let mut left = class.span_bytes();
+        depot.count_taken(left);
+        while left > 0
+            && let Some((other, chain)) = depot.take_aged(false)
+        {
+            left = left.saturating_sub(chain.blocks as usize * other.block_bytes());
+            self.bin(other).kept.sub(chain.blocks);
+            drop(depot);
+            self.send_home(heap, other, chain);
+            depot = self.depot.lock();
+        }
+        depot
     }
 
     /// Sends every block on the lists and in the depot home.

@@ -286,32 +286,33 @@ impl ThreadHeap {
                 }
                 self.park(heap, bin, span);
             }
-            if !self.next_span(heap, class) {
-                return Chain::EMPTY;
-            }
+            let span = match self.span_at_hand(heap, bin, class) {
+                Some(span) => span,
+                None => {
+                    depot = self.send_home_for_a_span(heap, depot, class);
+                    let Some(slots) = heap.take_span(self.kind(), class) else {
+                        return Chain::EMPTY;
+                    };
+                    slots.span.begin(class, self.kind(), self.address());
+                    slots.span
+                }
+            };
+            span.hot().place.set(Place::Current as u8);
+            bin.current.set(span.link());
         }
     }
 
-    /// Makes a span current that has blocks to hand out: one of this heap's, one
-    /// that nobody owns, a fresh one. `false` when the OS has no more.
+    /// A span that has blocks to hand out: one of this heap's, or one that nobody owns. The
+    /// depot's lock is held.
     #[unsafe(link_section = ".spanalloc.text")]
-    fn next_span<O: Os>(&self, heap: &Heap<O>, class: ClassId) -> bool {
-        let bin = self.bin(class);
+    fn span_at_hand<O: Os>(&self, heap: &Heap<O>, bin: &Bin, class: ClassId) -> Option<Span> {
         heap.collect_left();
-        let span = if let Some(span) = bin.partial.pop() {
-            span.arm(span.freed(), FAR);
-            span.cold().remote.set_notify(NEVER);
-            span
-        } else if let Some(span) = heap.adopt(class, self.kind(), self.address()) {
-            span
-        } else {
-            let Some(slots) = heap.take_span(self.kind(), class) else { return false };
-            slots.span.begin(class, self.kind(), self.address());
-            slots.span
+        let Some(span) = bin.partial.pop() else {
+            return heap.adopt(class, self.kind(), self.address());
         };
-        span.hot().place.set(Place::Current as u8);
-        bin.current.set(span.link());
-        true
+        span.arm(span.freed(), FAR);
+        span.cold().remote.set_notify(NEVER);
+        Some(span)
     }
 
     /// Puts the current span, which has nothing to hand out, aside.

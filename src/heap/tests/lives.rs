@@ -48,6 +48,32 @@ fn workers_that_free_each_others_blocks_leave_nothing_behind() {
 }
 
 #[test]
+fn a_thread_that_turns_to_other_sizes_does_not_keep_those_before() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    const KIB: usize = 1 << 10;
+    let worker = Worker::new(&HEAP);
+    let class = ClassId::of(Worker::layout(512, 8)).unwrap();
+    let allocate = |kib: usize, bytes: usize| -> Vec<_> {
+        let layout = Worker::layout(bytes, 8);
+        (0..kib * KIB / bytes).map(|_| worker.allocate(layout).unwrap()).collect()
+    };
+    let kept_kib = || worker.cache.owner().unwrap().bin(class).kept.get() as usize * 512 / KIB;
+    allocate(1024, 512).into_iter().for_each(|piece| worker.free(piece));
+    let kept_before = kept_kib();
+    assert!(kept_before > 750, "the depot has {kept_before} KiB");
+    let mut others = allocate(700, 1024);
+    assert_eq!(kept_kib(), kept_before, "it is early to give them up");
+    others.append(&mut allocate(2400, 1024));
+    assert_eq!(kept_kib(), 0);
+    let lists = 2;
+    assert!(HEAP.slots_in_use() <= 3100 * KIB / SLOT_BYTES + lists + 1);
+    HEAP.check();
+    others.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    nothing_is_left(&HEAP);
+}
+
+#[test]
 fn threads_at_once_leave_nothing_behind() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     // Our own lock: a race checker sees through it.
