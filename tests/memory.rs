@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -176,6 +176,48 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 fn megabytes(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| black_box(vec![1; 1 << 20])).collect()
+}
+
+/// Each keeps less than is worth a thread that gives it back; all of them do not.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_little_that_each_of_many_sleeping_threads_keeps_goes_back() {
+    const THREADS: usize = 40;
+    let _turn = turn();
+    let free_kib = || spanalloc::stats().memory.free_pages >> 10;
+    let scavenges = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+        names.filter(|name| name.trim() == "spanalloc-idle").count() > 0
+    };
+    spanalloc::set_decay(Duration::from_millis(1));
+    eventually("what other tests left is given back", || !scavenges());
+    spanalloc::set_decay(Duration::from_millis(500));
+    let before = free_kib();
+    let (kept, end) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                drop(black_box(vec![1u8; 100 << 10]));
+                kept.wait();
+                end.wait();
+            });
+        }
+        kept.wait();
+        let full = free_kib();
+        let mut left = full;
+        for _ in 0..500 {
+            left = free_kib();
+            if left <= before + 1024 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Before anything panics.
+        end.wait();
+        assert!(full >= before + 100 * THREADS as u64, "{before} KiB, then {full}");
+        assert!(left <= before + 1024, "{before} KiB, then {full}, and after 5 s {left}");
+    });
 }
 
 /// A listener that ends its own registration while it is called goes with what it has.

@@ -32,9 +32,8 @@ pub(crate) struct Central {
     pub(crate) all: OwnPtr<ThreadHeap>,
     /// The chain of thread heaps without a thread.
     idle: OwnPtr<ThreadHeap>,
-    /// Threads that have had a heap so far, and those that have one now.
+    /// Threads that have had a heap so far.
     threads: u64,
-    open: u64,
     /// Per class, blocks freed by strangers in spans that were retired here.
     pub(crate) remote: [OwnU64; CLASSES],
     /// Per class, free blocks that no thread of a forked child can reach.
@@ -64,7 +63,6 @@ impl Central {
             all: OwnPtr::new(ptr::null_mut()),
             idle: OwnPtr::new(ptr::null_mut()),
             threads: 0,
-            open: 0,
             remote: [const { OwnU64::new(0) }; CLASSES],
             lost: [const { OwnU64::new(0) }; CLASSES],
         }
@@ -73,11 +71,6 @@ impl Central {
     pub(super) fn list(&self, class: ClassId) -> &SpanList {
         // SAFETY: a class is below CLASSES.
         unsafe { self.partial.get_unchecked(class.index()) }
-    }
-
-    /// Threads that have a heap, from here on.
-    pub(super) fn set_open(&mut self, open: u64) {
-        self.open = open;
     }
 
     /// Adds a heap whose thread has ended to those that wait for the next one.
@@ -130,7 +123,7 @@ impl<O: Os> Heap<O> {
             }
         };
         central.threads += 1;
-        central.open += 1;
+        self.open.add(1);
         // SAFETY: as above.
         let opened = unsafe { &*thread_heap };
         opened.seed(self.os.entropy() ^ central.threads);
@@ -163,8 +156,8 @@ impl<O: Os> Heap<O> {
         self.flush_outbox(thread_heap);
         let held = thread_heap.depot.lock();
         thread_heap.read_mail(self);
-        let mut central = self.central.lock();
-        central.open -= 1;
+        let central = self.central.lock();
+        self.open.sub(1);
         cache.detach();
         self.disown(&central, thread_heap, Span::spare_freed);
         thread_heap.cache.set(ptr::null_mut());
@@ -218,7 +211,7 @@ impl<O: Os> Heap<O> {
 
     /// Threads that have a heap. A child of a fork finds its own alone.
     pub(crate) fn threads_open(&self) -> u64 {
-        self.central.lock().open
+        self.open.get()
     }
 
     /// Counts blocks that strangers freed in a span that its owner did not end.

@@ -90,7 +90,7 @@ impl ThreadHeap {
         let kept = depot.put(class, chain);
         if kept {
             self.bin(class).kept.add(chain.blocks);
-            heap.note_kept(depot.bytes());
+            heap.note_kept_by_thread(depot.bytes());
         }
         kept
     }

@@ -85,8 +85,8 @@ impl<O: Os> Heap<O> {
     pub(crate) fn forked(&self, cache: &Cache) {
         self.scavenger.forked();
         let late = self.late.lock();
-        let mut central = self.central.lock();
-        central.set_open(cache.owner().is_some().into());
+        let central = self.central.lock();
+        self.open.set(cache.owner().is_some().into());
         let mut is_whole = false;
         let mut next = central.all.get();
         // SAFETY: thread heaps live as long as the heap.

@@ -144,7 +144,7 @@ impl<O: Os> Heap<O> {
     fn put_on_shelf(&self, thread_heap: &ThreadHeap, span: Span, slots: usize) {
         let mut giver = Giver { heap: self, space: None };
         let shelved = thread_heap.shelf.put(span.start(), slots, |shelved| giver.give(shelved));
-        self.note_kept(shelved * SLOT_BYTES);
+        self.note_kept_by_thread(shelved * SLOT_BYTES);
     }
 
     /// Frees a large block, whose span is `span`. `cache` belongs to this thread.

@@ -55,16 +55,16 @@ impl<O: Os> Heap<O> {
         false
     }
 
-    /// Bytes that the thread keeps which keeps most.
+    /// Bytes in depots and on shelves.
     #[cfg(not(feature = "preload"))]
-    pub(crate) fn kept_bytes_most(&self) -> usize {
-        let mut most = 0;
+    pub(crate) fn put_aside_bytes(&self) -> usize {
+        let mut bytes = 0;
         self.each_thread_heap(|thread_heap| {
             let _reaping = self.reaping.lock();
             let shelved_bytes = thread_heap.shelf.slots() * SLOT_BYTES;
-            most = most.max(thread_heap.depot.lock().bytes() + shelved_bytes);
+            bytes += thread_heap.depot.lock().bytes() + shelved_bytes;
         });
-        most
+        bytes
     }
 
     #[unsafe(link_section = ".spanalloc.rare")]

@@ -115,8 +115,14 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Notes that a thread's depot or shelf, or the table of large blocks, keeps `bytes`. The lock
-    /// is held, if there is one.
+    /// Notes that a thread's depot or shelf keeps `bytes`: as many as the others may, for all that
+    /// one knows here. The lock is held, if there is one.
+    #[inline]
+    pub(crate) fn note_kept_by_thread(&self, bytes: usize) {
+        self.note_kept(bytes * self.threads_open().max(1) as usize);
+    }
+
+    /// Notes that `bytes` are kept. The lock is held, if there is one.
     #[inline]
     pub(crate) fn note_kept(&self, bytes: usize) {
         if bytes >= WORTHWHILE_BYTES && !self.scavenger.running.load(Relaxed) {

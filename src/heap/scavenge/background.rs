@@ -106,7 +106,7 @@ impl<O: Os> Heap<O> {
         // processor has a store of before it still to make.
         sleep_ms(1);
         let kept_bytes = self.large.lock().kept.bytes();
-        !self.is_sparse() && self.kept_bytes_most().max(kept_bytes) < WORTHWHILE_BYTES
+        !self.is_sparse() && self.put_aside_bytes() + kept_bytes < WORTHWHILE_BYTES
             || self.scavenger.running.swap(true, Relaxed)
     }
 }
