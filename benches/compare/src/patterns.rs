@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     eprintln!();
     println!("{}\n{}", results.machine.line(), render(&results));
+    println!("{}", place.data().display());
     results.verdict()
 }
 

@@ -1,7 +1,8 @@
 //! One run: a fresh process, its exit and the lines it printed.
 //!
 //! A run gets no environment but `PATH`: `SPANALLOC`, `MIMALLOC_…`, `MALLOC_CONF`, `LD_PRELOAD`
-//! and their like would change one allocator and not another, unseen in the results.
+//! and their like would change one allocator and not another, unseen in the results. One that hangs
+//! is killed, so that the others' results are not waited for in vain.
 
 use harness::{Listing, PARKED, Record};
 use std::env;
@@ -9,6 +10,9 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// Many times what the longest run takes.
+const RUN_SECONDS_MAX: u32 = 600;
 
 /// A run that has been started.
 pub(crate) struct Running {
@@ -24,9 +28,16 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// A command that is killed after so many seconds, with the exit status of one that was killed.
+fn command_within(seconds: u32, program: &Path) -> Command {
+    let mut command = command("timeout");
+    command.arg("--signal=KILL").arg(seconds.to_string()).arg(program);
+    command
+}
+
 /// Starts `workload` in the binary at `path`.
 pub(crate) fn start(path: &Path, workload: &str, options: &[String]) -> Result<Running, String> {
-    let mut child = command(path)
+    let mut child = command_within(RUN_SECONDS_MAX, path)
         .arg(workload)
         .args(options)
         .stdout(Stdio::piped())
@@ -78,7 +89,9 @@ pub(crate) fn list(path: &Path) -> Result<Vec<Listing>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::command;
+    use super::{command, command_within};
+    use std::path::Path;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_run_has_no_environment_but_the_path() {
@@ -86,5 +99,14 @@ mod tests {
         let lines = String::from_utf8(printed).unwrap();
         assert!(lines.lines().all(|line| line.starts_with("PATH=")), "{lines}");
         assert!(std::env::vars().count() > 1, "there is something to leave out");
+    }
+
+    #[test]
+    fn a_run_that_hangs_is_killed_and_one_that_ends_keeps_its_status() {
+        let began = Instant::now();
+        let status = command_within(1, Path::new("sleep")).arg("60").status().unwrap();
+        assert!(!status.success() && began.elapsed() < Duration::from_secs(30), "{status}");
+        let status = command_within(60, Path::new("sh")).args(["-c", "exit 7"]).status().unwrap();
+        assert_eq!(status.code(), Some(7));
     }
 }

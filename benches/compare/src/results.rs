@@ -140,7 +140,8 @@ impl Place {
         Ok(place)
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where [`keep`](Self::keep) writes.
+    pub(crate) fn data(&self) -> PathBuf {
         self.0.with_extension("json")
     }
 
