@@ -63,7 +63,7 @@ pub struct PressureListener(Arc<Call>);
 /// when memory swells and shrinks. Below a millisecond counts as one, above 49 days as that.
 ///
 /// A thread does it, which is there only while it is worth one: from 1 MiB of free pages on,
-/// from 256 KiB of free blocks that one thread has put aside, or from 33 times on that a span
+/// from about 256 KiB of free blocks that threads have put aside, or from 33 times on that a span
 /// was found half free. Less than that may stay.
 ///
 /// The key `decay` of the environment variable `SPANALLOC` wins.

@@ -19,6 +19,7 @@ use super::cache::Cache;
 use super::class::{CLASSES, ClassId};
 use super::list::SpanList;
 use super::remote::NEVER;
+use super::scavenge;
 use super::span::{Kind, NOBODY, Place, Span};
 use super::thread::ThreadHeap;
 use crate::base::own::{OwnPtr, OwnU64};
@@ -32,8 +33,9 @@ pub(crate) struct Central {
     pub(crate) all: OwnPtr<ThreadHeap>,
     /// The chain of thread heaps without a thread.
     idle: OwnPtr<ThreadHeap>,
-    /// Threads that have had a heap so far.
+    /// Threads that have had a heap so far, and those that have one now.
     threads: u64,
+    open: u64,
     /// Per class, blocks freed by strangers in spans that were retired here.
     pub(crate) remote: [OwnU64; CLASSES],
     /// Per class, free blocks that no thread of a forked child can reach.
@@ -63,6 +65,7 @@ impl Central {
             all: OwnPtr::new(ptr::null_mut()),
             idle: OwnPtr::new(ptr::null_mut()),
             threads: 0,
+            open: 0,
             remote: [const { OwnU64::new(0) }; CLASSES],
             lost: [const { OwnU64::new(0) }; CLASSES],
         }
@@ -71,6 +74,11 @@ impl Central {
     pub(super) fn list(&self, class: ClassId) -> &SpanList {
         // SAFETY: a class is below CLASSES.
         unsafe { self.partial.get_unchecked(class.index()) }
+    }
+
+    /// Threads that have a heap, from here on.
+    pub(super) fn set_open(&mut self, open: u64) {
+        self.open = open;
     }
 
     /// Adds a heap whose thread has ended to those that wait for the next one.
@@ -123,12 +131,13 @@ impl<O: Os> Heap<O> {
             }
         };
         central.threads += 1;
-        self.open.add(1);
+        central.open += 1;
         // SAFETY: as above.
         let opened = unsafe { &*thread_heap };
         opened.seed(self.os.entropy() ^ central.threads);
         opened.mailbox.open();
         opened.shelf.begin();
+        opened.worthwhile_bytes.set(scavenge::worthwhile_bytes(central.open));
         opened.cache.set(ptr::from_ref(cache).cast_mut());
         cache.attach(thread_heap);
         true
@@ -142,6 +151,7 @@ impl<O: Os> Heap<O> {
         central.enrol(address);
         thread_heap.for_samples.set((kind == Kind::Sampled).into());
         thread_heap.seed(self.os.entropy());
+        thread_heap.worthwhile_bytes.set(scavenge::worthwhile_bytes(1));
         thread_heap.cache.set(ptr::from_ref(cache).cast_mut());
         cache.attach(address);
     }
@@ -156,8 +166,8 @@ impl<O: Os> Heap<O> {
         self.flush_outbox(thread_heap);
         let held = thread_heap.depot.lock();
         thread_heap.read_mail(self);
-        let central = self.central.lock();
-        self.open.sub(1);
+        let mut central = self.central.lock();
+        central.open -= 1;
         cache.detach();
         self.disown(&central, thread_heap, Span::spare_freed);
         thread_heap.cache.set(ptr::null_mut());
@@ -211,7 +221,7 @@ impl<O: Os> Heap<O> {
 
     /// Threads that have a heap. A child of a fork finds its own alone.
     pub(crate) fn threads_open(&self) -> u64 {
-        self.open.get()
+        self.central.lock().open
     }
 
     /// Counts blocks that strangers freed in a span that its owner did not end.

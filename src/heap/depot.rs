@@ -14,8 +14,10 @@
 //!
 //! What is kept keeps spans from being empty. Therefore a magazine that lay here for a
 //! whole tick of the scavenger goes home all the same ([`reap`](super::reap)), whether
-//! or not its thread is awake. And a thread whose sizes change takes spans of one class while
-//! magazines of another lie here; each mebibyte of spans is a tick for it, too.
+//! or not its thread is awake. A thread whose sizes change takes spans of one class while
+//! magazines of another lie here; so each mebibyte of spans marks what is here, too, and what is
+//! marked goes home with the spans taken from then on, as many bytes as they have, unless it is used
+//! first.
 //!
 //! # Invariants
 //!
@@ -38,10 +40,8 @@ use super::geometry::SLOT_BYTES;
 const MAGAZINES: usize = 128;
 /// The most that a thread keeps.
 const BYTES_MAX: usize = 2 << 20;
-/// So many bytes of spans taken are a tick.
-const TICK_BYTES: usize = 1 << 20;
-/// From here on the scavenger should know.
-pub(crate) const WORTHWHILE_BYTES: usize = 256 << 10;
+/// So many bytes of spans taken age what is here.
+const AGING_BYTES: usize = 1 << 20;
 /// Links that [`is_together`] looks at, and how many of them may lead far.
 const LINKS: usize = 8;
 const FAR_LINKS_MAX: usize = 1;
@@ -54,7 +54,7 @@ struct Magazine {
     class: u8,
     /// The entry behind it on its chain, plus one; 0 for none.
     next: u8,
-    /// It was here at the last tick.
+    /// It was here at the last tick, or when as many spans had been taken.
     aged: bool,
 }
 
@@ -72,7 +72,7 @@ impl Magazine {
 #[derive(Debug)]
 pub(crate) struct Depot {
     bytes: usize,
-    /// Bytes of spans that the thread took since the last tick.
+    /// Bytes of spans that the thread took since what was here was aged.
     taken: usize,
     /// Entries that were ever used.
     fresh: u8,
@@ -135,7 +135,7 @@ impl Depot {
         self.release(entry)
     }
 
-    /// Takes a magazine that was here at the last tick, or any if `all`.
+    /// Takes a magazine that is aged, or any if `all`.
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn take_aged(&mut self, all: bool) -> Option<(ClassId, Chain)> {
         for class in ClassId::all() {
@@ -157,15 +157,15 @@ impl Depot {
         None
     }
 
-    /// The thread takes a span: a tick if there were many.
+    /// The thread takes a span of so many bytes.
     pub(crate) fn count_taken(&mut self, bytes: usize) {
         self.taken += bytes;
-        if self.taken >= TICK_BYTES {
+        if self.taken >= AGING_BYTES {
             self.age();
         }
     }
 
-    /// A tick has passed: what is here now goes home after the next one, unless used.
+    /// A tick has passed, or many spans were taken: what is here now goes home, unless used first.
     pub(crate) fn age(&mut self) {
         self.taken = 0;
         for magazine in &mut self.magazines[..self.fresh as usize] {

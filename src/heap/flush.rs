@@ -17,6 +17,9 @@ use super::thread::ThreadHeap;
 use crate::sys::lock::Guard;
 use crate::sys::os::Os;
 
+/// Magazines that one refill sends home: bounds how long it takes.
+const SENT_MAX: usize = 8;
+
 impl ThreadHeap {
     /// Frees a block of `class`, the cache's allowance for which is used up.
     ///
@@ -90,32 +93,33 @@ impl ThreadHeap {
         let kept = depot.put(class, chain);
         if kept {
             self.bin(class).kept.add(chain.blocks);
-            heap.note_kept_by_thread(depot.bytes());
+            heap.note_kept_by(self, depot.bytes());
         }
         kept
     }
 
-    /// Before a span of `class` is taken: as many bytes of magazines as it has go home, if there
-    /// are such that went unused while this thread took many spans. Lets go of the depot's lock
-    /// meanwhile.
+    /// Before a span of `bytes` is taken: as many bytes of aged magazines go home, but of small
+    /// blocks no more than a few hundred at a time. Lets go of the depot's lock meanwhile.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn send_home_for_a_span<'a, O: Os>(
         &'a self,
         heap: &Heap<O>,
         mut depot: Guard<'a, Depot>,
-        class: ClassId,
+        bytes: usize,
     ) -> Guard<'a, Depot> {
-        let mut left = class.span_bytes();
-        depot.count_taken(left);
-        while left > 0
-            && let Some((other, chain)) = depot.take_aged(false)
-        {
-            left = left.saturating_sub(chain.blocks as usize * other.block_bytes());
-            self.bin(other).kept.sub(chain.blocks);
+        let mut left = bytes;
+        for _ in 0..SENT_MAX {
+            if left == 0 {
+                break;
+            }
+            let Some((class, chain)) = depot.take_aged(false) else { break };
+            left = left.saturating_sub(chain.blocks as usize * class.block_bytes());
+            self.bin(class).kept.sub(chain.blocks);
             drop(depot);
-            self.send_home(heap, other, chain);
+            self.send_home(heap, class, chain);
             depot = self.depot.lock();
         }
+        depot.count_taken(bytes);
         depot
     }
 

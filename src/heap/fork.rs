@@ -12,6 +12,7 @@
 //! them. Not taken are the lists of the caches and the batches of the outboxes: their fast paths
 //! order nothing, and what they held stays in use, counted as listed. A message that a thread was
 //! about to deliver is lost, and its span, one for a thread at most, is not ended any more; nor is
+//! that of a list or magazine that it was sending home, whose blocks no book has; nor is
 //! a large block's that was on its way to or from a shelf, with the slots taken behind it.
 //!
 //! # Invariants
@@ -85,8 +86,8 @@ impl<O: Os> Heap<O> {
     pub(crate) fn forked(&self, cache: &Cache) {
         self.scavenger.forked();
         let late = self.late.lock();
-        let central = self.central.lock();
-        self.open.set(cache.owner().is_some().into());
+        let mut central = self.central.lock();
+        central.set_open(cache.owner().is_some().into());
         let mut is_whole = false;
         let mut next = central.all.get();
         // SAFETY: thread heaps live as long as the heap.

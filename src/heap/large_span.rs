@@ -144,7 +144,7 @@ impl<O: Os> Heap<O> {
     fn put_on_shelf(&self, thread_heap: &ThreadHeap, span: Span, slots: usize) {
         let mut giver = Giver { heap: self, space: None };
         let shelved = thread_heap.shelf.put(span.start(), slots, |shelved| giver.give(shelved));
-        self.note_kept_by_thread(shelved * SLOT_BYTES);
+        self.note_kept_by(thread_heap, shelved * SLOT_BYTES);
     }
 
     /// Frees a large block, whose span is `span`. `cache` belongs to this thread.
@@ -161,6 +161,7 @@ impl<O: Os> Heap<O> {
         self.give_slots(span, slots);
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn count_alloc(&self, cache: &Cache, slots: usize) {
         match cache.owner() {
             Some(thread_heap) => thread_heap.span_counts.count_alloc(slots),
@@ -168,6 +169,7 @@ impl<O: Os> Heap<O> {
         }
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn count_free(&self, cache: &Cache, slots: usize) {
         match cache.owner() {
             Some(thread_heap) => thread_heap.span_counts.count_free(slots),

@@ -84,7 +84,7 @@ mod window;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
-use crate::base::own::{OwnPtr, OwnU32, OwnU64};
+use crate::base::own::{OwnPtr, OwnU32};
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
 use cache::Cache;
@@ -110,8 +110,6 @@ pub(crate) struct Heap<O> {
     reaping: Lock<()>,
     /// How many heaps are left behind by a fork (see [`fork`]).
     left: OwnU32,
-    /// Threads that have a heap. Written under the central lock.
-    open: OwnU64,
     hints: Hints,
     waits: Waits,
     central: Lock<Central>,
@@ -131,7 +129,6 @@ impl<O: Os> Heap<O> {
             scavenger: Scavenger::new(),
             reaping: Lock::new(()),
             left: OwnU32::new(0),
-            open: OwnU64::new(0),
             hints: Hints::new(),
             waits: Waits::new(),
             central: Lock::new(Central::new()),

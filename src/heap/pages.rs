@@ -301,6 +301,7 @@ impl PageHeap {
     /// Takes `count` dirty slots, and of those right behind a multiple of `count`, `more` at most;
     /// how many. (Blocks of one length leave no gaps then.)
     #[inline]
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn take_dirty(
         &mut self,
         count: usize,

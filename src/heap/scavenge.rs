@@ -17,8 +17,8 @@
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering::*};
 
 use super::Heap;
-use super::depot::WORTHWHILE_BYTES;
 use super::geometry::SLOT_BYTES;
+use super::thread::ThreadHeap;
 use crate::sys::os::{Os, page_bytes};
 use pace::Pace;
 use trace::Trace;
@@ -30,10 +30,19 @@ mod trace;
 
 /// Dirty free slots that are worth a thread: 1 MiB.
 const WORTHWHILE_SLOTS: usize = 16;
+/// Bytes put aside by threads, all together, that are.
+const WORTHWHILE_BYTES: usize = 256 << 10;
 /// Spans half free that are worth it.
 const SPARSE_SPANS: u32 = 32;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
 const BATCH_SLOTS: usize = 128;
+
+/// What one of `threads` threads keeps is worth a scavenger from so many bytes on: all keep as
+/// much, for all that it knows.
+pub(super) fn worthwhile_bytes(threads: u64) -> u64 {
+    let together = if pace::TICKS_WHILE_ALL_SLEEP { threads.max(1) } else { 1 };
+    WORTHWHILE_BYTES as u64 / together
+}
 
 /// The scavenger's state.
 #[derive(Debug)]
@@ -115,17 +124,20 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Notes that a thread's depot or shelf keeps `bytes`: as many as the others may, for all that
-    /// one knows here. The lock is held, if there is one.
-    #[inline]
-    pub(crate) fn note_kept_by_thread(&self, bytes: usize) {
-        self.note_kept(bytes * self.threads_open().max(1) as usize);
+    /// Notes that the table of large blocks keeps `bytes`. Its lock is held.
+    pub(super) fn note_kept(&self, bytes: usize) {
+        self.note_kept_from(WORTHWHILE_BYTES, bytes);
     }
 
-    /// Notes that `bytes` are kept. The lock is held, if there is one.
+    /// Notes that a thread's depot or shelf keeps `bytes`. The lock is held, if there is one.
     #[inline]
-    pub(crate) fn note_kept(&self, bytes: usize) {
-        if bytes >= WORTHWHILE_BYTES && !self.scavenger.running.load(Relaxed) {
+    pub(super) fn note_kept_by(&self, thread_heap: &ThreadHeap, bytes: usize) {
+        self.note_kept_from(thread_heap.worthwhile_bytes.get() as usize, bytes);
+    }
+
+    #[inline]
+    fn note_kept_from(&self, worthwhile_bytes: usize, bytes: usize) {
+        if bytes >= worthwhile_bytes && !self.scavenger.running.load(Relaxed) {
             self.scavenger.wanted.store(true, Relaxed);
         }
     }

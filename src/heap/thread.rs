@@ -48,7 +48,7 @@ use super::shelf::Shelf;
 use super::span::{FAR, Hot, Kind, Place, Span};
 use super::thin::NOT_VISITED;
 use crate::base::marks::Marks;
-use crate::base::own::{OwnPtr, OwnU8};
+use crate::base::own::{OwnPtr, OwnU8, OwnU64};
 use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
@@ -73,6 +73,9 @@ pub(crate) struct ThreadHeap {
     /// Its lock guards more than the magazines: invariant 4.
     pub(crate) depot: Lock<Depot>,
     pub(super) shelf: Shelf,
+    /// What it keeps is worth a scavenger from here on. Written under the central lock when it gets
+    /// a thread.
+    pub(super) worthwhile_bytes: OwnU64,
     pub(super) span_counts: SpanCounts,
     marks: UnsafeCell<Marks>,
     /// Not 0: its blocks are sampled. Written once, under the central lock.
@@ -106,6 +109,7 @@ impl ThreadHeap {
             outbox: Outbox::new(),
             depot: Lock::new(Depot::new()),
             shelf: Shelf::new(),
+            worthwhile_bytes: OwnU64::new(0),
             span_counts: SpanCounts::new(),
             marks: UnsafeCell::new(Marks::new()),
             for_samples: OwnU8::new(0),
@@ -289,7 +293,7 @@ impl ThreadHeap {
             let span = match self.span_at_hand(heap, bin, class) {
                 Some(span) => span,
                 None => {
-                    depot = self.send_home_for_a_span(heap, depot, class);
+                    depot = self.send_home_for_a_span(heap, depot, class.span_bytes());
                     let Some(slots) = heap.take_span(self.kind(), class) else {
                         return Chain::EMPTY;
                     };

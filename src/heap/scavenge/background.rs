@@ -14,8 +14,12 @@ use crate::sys::thread::set_name;
 pub(super) const TICK_MS: u32 = 500;
 /// Whether a tick thins spans.
 pub(super) const THINS: bool = true;
-/// Ticks to stay for after there is nothing left.
+/// Whether it ticks, too, while all threads sleep.
+pub(super) const TICKS_WHILE_ALL_SLEEP: bool = true;
+/// Ticks to stay for after there is nothing left, and milliseconds at least: a program that needs
+/// it now and then does not start threads all the time, however short a tick is.
 const LINGER_TICKS: u32 = 4;
+const LINGER_MS_MIN: u32 = 1000;
 /// Nanoseconds without another start after one that the system refused.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// The most milliseconds slept at a time: a shorter tick is noticed after that.
@@ -71,12 +75,13 @@ impl<O: Os> Heap<O> {
 
     #[unsafe(link_section = ".spanalloc.rare")]
     fn scavenge_until_clean(&self) {
-        let mut idle_ticks = 0;
+        let mut idle_ticks = 0_u32;
         loop {
             self.sleep_for_a_tick();
             let left = self.scavenge_tick();
             idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks + 1 } else { 0 };
-            if idle_ticks >= LINGER_TICKS && self.rest() {
+            let idle_ms = idle_ticks.saturating_mul(self.scavenger.tick_ms());
+            if idle_ticks >= LINGER_TICKS && idle_ms >= LINGER_MS_MIN && self.rest() {
                 return;
             }
         }
@@ -92,9 +97,18 @@ impl<O: Os> Heap<O> {
         }
     }
 
+    /// Whether there is more put aside, or free inside spans, than may stay.
+    fn is_needed(&self) -> bool {
+        let kept_bytes = self.large.lock().kept.bytes();
+        self.is_sparse() || self.put_aside_bytes() + kept_bytes >= WORTHWHILE_BYTES
+    }
+
     /// Ends if there is nothing to do still: who frees more after this was decided
     /// finds nothing running (invariant 1).
     fn rest(&self) -> bool {
+        if self.is_needed() {
+            return false;
+        }
         let space = self.space.lock();
         if space.counts().free_dirty >= WORTHWHILE_SLOTS {
             return false;
@@ -105,9 +119,7 @@ impl<O: Os> Heap<O> {
         // practice for shelves and spans found to be sparse, which have none, since after the nap no
         // processor has a store of before it still to make.
         sleep_ms(1);
-        let kept_bytes = self.large.lock().kept.bytes();
-        !self.is_sparse() && self.put_aside_bytes() + kept_bytes < WORTHWHILE_BYTES
-            || self.scavenger.running.swap(true, Relaxed)
+        !self.is_needed() || self.scavenger.running.swap(true, Relaxed)
     }
 }
 

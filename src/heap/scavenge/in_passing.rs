@@ -20,6 +20,9 @@ pub(super) const TICK_MS: u32 = 250;
 /// Whether a tick thins spans: not in a free of the program's, which would wait for it.
 pub(super) const THINS: bool = false;
 
+/// Whether it ticks, too, while all threads sleep.
+pub(super) const TICKS_WHILE_ALL_SLEEP: bool = false;
+
 /// When the last tick was.
 #[derive(Debug)]
 pub(super) struct Pace {
