@@ -38,7 +38,8 @@ use crate::base::sync::{AtomicPtr, AtomicU32, Ordering::*};
 
 /// Places of a shelf: one line of the processor's cache.
 pub(crate) const PLACES: usize = 1 << PLACES_SHIFT;
-const PLACES_SHIFT: u32 = 3;
+/// In models two places, so that all may be taken.
+const PLACES_SHIFT: u32 = if cfg!(loom) { 1 } else { 3 };
 /// Slots that a shelf has room for at first, what is added at a time, and at most.
 const ROOM_MIN: usize = (1 << 20) / SLOT_BYTES;
 pub(crate) const SHELF_SLOTS_MAX: usize = 4 * ROOM_MIN;

@@ -1,5 +1,5 @@
 //! What is proved: slots that the owner puts there and takes back beside a scavenger are taken
-//! once, also where spans join and are divided, and who takes them sees what was done to them
+//! once, also where spans join and are divided or one makes room for another, and who takes them sees what was done to them
 //! before; none is lost.
 
 use loom::cell::UnsafeCell;
@@ -11,7 +11,7 @@ use super::*;
 struct World {
     shelf: Shelf,
     /// What each of the slots from the first on holds: written by who has it.
-    slots: [UnsafeCell<u32>; 3],
+    slots: [UnsafeCell<u32>; 5],
 }
 
 // SAFETY: loom's cells fail on a race, which is what is modelled.
@@ -21,7 +21,7 @@ unsafe impl Send for World {}
 
 impl World {
     fn new() -> Arc<Self> {
-        Arc::new(Self { shelf: Shelf::new(), slots: [0, 0, 0].map(UnsafeCell::new) })
+        Arc::new(Self { shelf: Shelf::new(), slots: [0; 5].map(UnsafeCell::new) })
     }
 
     fn write(&self, start: *mut u8, count: usize) -> usize {
@@ -93,6 +93,19 @@ fn loom_spans_of_a_shelf_join_and_are_divided_beside_a_scavenger() {
         if let Some(start) = world.shelf.take(1) {
             taken += world.write(start, 1);
         }
+        taken += scavenger.join().unwrap() + world.take_all();
+        assert_eq!(taken, 3);
+    });
+}
+
+/// The owner sends the oldest back for want of places, which the scavenger takes meanwhile.
+#[test]
+fn loom_a_span_that_makes_room_on_a_shelf_goes_to_one() {
+    loom::model(|| {
+        let world = World::new();
+        assert_eq!(world.put(1, 1) + world.put(3, 1), 0);
+        let scavenger = World::scavenge(&world);
+        let mut taken = world.put(5, 1);
         taken += scavenger.join().unwrap() + world.take_all();
         assert_eq!(taken, 3);
     });
