@@ -98,8 +98,8 @@ impl ThreadHeap {
         kept
     }
 
-    /// Before a span of `bytes` is taken: as many bytes of aged magazines go home, but of small
-    /// blocks no more than a few hundred at a time. Lets go of the depot's lock meanwhile.
+    /// Before a span of `bytes` is taken: as many bytes of aged magazines go home, [`SENT_MAX`] of
+    /// them at most. Lets go of the depot's lock meanwhile.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn send_home_for_a_span<'a, O: Os>(
         &'a self,
