@@ -16,8 +16,8 @@
 //! whole tick of the scavenger goes home all the same ([`reap`](super::reap)), whether
 //! or not its thread is awake. A thread whose sizes change takes spans of one class while
 //! magazines of another lie here; so each mebibyte of spans marks what is here, too, and what is
-//! marked goes home with the spans taken from then on, as many bytes as they have, unless it is used
-//! first.
+//! marked goes home with the spans taken from then on, as many bytes as they have, unless it is
+//! used first.
 //!
 //! # Invariants
 //!
@@ -54,7 +54,7 @@ struct Magazine {
     class: u8,
     /// The entry behind it on its chain, plus one; 0 for none.
     next: u8,
-    /// It was here at the last tick, or when as many spans had been taken.
+    /// It was here at the last tick, or when so many spans had been taken.
     aged: bool,
 }
 

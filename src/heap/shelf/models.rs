@@ -1,6 +1,6 @@
 //! What is proved: slots that the owner puts there and takes back beside a scavenger are taken
-//! once, also where spans join and are divided or one makes room for another, and who takes them sees what was done to them
-//! before; none is lost.
+//! once, also where spans join and are divided or one makes room for another, and who takes them
+//! sees what was done to them before; none is lost.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
