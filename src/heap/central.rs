@@ -159,6 +159,7 @@ impl<O: Os> Heap<O> {
     /// The thread of `cache` ends: its spans go to the central lists, its heap to
     /// the next new thread. Later frees and allocations of the thread are served
     /// by the shared heap.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn close_thread(&self, cache: &Cache) {
         let Some(thread_heap) = cache.owner() else { return };
         thread_heap.empty_lists(self, cache);
@@ -178,6 +179,7 @@ impl<O: Os> Heap<O> {
 
     /// Has the spans of a heap without a thread be nobody's, and closes its mailbox. `collect`
     /// makes what their owner freed there spare. Its depot's lock is held.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn disown(
         &self,
         central: &Central,
@@ -186,19 +188,7 @@ impl<O: Os> Heap<O> {
     ) {
         thread_heap.hand_over(|span| {
             collect(span);
-            let is_empty = span.in_use() == 0;
-            // Looked at after that: the push that emptied it may have a message to deliver.
-            let remote = span.cold().remote.view();
-            if is_empty && !remote.posted() {
-                // No block is left that anybody could free.
-                central.count_remote(span.class(), remote.count());
-                self.retire(span);
-                return;
-            }
-            span.hot().owner.set(NOBODY);
-            span.hot().place.set(Place::Adrift as u8);
-            span.cold().remote.abandon(NEVER);
-            self.review_central(central, span, false);
+            self.set_adrift(central, span);
         });
         // Spans are abandoned before the mailbox closes: who finds it closed looks
         // again and sees that.
@@ -217,6 +207,26 @@ impl<O: Os> Heap<O> {
                 crate::sys::fatal::die("a span's home is closed");
             }
         });
+    }
+
+    /// Has a span that was just taken from its heap be nobody's, or ends it. Out of line, for a
+    /// closure has no section.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn set_adrift(&self, central: &Central, span: Span) {
+        let is_empty = span.in_use() == 0;
+        // Looked at after that: the push that emptied it may have a message to deliver.
+        let remote = span.cold().remote.view();
+        if is_empty && !remote.posted() {
+            // No block is left that anybody could free.
+            central.count_remote(span.class(), remote.count());
+            self.retire(span);
+            return;
+        }
+        span.hot().owner.set(NOBODY);
+        span.hot().place.set(Place::Adrift as u8);
+        span.cold().remote.abandon(NEVER);
+        self.review_central(central, span, false);
     }
 
     /// Threads that have a heap. A child of a fork finds its own alone.

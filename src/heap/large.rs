@@ -246,6 +246,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// As [`is_sampled`](Self::is_sampled), and from here on it is not.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn take_sampled(&self, start: NonNull<u8>, layout: Layout) -> bool {
         if is_mapping(layout) {
             let take = |mapping: &mut Mapping| core::mem::take(&mut mapping.sampled);
@@ -255,6 +256,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Ends what [`take_sampled`](Self::take_sampled) began: the block is sampled still.
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(crate) fn set_sampled(&self, start: NonNull<u8>, layout: Layout) {
         if is_mapping(layout) {
             self.large.lock().with(start, |mapping| mapping.sampled = true);

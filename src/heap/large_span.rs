@@ -184,6 +184,7 @@ impl<O: Os> Heap<O> {
 
     /// Gives spans that were on a shelf to the page heap, no more than fit there: beside an owner
     /// that puts others there it comes to an end.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn give_shelved(&self, take: impl FnMut() -> Option<Shelved>) {
         let mut giver = Giver { heap: self, space: None };
         core::iter::from_fn(take).take(PLACES).for_each(|shelved| giver.give(shelved));
@@ -202,6 +203,7 @@ impl<O: Os> Heap<O> {
 
     /// Resizes a large block to `after` slots where it is, if that goes. `cache` belongs to this
     /// thread.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn resize_span(
         &self,
         cache: &Cache,
@@ -213,14 +215,15 @@ impl<O: Os> Heap<O> {
         let before = span.hot().slots.get() as usize;
         if after > before {
             let more = after - before;
-            let extend = || self.space.lock().of(span).extend(span, before, more);
-            if extend().is_none() {
+            if !self.extend_span(span, before, more) {
                 // What is in the way may lie on the shelf.
                 let thread_heap = with_spans_shelved(cache)?;
                 let behind = span.start().wrapping_add(before * SLOT_BYTES);
                 if !thread_heap.shelf.take_at(behind, more) {
                     self.empty_shelf(thread_heap);
-                    extend()?;
+                    if !self.extend_span(span, before, more) {
+                        return None;
+                    }
                 }
             }
         } else if after < before {
@@ -233,6 +236,14 @@ impl<O: Os> Heap<O> {
         self.count_free(cache, before);
         self.count_alloc(cache, after);
         Some(start)
+    }
+
+    /// Takes `more` slots behind the `slots` of `span`, if they are free. Out of line, for a closure
+    /// has no section.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.text")]
+    fn extend_span(&self, span: Span, slots: usize, more: usize) -> bool {
+        self.space.lock().of(span).extend(span, slots, more).is_some()
     }
 }
 

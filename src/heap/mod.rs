@@ -183,6 +183,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Pushes a chain of blocks to their span, which another thread owns or nobody.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
         if self.post(span, head, tail, blocks) {
             self.collect_left();
@@ -210,6 +211,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Whether the sampler, which is on, wants a large block of `bytes`.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn charge_large(&self, cache: &Cache, bytes: usize, interval: u64) -> bool {
         match cache.owner() {
             Some(thread_heap) => thread_heap.charge(bytes, interval),

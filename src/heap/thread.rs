@@ -173,6 +173,7 @@ impl ThreadHeap {
 
     /// As [`Marks::charge`], which is by a new interval from now on: marks that lie behind other
     /// classes' allowances were drawn for the old one, and would count by the new one's weight.
+    #[unsafe(link_section = ".spanalloc.text")]
     fn charge_blocks(&self, block_bytes: u64, blocks: u64, interval: u64) -> Option<u64> {
         if !self.marks().are_for(interval) {
             ClassId::all().for_each(|class| self.bin(class).due.set(0));

@@ -59,6 +59,7 @@ fn aligned(os: &impl Os, window: Window, bytes: usize) -> Option<NonNull<u8>> {
 /// # Safety
 ///
 /// The mapping is used by nobody, and `skip + bytes` is at most `all`.
+#[unsafe(link_section = ".spanalloc.rare")]
 pub(super) unsafe fn trim(
     os: &impl Os,
     start: NonNull<u8>,

@@ -8,6 +8,7 @@ use super::os::keep_errno;
 
 /// Starts a detached thread with a stack of `stack_bytes` and all signals blocked, so that
 /// no handler of the program ever runs on it. `false` when the system refuses.
+#[unsafe(link_section = ".spanalloc.rare")]
 pub(crate) fn spawn(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
     keep_errno(|| spawn_detached(run, argument, stack_bytes))
 }
@@ -15,6 +16,7 @@ pub(crate) fn spawn(run: Body, argument: *mut c_void, stack_bytes: usize) -> boo
 /// What a thread runs.
 type Body = extern "C" fn(*mut c_void) -> *mut c_void;
 
+#[unsafe(link_section = ".spanalloc.rare")]
 fn spawn_detached(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let attributes = attributes.as_mut_ptr();

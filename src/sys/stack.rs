@@ -133,6 +133,7 @@ pub(crate) fn room(sp: u64) -> u64 {
 
 /// Whether the calling function may use `bytes` more of the stack that it runs on. Costs
 /// system calls.
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn has_room(bytes: usize) -> bool {
     let sp = Registers::here().sp;
     let bounds = if ASKING.with(Cell::get) { None } else { keep_errno(thread_bounds) };

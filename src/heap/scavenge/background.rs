@@ -98,6 +98,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Whether there is more put aside, or free inside spans, than may stay.
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn is_needed(&self) -> bool {
         let kept_bytes = self.large.lock().kept.bytes();
         self.is_sparse() || self.put_aside_bytes() + kept_bytes >= WORTHWHILE_BYTES
