@@ -305,6 +305,7 @@ pub(crate) struct Taken(Sample);
 /// Takes the sample of the block at `address` out of what is live; it is still counted, until
 /// [`put_back`] or [`taken_is_free`].
 #[cold]
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn take(address: usize) -> Option<Taken> {
     match Busy::enter() {
         Some(_busy) => PROFILER.take(address).map(Taken),
@@ -317,6 +318,7 @@ pub(crate) fn take(address: usize) -> Option<Taken> {
 
 /// The block is live after all.
 #[cold]
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn put_back(address: usize, taken: Taken) {
     match Busy::enter() {
         Some(_busy) => PROFILER.put_back(address, taken.0, os::monotonic_ns()),
@@ -326,6 +328,7 @@ pub(crate) fn put_back(address: usize, taken: Taken) {
 
 /// The block is free.
 #[cold]
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn taken_is_free(taken: Taken) {
     match Busy::enter() {
         Some(_busy) => PROFILER.taken_is_free(&taken.0, os::monotonic_ns()),

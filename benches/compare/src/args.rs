@@ -13,6 +13,7 @@ cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
   --quick           small sizes, one round: that it runs, not how fast
   --details         also a row per workload for faults and processor time
   --no-build        use the binaries that are there
+  --from FILE       runs nothing: the table of an earlier run, a results/*-compare.json
   --patterns A-B    instead of the table: the patterns that the seeds A to B stand for
   --scaling         instead of the table: curves over heap size and threads
   --instructions    instead of the table: instructions per operation, by callgrind;
@@ -24,6 +25,8 @@ cargo run --release --manifest-path benches/compare/Cargo.toml -- [options]
 pub(crate) enum Mode {
     /// Every workload, in rounds.
     Table,
+    /// The table of an earlier run.
+    Again,
     /// Patterns drawn at random.
     Patterns,
     /// Curves over a size.
@@ -42,6 +45,8 @@ pub(crate) struct Args {
     pub(crate) details: bool,
     pub(crate) build: bool,
     pub(crate) mode: Mode,
+    /// The earlier run's file.
+    pub(crate) from: String,
     /// The first seed and the last one.
     pub(crate) patterns: (u64, u64),
     pub(crate) help: bool,
@@ -58,6 +63,7 @@ impl Args {
             details: false,
             build: true,
             mode: Mode::Table,
+            from: String::new(),
             patterns: (0, 0),
             help: false,
         };
@@ -71,6 +77,10 @@ impl Args {
                 "--details" => parsed.details = true,
                 "--quick" => parsed.quick = true,
                 "--no-build" => parsed.build = false,
+                "--from" => {
+                    parsed.from = value()?;
+                    parsed.mode = Mode::Again;
+                }
                 "--patterns" => {
                     parsed.patterns = seeds(&value()?)?;
                     parsed.mode = Mode::Patterns;
@@ -179,6 +189,7 @@ mod tests {
         for (line, parts) in [
             ("--rounds 0", ["\"0\"", "from 1 to 1000"]),
             ("--rounds", ["--rounds", "needs a value"]),
+            ("--from", ["--from", "needs a value"]),
             ("--patterns 7", ["\"7\"", "such as 1-100"]),
             ("--patterns 9-7", ["\"9-7\"", "such as 1-100"]),
             ("--patterns 0-7", ["\"0-7\"", "such as 1-100"]),

@@ -98,6 +98,11 @@ pub(crate) const COUNTED: [&str; 10] = [
     "zeroed_small",
 ];
 
+/// Workloads that run what those do not: threads' ends, large blocks, the scavenger. No count of
+/// theirs is the same twice.
+pub(crate) const UNCOUNTED: [&str; 5] =
+    ["larson", "many_to_many", "large_32k_1m", "large_1m_16m", "vec_grow_512m"];
+
 /// The crates whose versions a result states.
 pub(crate) const CRATES: [&str; 10] = [
     "spanalloc",

@@ -5,14 +5,18 @@
 //! end, but with the loop around the calls, about ten instructions. Unlike time
 //! it is the same on a busy machine, so it can guard a build.
 //!
+//! The same runs show which functions of ours lie among other code ([`strays`](crate::strays)):
+//! an error, too.
+//!
 //! `instructions.json` holds what is allowed, by allocator and workload; a count
 //! above it by more than [`TOLERANCE`] is an error, one below is a reason to
 //! lower the figure.
 
 use crate::args::Args;
 use crate::builds::{binary, build, home};
-use crate::catalog::COUNTED;
+use crate::catalog::{COUNTED, UNCOUNTED, is_ours};
 use crate::process::command;
+use crate::strays::strays;
 use crate::table::head;
 use harness::Record;
 use std::collections::BTreeMap;
@@ -21,6 +25,7 @@ use std::path::Path;
 
 /// The share of a full run that the longer and the shorter run do.
 const SHARES: [usize; 2] = [200, 400];
+const SHARE_UNCOUNTED: usize = 100;
 
 /// A difference that is none: relative, as slow paths and samples fall differently
 /// from run to run.
@@ -30,10 +35,16 @@ type Allowed = BTreeMap<String, BTreeMap<String, f64>>;
 
 /// Counts, prints, and compares with what is allowed.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let counted: Vec<&str> = COUNTED.into_iter().filter(|name| args.wants("micro", name)).collect();
-    if counted.is_empty() {
+    let wanted = |names: &[&'static str]| -> Vec<&str> {
+        names.iter().copied().filter(|name| args.wants("micro", name)).collect()
+    };
+    let (counted, uncounted) = (wanted(&COUNTED), wanted(&UNCOUNTED));
+    if counted.is_empty() && uncounted.is_empty() {
         let only = args.only.join(",");
-        return Err(format!("--only {only:?} matches none of: {}", COUNTED.join(", ")));
+        return Err(format!(
+            "--only {only:?} matches none of: {}",
+            [COUNTED.as_slice(), &UNCOUNTED].concat().join(", ")
+        ));
     }
     let allowed = allowed()?;
     let mut problems = Vec::new();
@@ -52,10 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         for &allocator in &args.allocators {
             let limit = allowed.get(allocator).and_then(|limits| limits.get(workload));
             match net(allocator, workload) {
-                Ok(net) => {
+                Ok((net, strays)) => {
                     print!("{net:>12.1}");
                     problems
                         .extend(limit.and_then(|&limit| verdict(allocator, workload, net, limit)));
+                    problems.extend(strays);
                 }
                 // A rival that cannot run under valgrind has no count.
                 Err(why) => {
@@ -68,6 +80,12 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             }
         }
         println!();
+    }
+    for &allocator in args.allocators.iter().filter(|name| is_ours(name)) {
+        for workload in &uncounted {
+            let (profile, _) = count(&binary(allocator, "micro"), workload, SHARE_UNCOUNTED)?;
+            problems.extend(astray(&profile, allocator, workload)?);
+        }
     }
     for why in missing.values() {
         eprintln!("no count: {why}");
@@ -88,19 +106,32 @@ fn allowed() -> Result<Allowed, String> {
     parsed.map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The net count of one operation.
-fn net(allocator: &str, workload: &str) -> Result<f64, String> {
-    let path = binary(allocator, "micro");
-    let [long, short] = SHARES.map(|share| count(&path, workload, share));
-    let ((long_count, long_ops), (short_count, short_ops)) = (long?, short?);
-    Ok((long_count - short_count) / (long_ops - short_ops))
+/// What there is to say of functions without a section.
+fn astray(profile: &str, allocator: &str, workload: &str) -> Result<Vec<String>, String> {
+    if !is_ours(allocator) {
+        return Ok(Vec::new());
+    }
+    let strays = strays(profile, &binary(allocator, "micro"))?;
+    let say = |name| format!("{workload} under {allocator} runs {name}, which has no section");
+    Ok(strays.into_iter().map(say).collect())
 }
 
-/// Instructions and operations of one run.
-fn count(path: &Path, workload: &str, share: usize) -> Result<(f64, f64), String> {
+/// The net count of one operation, and what there is to say of functions.
+fn net(allocator: &str, workload: &str) -> Result<(f64, Vec<String>), String> {
+    let path = binary(allocator, "micro");
+    let [long, short] = SHARES.map(|share| count(&path, workload, share));
+    let ((long_profile, long_ops), (short_profile, short_ops)) = (long?, short?);
+    let none = || format!("{workload} under {allocator}: no total in callgrind's output");
+    let counts = total(&long_profile).zip(total(&short_profile)).ok_or_else(none)?;
+    let net = (counts.0 - counts.1) / (long_ops - short_ops);
+    Ok((net, astray(&long_profile, allocator, workload)?))
+}
+
+/// The profile and the operations of one run.
+fn count(path: &Path, workload: &str, share: usize) -> Result<(String, f64), String> {
     let profile = home().join("target/callgrind.out");
     let output = command("valgrind")
-        .args(["--tool=callgrind", "--quiet"])
+        .args(["--tool=callgrind", "--dump-instr=yes", "--quiet"])
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(path)
         .args([workload, "--share", &share.to_string()])
@@ -117,8 +148,7 @@ fn count(path: &Path, workload: &str, share: usize) -> Result<(f64, f64), String
     let record: Record =
         serde_json::from_slice(&output.stdout).map_err(|error| failed(&error.to_string()))?;
     let profile = fs::read_to_string(&profile).map_err(|error| failed(&error.to_string()))?;
-    let total = total(&profile).ok_or_else(|| failed("no total in its output"))?;
-    Ok((total, record.ops as f64))
+    Ok((profile, record.ops as f64))
 }
 
 /// The total of a profile in callgrind's format.

@@ -12,7 +12,7 @@
 //! 5. [`summary`] takes medians and ratios; [`table`] and [`chart`] render them.
 //!
 //! Three other modes: [`patterns`] looks for weak spots, [`scaling`] draws curves,
-//! [`instructions`] counts.
+//! [`instructions`] counts, and looks for [`strays`].
 
 mod args;
 mod builds;
@@ -26,6 +26,7 @@ mod process;
 mod results;
 mod rounds;
 mod scaling;
+mod strays;
 mod summary;
 mod svg;
 mod table;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     }
     let done = match args.mode {
         Mode::Table => compare(&args),
+        Mode::Again => again(&args),
         Mode::Patterns => patterns::run(&args),
         Mode::Scaling => scaling::run(&args),
         Mode::Instructions => instructions::run(&args),
@@ -70,4 +72,11 @@ fn compare(args: &Args) -> Result<(), String> {
     let chart = chart::render(&results, &summary);
     place.write(&results, &chart)?;
     results.verdict()
+}
+
+fn again(args: &Args) -> Result<(), String> {
+    let results = results::Results::read(&args.from)?;
+    let summary = summary::Summary::new(&results);
+    println!("{}", table::render(&results, &summary, args.details));
+    Ok(())
 }

@@ -48,6 +48,15 @@ impl Results {
         }
     }
 
+    /// The comparison that was written to `path`.
+    pub(crate) fn read(path: &str) -> Result<Self, String> {
+        let text =
+            fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        serde_json::from_str(&text).map_err(|error| {
+            format!("{path} is not a comparison's results/*-compare.json: {error}")
+        })
+    }
+
     /// What was left out, in words; empty if nothing was.
     pub(crate) fn left_out(&self) -> String {
         let mut text = String::new();
@@ -164,7 +173,7 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::{Results, Row};
     use crate::args::Args;
     use crate::builds::Workload;
@@ -176,19 +185,23 @@ mod tests {
         Results::new(&args, &[Workload { program: "micro", listing }])
     }
 
-    fn record(checksum: u64) -> Result<Record, String> {
-        Ok(Record {
+    pub(crate) fn record_of(ns_per_op: f64) -> Record {
+        Record {
             workload: "tree".into(),
             ops: 1,
-            ns_per_op: 1.0,
+            ns_per_op,
             cpu_ns_per_op: 1.0,
             peak_rss_bytes: 1,
             minor_faults: 0,
             user_ms: 0.0,
             system_ms: 0.0,
-            checksum,
+            checksum: 0,
             figures: Default::default(),
-        })
+        }
+    }
+
+    fn record(checksum: u64) -> Result<Record, String> {
+        Ok(Record { checksum, ..record_of(1.0) })
     }
 
     #[test]

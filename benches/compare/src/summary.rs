@@ -3,6 +3,11 @@
 //! A *rival* of an allocator is one of another family that is not ours: what is
 //! asked of ours is to be ahead of the best of the others in each row, and the
 //! others are measured the same way against each other.
+//!
+//! On a machine that others share, a row may take twice as long in one minute as in the
+//! next. The ratio *in turn* is steadier than that of two medians: the runs of one round follow
+//! each other within seconds, so it is the median over the rounds of the ratio within the round,
+//! to that rival to which it is greatest.
 
 use crate::catalog::{family, is_ours};
 use crate::results::{Results, Row};
@@ -60,6 +65,8 @@ pub(crate) struct Line {
     pub(crate) medians: BTreeMap<String, f64>,
     /// By allocator, the ratio to its best rival.
     pub(crate) ratios: BTreeMap<String, f64>,
+    /// By allocator, the ratio in turn.
+    pub(crate) in_turn: BTreeMap<String, f64>,
 }
 
 /// The column of an allocator seen as a whole.
@@ -70,6 +77,19 @@ pub(crate) struct Overall {
     pub(crate) worst_workload: String,
     /// Rows in which it is at least level with its best rival.
     pub(crate) won: usize,
+}
+
+impl Overall {
+    /// Over rows and their ratios, of which there is one at least.
+    fn new(ratios: &[(&str, f64)], worst: (&str, f64)) -> Self {
+        let logs: f64 = ratios.iter().map(|(_, ratio)| ratio.ln()).sum();
+        Self {
+            geomean: (logs / ratios.len() as f64).exp(),
+            worst: worst.1,
+            worst_workload: worst.0.to_owned(),
+            won: ratios.iter().filter(|(_, ratio)| *ratio <= 1.0).count(),
+        }
+    }
 }
 
 impl Summary {
@@ -101,15 +121,43 @@ impl Line {
                 Some((name.clone(), (value + metric.floor) / (best + metric.floor)))
             })
             .collect();
-        Self { workload: row.workload.clone(), medians, ratios }
+        let in_turn = row
+            .records
+            .keys()
+            .filter_map(|name| Some((name.clone(), in_turn(row, metric, name)?)))
+            .collect();
+        Self { workload: row.workload.clone(), medians, ratios, in_turn }
     }
+}
+
+/// The ratio in turn of `allocator`. Rivals that failed in a round are left out: what remains of
+/// them are not the same rounds.
+fn in_turn(row: &Row, metric: Metric, allocator: &str) -> Option<f64> {
+    let own = row.records.get(allocator)?;
+    let values = |runs: &[Record]| -> Vec<f64> {
+        runs.iter().map(|run| (metric.of)(run) + metric.floor).collect()
+    };
+    let to = |rival: &Vec<Record>| {
+        let pairs = values(own).into_iter().zip(values(rival));
+        median(pairs.map(|(own, rival)| own / rival).collect())
+    };
+    row.records
+        .iter()
+        .filter(|(name, runs)| is_rival(name, allocator) && runs.len() == own.len())
+        .filter_map(|(_, runs)| to(runs))
+        .max_by(f64::total_cmp)
+}
+
+/// Whether `name` is a rival of `allocator`.
+fn is_rival(name: &str, allocator: &str) -> bool {
+    !is_ours(name) && family(name) != family(allocator)
 }
 
 /// The least value among the rivals of `allocator`.
 fn best_rival(allocator: &str, medians: &BTreeMap<String, f64>) -> Option<f64> {
     medians
         .iter()
-        .filter(|(name, _)| !is_ours(name) && family(name) != family(allocator))
+        .filter(|(name, _)| is_rival(name, allocator))
         .map(|(_, &value)| value)
         .min_by(f64::total_cmp)
 }
@@ -133,13 +181,17 @@ pub(crate) fn overall(lines: &[Line], allocator: &str, slack: f64) -> Option<Ove
     if ratios.is_empty() {
         return None;
     }
-    let logs: f64 = ratios.iter().map(|(_, ratio)| ratio.ln()).sum();
-    Some(Overall {
-        geomean: (logs / ratios.len() as f64).exp(),
-        worst: worst.1,
-        worst_workload: worst.0.to_owned(),
-        won: ratios.iter().filter(|(_, ratio)| *ratio <= 1.0).count(),
-    })
+    Some(Overall::new(&ratios, worst))
+}
+
+/// How `allocator` stands in turn.
+pub(crate) fn overall_in_turn(lines: &[Line], allocator: &str) -> Option<Overall> {
+    let ratios: Vec<(&str, f64)> = lines
+        .iter()
+        .filter_map(|line| Some((line.workload.as_str(), *line.in_turn.get(allocator)?)))
+        .collect();
+    let worst = *ratios.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(Overall::new(&ratios, worst))
 }
 
 /// The median; of an even count, the mean of the two in the middle.
@@ -155,7 +207,9 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, best_rival, median, overall};
+    use super::{Line, TIME, best_rival, median, overall, overall_in_turn};
+    use crate::results::{Row, tests::record_of};
+    use harness::{Kind, Listing};
     use std::collections::BTreeMap;
 
     fn medians(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
@@ -183,11 +237,36 @@ mod tests {
     }
 
     #[test]
+    fn in_turn_is_within_rounds_to_the_rival_that_is_hardest() {
+        let listing = Listing { name: "tree".into(), kind: Kind::Time, about: String::new() };
+        let mut row = Row::new(&listing);
+        for (name, times) in [
+            // Each round takes twice as long as the one before.
+            ("spanalloc", [1.0, 2.0, 4.0].as_slice()),
+            ("mimalloc", &[2.0, 4.0, 8.0]),
+            ("system", &[0.8, 1.6, 3.2]),
+            // It failed once, and nobody knows when.
+            ("rpmalloc", &[0.1, 0.1]),
+        ] {
+            times.iter().for_each(|&ns| row.add(name, Ok(record_of(ns))));
+        }
+        let line = Line::new(&row, TIME);
+        let expect = medians(&[("mimalloc", 2.5), ("spanalloc", 1.25), ("system", 0.4)]);
+        for (name, ratio) in &expect {
+            assert!((line.in_turn[name] - ratio).abs() < 1e-12, "{name}: {}", line.in_turn[name]);
+        }
+        let overall = overall_in_turn(&[line], "spanalloc").unwrap();
+        assert_eq!((overall.won, overall.worst_workload.as_str()), (0, "tree"));
+        assert!((overall.geomean - 1.25).abs() < 1e-12);
+    }
+
+    #[test]
     fn overall_is_geometric_and_names_the_worst_row() {
         let line = |workload: &str, ratio| Line {
             workload: workload.to_owned(),
             medians: medians(&[("spanalloc", ratio), ("system", 1.0)]),
             ratios: medians(&[("spanalloc", ratio)]),
+            in_turn: BTreeMap::new(),
         };
         let lines = [line("a", 0.5), line("b", 2.0)];
         assert_eq!(overall(&lines, "spanalloc", 1.0).unwrap().worst_workload, "a");

@@ -2,7 +2,8 @@
 
 use crate::catalog::is_ours;
 use crate::results::{Results, Row};
-use crate::summary::{KERNEL, Line, MEMORY, Metric, Summary, TIME, median, overall};
+use crate::summary::{KERNEL, Line, MEMORY, Metric, Overall, Summary, TIME};
+use crate::summary::{median, overall, overall_in_turn};
 use harness::Kind;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -19,6 +20,10 @@ pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> Str
         writeln!(text, "medians of {rounds} rounds; × is the ratio to the best rival{left_out}");
     if !summary.time.is_empty() {
         metric(&mut text, &TIME, &summary.time, &results.allocators);
+        text.push_str("  in turn, by the median of the ratios within a round:\n");
+        for name in &results.allocators {
+            stands(&mut text, name, &summary.time, overall_in_turn(&summary.time, name));
+        }
         metric(&mut text, &MEMORY, &summary.memory, &results.allocators);
         if details {
             for (other, lines) in &summary.kernel {
@@ -61,17 +66,22 @@ fn metric(text: &mut String, metric: &Metric, lines: &[Line], allocators: &[Stri
     }
     let _ = writeln!(text, "  against the best rival in each row:");
     for name in allocators {
-        if let Some(all) = overall(lines, name, metric.slack) {
-            let _ = writeln!(
-                text,
-                "  {name:18} geomean {:.3}   best or level in {:2} of {:2}   worst {:.2} ({})",
-                all.geomean,
-                all.won,
-                lines.len(),
-                all.worst,
-                all.worst_workload,
-            );
-        }
+        stands(text, name, lines, overall(lines, name, metric.slack));
+    }
+}
+
+/// A line on how an allocator stands over all rows.
+fn stands(text: &mut String, name: &str, lines: &[Line], overall: Option<Overall>) {
+    if let Some(all) = overall {
+        let _ = writeln!(
+            text,
+            "  {name:18} geomean {:.3}   best or level in {:2} of {:2}   worst {:.2} ({})",
+            all.geomean,
+            all.won,
+            lines.len(),
+            all.worst,
+            all.worst_workload,
+        );
     }
 }
 
