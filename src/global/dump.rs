@@ -47,8 +47,9 @@ const SINGLE: [&str; 1] = [".classes.txt"];
 #[cfg(feature = "profile")]
 const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
 
-/// Writes all reports now, to files whose names begin with `prefix`; returns
-/// their paths. Directories that are missing are created. The prefix is taken as it is: `%p` and
+/// Writes the reports now, to files whose names begin with `prefix`; returns
+/// their paths: those that `formats=` of `SPANALLOC` names, or all but `icicle`, `dhat` and
+/// `speedscope`; without the feature `profile` the table of size classes alone. Directories that are missing are created. The prefix is taken as it is: `%p` and
 /// the like stand for something in [`dump_at_exit`](crate::dump_at_exit()) alone.
 ///
 /// Resolves names, which reads the program's file: milliseconds, or a second or two with
@@ -60,7 +61,8 @@ const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
 /// # Errors
 ///
 /// Each file that cannot be written, by name, with what the system said; all others are written
-/// nevertheless. A prefix without a file name, such as `out/`, is refused.
+/// nevertheless. A directory that cannot be created, by name; then nothing is written. A prefix
+/// without a file name, such as `out/`, is refused.
 ///
 /// # Examples
 ///

@@ -41,7 +41,7 @@ struct AtExit {
     by_environment: bool,
 }
 
-/// Writes all reports when the process ends, as [`dump`](crate::dump) would: when `main`
+/// Writes the reports when the process ends, as [`dump`](crate::dump) would: when `main`
 /// returns and at `std::process::exit`, but not at an abort or a signal.
 ///
 /// A relative prefix is taken from the directory that is current now. The last

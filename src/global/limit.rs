@@ -131,9 +131,10 @@ pub fn set_soft_limit(bytes: u64) -> io::Result<()> {
 /// enough; again every quarter of a second while it stays so. What the listener frees
 /// goes back at once.
 ///
-/// It runs on the thread that looks after the limit; a panic in it is caught and
-/// otherwise ignored. It must not wait for a thread that is about to drop its
-/// [`PressureListener`].
+/// It runs on the thread that looks after the limit, which there is from the first limit that is
+/// set on; a panic in it is caught and otherwise ignored. Dropping the returned
+/// [`PressureListener`] ends this without waiting: a call that has begun, or is about to, still
+/// comes to its end.
 ///
 /// # Examples
 ///

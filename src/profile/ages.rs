@@ -21,7 +21,8 @@ impl Lifetimes {
         Self { objects }
     }
 
-    /// The lifetimes that a bucket ends before; none for the last.
+    /// The upper bound of the lifetimes in bucket `bucket`, counted from 0, itself not among them:
+    /// 1 µs, 4 µs, 16 µs and so on. `None` for the last bucket, which has no end, and behind it.
     pub fn bound(bucket: usize) -> Option<Duration> {
         bound_ns(bucket).map(Duration::from_nanos)
     }
@@ -36,9 +37,10 @@ impl Lifetimes {
         self.objects.iter().sum()
     }
 
-    /// Objects freed within a bucket's bound, such as 4 for 256 µs.
+    /// Objects that lived less than [`bound(bucket)`](Self::bound): `within(4)` are those below
+    /// 256 µs. All of them from the last bucket on.
     pub fn within(&self, bucket: usize) -> u64 {
-        self.objects.iter().take(bucket + 1).sum()
+        self.objects.iter().take(bucket.saturating_add(1)).sum()
     }
 
     /// The lifetime that a share of the objects, `0.0..=1.0`, did not outlive, as
@@ -84,6 +86,7 @@ mod tests {
         last.objects[BUCKETS - 1] = 1;
         assert_eq!(last.quantile(0.5), Lifetimes::bound(BUCKETS - 2));
         assert_eq!((lifetimes.total(), lifetimes.within(1)), (100, 90));
+        assert_eq!((lifetimes.within(usize::MAX), Lifetimes::bound(usize::MAX)), (100, None));
         assert_eq!(Lifetimes::default().quantile(0.5), None);
     }
 }

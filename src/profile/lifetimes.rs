@@ -34,7 +34,7 @@ impl Lifetimes {
 
 /// The bound of a bucket; none for the last.
 pub(super) fn bound_ns(bucket: usize) -> Option<u64> {
-    (bucket + 1 < BUCKETS).then(|| FIRST_BOUND_NS << (2 * bucket))
+    (bucket < BUCKETS - 1).then(|| FIRST_BOUND_NS << (2 * bucket))
 }
 
 fn bucket(lived_ns: u64) -> usize {

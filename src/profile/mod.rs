@@ -4,27 +4,27 @@
 //! each is kept with a *weight*, how many objects it stands for; stacks that are
 //! equal form a *site*. [`start()`] and [`stop()`] switch sampling while the
 //! program runs, [`capture()`] takes what was gathered.
-//!
-//! What is kept lies in tables of their own pages:
-//!
-//! | table | key | value |
-//! | --- | --- | --- |
-//! | `sites` | stack, thread and span | sums allocated and live |
-//! | `live` | address | sample: weight, sizes, site |
-//! | `classes` | block size | sums allocated and live |
-//! | `threads`, `spans` | name | label |
-//! | `peak` | | what is in use, and the most that was |
-//!
-//! An allocation walks the stack, adds to `sites` and `classes`, and enters
-//! `live`; a free takes its entry from `live` and subtracts. One lock is held at
-//! a time, and under it that of `memory`; none while walking. Nothing here allocates from
-//! the heap but `prepare`, `begin_thread`, `note_modules`, `start` and `capture`, which run in
-//! ordinary code with sampling suppressed on their thread.
-//!
-//! Invariants
-//! 1. While `Thread::busy` is set this thread may hold a lock of the profiler,
-//!    so whoever finds it set takes none by waiting. A signal handler that
-//!    allocates is such a finder.
+
+// What is kept lies in tables of their own pages:
+//
+// | table | key | value |
+// | --- | --- | --- |
+// | `sites` | stack, thread and span | sums allocated and live |
+// | `live` | address | sample: weight, sizes, site |
+// | `classes` | block size | sums allocated and live |
+// | `threads`, `spans` | name | label |
+// | `peak` | | what is in use, and the most that was |
+//
+// An allocation walks the stack, adds to `sites` and `classes`, and enters
+// `live`; a free takes its entry from `live` and subtracts. One lock is held at
+// a time, and under it that of `memory`; none while walking. Nothing here allocates from
+// the heap but `prepare`, `begin_thread`, `note_modules`, `start` and `capture`, which run in
+// ordinary code with sampling suppressed on their thread.
+//
+// Invariants
+// 1. While `Thread::busy` is set this thread may hold a lock of the profiler,
+//    so whoever finds it set takes none by waiting. A signal handler that
+//    allocates is such a finder.
 
 mod ages;
 mod batches;

@@ -1,19 +1,22 @@
-//! Floor 4: snapshots in, bytes out. No clock, no globals, no allocator.
-//!
-//! | file | report |
-//! | --- | --- |
-//! | `stats`, `table` | what the heap counts exactly, as data and as a table |
-//! | `heat` | reuse by size class, as a picture |
-//! | `calls` | a profile as named stacks: trimmed, merged, sorted |
-//! | `top` | the largest sites as text |
-//! | `shown` | which frames of a stack a text shows |
-//! | `folded`, `flame` | folded stacks and flamegraphs |
-//! | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
-//! | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
-//! | `dhat`, `speedscope` | the formats of two viewers |
-//! | `html`, `page.*` | one page to look at |
-//! | `json` | everything, for machines |
-//! | `units` | how figures are written |
+//! Reports: the allocator's counts ([`Stats`]), the sites of a profile ([`Top`], [`Diff`]), and
+//! dumps read again ([`Dump`]). [`Weight`] chooses the figure.
+
+// Floor 4: snapshots in, bytes out. No clock, no globals, no allocator.
+//
+// | file | report |
+// | --- | --- |
+// | `stats`, `table` | what the heap counts exactly, as data and as a table |
+// | `heat` | reuse by size class, as a picture |
+// | `calls` | a profile as named stacks: trimmed, merged, sorted |
+// | `top` | the largest sites as text |
+// | `shown` | which frames of a stack a text shows |
+// | `folded`, `flame` | folded stacks and flamegraphs |
+// | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
+// | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
+// | `dhat`, `speedscope` | the formats of two viewers |
+// | `html`, `page.*` | one page to look at |
+// | `json` | everything, for machines |
+// | `units` | how figures are written |
 
 #![forbid(unsafe_code)]
 

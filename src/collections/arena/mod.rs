@@ -11,14 +11,14 @@
 //! where unused memory is poisoned and checked when it is handed out again.
 //!
 //! [`CapacityEstimator`] says how large the next one should be.
-//!
-//! Invariants of this file:
-//!
-//! 1. A block handed out overlaps no other one that has not come back, and stays allocated until
-//!    `&mut self`.
-//! 2. Nothing in an arena refers to the thread it was made on; values are touched only through
-//!    borrows of the arena, so an arena that nobody borrows may move to another thread.
-//! 3. `blocks`, once set, points to an initialized `Blocks` in a block that is never handed out.
+
+// Invariants of this file:
+//
+// 1. A block handed out overlaps no other one that has not come back, and stays allocated until
+//    `&mut self`.
+// 2. Nothing in an arena refers to the thread it was made on; values are touched only through
+//    borrows of the arena, so an arena that nobody borrows may move to another thread.
+// 3. `blocks`, once set, points to an initialized `Blocks` in a block that is never handed out.
 
 mod blocks;
 mod boxed;

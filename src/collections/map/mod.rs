@@ -28,20 +28,20 @@
 //! grows with the array, however large; overflow buckets of large arrays are allocated
 //! several at a time, and freed with their array (there is no collector to do it); and
 //! an update keeps the old key, as `std` does.
-//!
-//! # The files
-//!
-//! | file | one idea |
-//! | --- | --- |
-//! | `tops` | eight tophash bytes as one word |
-//! | `bucket` | the layout of a bucket and access to its cells |
-//! | `array` | a bucket array and its overflow buckets: memory without entries |
-//! | `table` | find, place, erase |
-//! | `grow` | evacuation and resizing |
-//! | `walk`, `remains` | visiting all entries; taking all out |
-//! | `api`, `entry`, `iter`, `traits` | the map as users see it |
-//! | `policy`, `record`, `stats`, `check`, `heat`, `cursor` | knobs, counters, reports |
-//! | `sharded`, `handle`, `handle_traits`, `slab`, `lazy`, `lab` | built on the map, or beside it |
+
+// # The files
+//
+// | file | one idea |
+// | --- | --- |
+// | `tops` | eight tophash bytes as one word |
+// | `bucket` | the layout of a bucket and access to its cells |
+// | `array` | a bucket array and its overflow buckets: memory without entries |
+// | `table` | find, place, erase |
+// | `grow` | evacuation and resizing |
+// | `walk`, `remains` | visiting all entries; taking all out |
+// | `api`, `entry`, `iter`, `traits` | the map as users see it |
+// | `policy`, `record`, `stats`, `check`, `heat`, `cursor` | knobs, counters, reports |
+// | `sharded`, `handle`, `handle_traits`, `slab`, `lazy`, `lab` | built on the map, or beside it |
 
 mod api;
 mod array;

@@ -18,14 +18,14 @@
 //!
 //! The other pools are for other needs: [`AnyPool`] mixes types and pays for it, [`BitmapPool`] has
 //! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
-//!
-//! The floors inside, from the bottom: `stash`, `ring`, `readers`, `chain`, `shard`,
-//! `indices`, `thread`, `core`.
-//!
-//! Invariants of this file:
-//!
-//! 1. A guard's `value` is initialized until the guard is dropped or taken apart, which happens
-//!    once.
+
+// The floors inside, from the bottom: `stash`, `ring`, `readers`, `chain`, `shard`,
+// `indices`, `thread`, `core`.
+//
+// Invariants of this file:
+//
+// 1. A guard's `value` is initialized until the guard is dropped or taken apart, which happens
+//    once.
 
 mod any;
 mod bitmap;
