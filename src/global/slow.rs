@@ -219,10 +219,24 @@ pub(super) unsafe fn free<const SLOTS: usize>(class: ClassId, block: *mut Block)
 unsafe fn free_slower(class: ClassId, block: *mut Block) {
     measure::on_free(class.block_bytes());
     let cache = cache();
-    open_thread(0, cache);
+    if may_begin_by_free(cache) {
+        open_thread(0, cache);
+    }
     // SAFETY: passed on.
     unsafe { HEAP.free_slow(cache, class, block) };
     tend();
+}
+
+/// Whether a thread that has allocated nothing gets a heap by this free, rather than the shared
+/// one. Not by preload: once its key destructors have run, glibc frees what ended threads left, on
+/// a thread that may not have allocated at all; nobody would close a heap that begins then, and the
+/// heap's word on its cache would lead to a stack that is unmapped. A thread that only frees has
+/// one after more frees than those can be.
+fn may_begin_by_free(cache: &Cache) -> bool {
+    #[cfg(feature = "preload")]
+    return cache.phase() == Phase::New && cache.has_freed_much();
+    #[cfg(not(feature = "preload"))]
+    return cache.phase() == Phase::New;
 }
 
 /// Frees a sampled block.

@@ -79,7 +79,16 @@ pub(crate) struct Cache {
     drains: [Drain; CLASSES],
     owner: OwnPtr<ThreadHeap>,
     phase: OwnU8,
+    /// Frees before the first allocation.
+    #[cfg(feature = "preload")]
+    early_frees: OwnU32,
 }
+
+/// More than glibc frees at the end of a thread: it keeps 40 MiB of stacks, which are 16 KiB at
+/// least, and for each that it drops frees a table and a block per library with thread-local
+/// storage of its own.
+#[cfg(feature = "preload")]
+const EARLY_FREES_MAX: u32 = 1 << 16;
 
 // SAFETY: null pointers, integers, and `Phase::New`.
 unsafe impl Zeroed for Cache {}
@@ -104,7 +113,16 @@ impl Cache {
                 CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
+            #[cfg(feature = "preload")]
+            early_frees: OwnU32::new(0),
         }
+    }
+
+    /// Counts a free of a thread without a heap; whether there were very many.
+    #[cfg(feature = "preload")]
+    pub(crate) fn has_freed_much(&self) -> bool {
+        self.early_frees.add(1);
+        self.early_frees.get() > EARLY_FREES_MAX
     }
 
     /// Takes a block of `class`; null when there is none or the allowance is used up.

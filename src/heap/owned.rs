@@ -80,7 +80,9 @@ unsafe fn special(block: *mut Block) -> Option<Owned> {
         }
         // SAFETY: as above. A slot inside a wide span says nothing itself.
         let span = unsafe { Span::of::<WIDE_SLOTS>(block.cast()) };
-        return (span.kind() == Kind::Sampled).then(|| Owned::Sampled(span.class()));
+        // Behind a chunk that was cut down there may be a mapping, next to a span of one slot.
+        let is_wide = span.kind() == Kind::Sampled && !span.class().is_narrow();
+        return is_wide.then(|| Owned::Sampled(span.class()));
     }
     let is_start = span.kind() == Kind::Large && span.start() == block.cast();
     is_start.then(|| Owned::Large(layout(span.hot().slots.get() as usize * SLOT_BYTES, 1)))

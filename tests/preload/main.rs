@@ -104,6 +104,11 @@ fn passes_in_every_way(source: &str, arguments: &[&str]) {
 }
 
 #[test]
+fn what_is_freed_after_a_thread_s_last_destructor_begins_no_heap() {
+    passes_in_every_way("late_frees.c", &[]);
+}
+
+#[test]
 fn sizes_alignments_and_errno_are_glibcs() {
     let Some(setup) = setup() else { return };
     // Without the library first: they are glibc's rules indeed.
