@@ -369,3 +369,44 @@ fn reseeds_once_however_it_becomes_empty() {
         }
     }
 }
+
+/// Whatever ends a growth, the events say so.
+#[test]
+fn every_growth_that_begins_is_finished() {
+    let ends: [fn(&mut Map<u64, u64>); 3] =
+        [Map::shrink_to_fit, Map::clear, |map| drop(map.drain())];
+    for end in ends {
+        let mut map = Map::new();
+        map.record_events(100_000);
+        let growths = |map: &Map<u64, u64>| {
+            let count = |wanted: fn(&Event) -> bool| map.events().filter(|&e| wanted(e)).count();
+            let begun = count(|event| match event {
+                Event::ArrayAdded { kind, .. } => {
+                    matches!(kind, GrowthKind::Double | GrowthKind::SameSize)
+                }
+                _ => false,
+            });
+            (begun, count(|event| matches!(event, Event::GrowthFinished)))
+        };
+        for key in 0.. {
+            map.insert(key, key);
+            let (begun, finished) = growths(&map);
+            if begun > 5 && begun > finished {
+                break;
+            }
+        }
+        end(&mut map);
+        let (begun, finished) = growths(&map);
+        assert_eq!(begun, finished);
+        assert_eq!(map.check(), Ok(()));
+    }
+}
+
+#[test]
+fn no_capacity_to_keep_is_too_large() {
+    let policy = Policy { load_factor: LoadFactor::new(0.5).unwrap(), ..Policy::default() };
+    let mut map: Map<u8, u8> = Map::new().with_policy(policy);
+    map.insert(1, 2);
+    map.shrink_to(usize::MAX);
+    assert_eq!(map.get(&1), Some(&2));
+}

@@ -1,12 +1,12 @@
 //! Quantiles of the distributions that sizes follow, computed rather than approximated.
 
 /// The means of Poisson distributions that are summed.
-const SUMMED_BELOW: f64 = 1e8;
+const SUMMED_BELOW: f64 = 1e6;
 
 /// The smallest `k` with `P(X ≤ k) ≥ probability`, for a Poisson distribution with mean `lambda`.
 ///
 /// Sums the distribution outwards from its mode, so neither large means nor small probabilities
-/// underflow. Costs a few dozen multiplications per square root of `lambda`. From a mean of 10⁸ on
+/// underflow. Costs a few dozen multiplications per square root of `lambda`. From a mean of 10⁶ on
 /// it takes the first terms of the Cornish-Fisher series instead, which are within one of the sum
 /// there, or as close as an `f64` comes.
 ///
@@ -35,7 +35,8 @@ pub fn poisson_quantile(lambda: f64, probability: f64) -> u64 {
     let mode = lambda.floor();
     let mut below = Vec::new();
     let (mut k, mut weight) = (mode, 1.0);
-    while weight > NEGLIGIBLE {
+    let negligible_below = (NEGLIGIBLE * probability).max(f64::MIN_POSITIVE);
+    while weight > negligible_below {
         below.push(weight);
         if k == 0.0 {
             break;
@@ -89,6 +90,9 @@ pub fn log_normal_quantile(mu: f64, sigma: f64, probability: f64) -> f64 {
 /// The `probability` quantile of the standard normal distribution.
 pub(super) fn normal_quantile(probability: f64) -> f64 {
     check_probability(probability);
+    if probability < normal_below(-TAIL) {
+        return -tail_quantile(probability);
+    }
     if probability < 0.5 {
         return -normal_quantile(1.0 - probability);
     }
@@ -105,8 +109,39 @@ pub(super) fn normal_quantile(probability: f64) -> f64 {
     }
 }
 
+/// From here on a tail is computed itself: as what is missing from 1 its digits would be lost.
+const TAIL: f64 = 3.0;
+
+/// The `x` beyond which `probability` is left: Newton's method on the logarithm, which is nearly a
+/// parabola, from a point beyond.
+fn tail_quantile(probability: f64) -> f64 {
+    let wanted = probability.ln();
+    let mut x = (-2.0 * wanted).sqrt();
+    loop {
+        let step = (log_above(x) - wanted) / mills(x);
+        x += step;
+        if step.abs() <= x * f64::EPSILON * 4.0 {
+            return x;
+        }
+    }
+}
+
+/// `ln P(N > x)`, for `x` from [`TAIL`] on.
+fn log_above(x: f64) -> f64 {
+    -0.5 * x * x - 0.5 * (2.0 * std::f64::consts::PI).ln() - mills(x).ln()
+}
+
+/// The density over what is beyond, `φ(x) / P(N > x)`, for `x` from [`TAIL`] on: Laplace's
+/// continued fraction `x + 1/(x + 2/(x + 3/(x + …)))`.
+fn mills(x: f64) -> f64 {
+    (1..=100).rev().fold(x, |fraction, k| x + f64::from(k) / fraction)
+}
+
 /// `P(N ≤ x)` for the standard normal distribution.
 pub(super) fn normal_below(x: f64) -> f64 {
+    if x <= -TAIL {
+        return log_above(-x).exp();
+    }
     if x < 0.0 {
         return 1.0 - normal_below(-x);
     }
@@ -164,6 +199,33 @@ mod tests {
         assert_eq!(poisson_quantile(0.0, 0.95), 0);
         // Where e^−λ is zero in floating point: λ + 1.645 √λ + 0.284, from the Cornish-Fisher series.
         assert_eq!(poisson_quantile(1e6, 0.95), 1_001_645);
+        // The sum of the first terms, from tables of the distribution with mean 100.
+        for (probability, quantile) in [(1e-20, 23), (1e-25, 16), (1e-30, 10), (1e-40, 2)] {
+            assert_eq!(poisson_quantile(100.0, probability), quantile, "{probability}");
+        }
+    }
+
+    #[test]
+    fn tails_have_all_their_digits() {
+        // From tables of the normal distribution.
+        for (x, below) in [
+            (-3.0, 1.349_898_031_630_094_5e-3),
+            (-5.0, 2.866_515_718_791_939e-7),
+            (-8.0, 6.220_960_574_271_785e-16),
+            (-10.0, 7.619_853_024_160_527e-24),
+            (-20.0, 2.753_624_118_606_233_7e-89),
+        ] {
+            assert!((normal_below(x) / below - 1.0).abs() < 1e-12, "{x}: {:e}", normal_below(x));
+            assert!((normal_quantile(below) / x - 1.0).abs() < 1e-13, "{x}");
+        }
+        for probability in [f64::MIN_POSITIVE, 1e-300, 1e-17, 1.0 - f64::EPSILON / 2.0] {
+            let x = normal_quantile(probability);
+            assert!(x.is_finite() && (x.abs() > 8.0), "{probability}: {x}");
+            assert!(log_normal_quantile(0.0, 1.0, probability) > 0.0);
+            let poisson = poisson_quantile(1e9, probability).abs_diff(1_000_000_000);
+            assert!((200_000..2_000_000).contains(&poisson), "{probability}: {poisson}");
+        }
+        assert!(normal_quantile(f64::from_bits(1)).is_finite());
     }
 
     #[test]

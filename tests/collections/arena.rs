@@ -459,3 +459,15 @@ fn impossible_estimators_are_refused() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+#[test]
+fn estimates_as_large_as_there_are_do_not_overflow_the_score() {
+    let mut sizes = CapacityEstimator::new(100, 0.999).model(SizeModel::LogNormal);
+    for step in 0..2000 {
+        sizes.record(if step % 2 == 0 { 1 } else { usize::MAX / 2 });
+    }
+    assert!(sizes.mean_unused() > 1e17, "{}", sizes.mean_unused());
+    let mut rare = CapacityEstimator::new(10, 1e-17).model(SizeModel::LogNormal);
+    (1..20).for_each(|size| rare.record(size));
+    assert!(rare.estimate().is_some_and(|size| size < 10), "{:?}", rare.estimate());
+}

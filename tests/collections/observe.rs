@@ -102,7 +102,7 @@ fn impossible_detectors_are_refused() {
                 let mut detector = TrendDetector::new(8, 0.9);
                 (0..2).for_each(|_| detector.record(Duration::from_secs(3), 1));
             },
-            "a snapshot at 3 s came after one at 3 s",
+            "a snapshot at 3s came after one at 3s",
         ),
     ] {
         let message = catch_unwind(call).unwrap_err().downcast::<String>().unwrap();
@@ -286,4 +286,45 @@ fn the_timer_knows_its_own_cost() {
     let per_operation = timer.batch(4, || std::thread::sleep(Duration::from_millis(5)));
     assert!(per_operation > 4.5e6, "{per_operation}");
     assert!(catch_unwind(|| timer.batch(0, || {})).is_err());
+}
+
+#[test]
+fn a_rate_below_a_byte_a_second_is_more_than_none() {
+    for (text, bytes) in [("heap rate > 0/s", 50), ("heap rate > 1/s", 114)] {
+        let mut rule: SloRule = text.parse().unwrap();
+        let at = |step: u64| Duration::from_secs(60 * step);
+        assert!(rule.record(at(0), 0).is_none());
+        let breach = rule.record(at(1), bytes).unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(breach.measured, bytes.div_ceil(60));
+    }
+    let mut rule: SloRule = "heap rate > 1/s".parse().unwrap();
+    rule.record(Duration::ZERO, 0);
+    assert!(rule.record(Duration::from_secs(60), 60).is_none(), "just the limit");
+}
+
+#[test]
+fn a_snapshot_that_is_refused_changes_nothing() {
+    let mut rule: SloRule = "heap rate > 100/s".parse().unwrap();
+    rule.record(Duration::from_secs(10), 1000);
+    let refused = catch_unwind(AssertUnwindSafe(|| rule.record(Duration::from_secs(5), 0)));
+    assert!(refused.is_err());
+    assert!(rule.record(Duration::from_secs(11), 1050).is_none(), "50 bytes a second");
+}
+
+/// A clock may have begun decades ago, and tick in nanoseconds.
+#[test]
+fn the_clock_s_beginning_costs_no_digits() {
+    let mut detector = TrendDetector::new(WINDOW, 1.0 - f64::EPSILON / 2.0);
+    for step in 0..WINDOW as u32 {
+        detector.record(Duration::new(1_700_000_000, 100 * step), step.into());
+    }
+    let Trend::Rising(slope) = detector.trend() else { panic!("{:?}", detector.trend()) };
+    assert!((slope.per_second / 1e7 - 1.0).abs() < 1e-9, "{slope:?}");
+}
+
+#[test]
+fn one_step_is_no_trend() {
+    let step = |from: u64, to: u64| (0..WINDOW).map(move |at| if at < 45 { from } else { to });
+    assert_eq!(judge(step(1000, 2000)), Trend::Steady);
+    assert_eq!(judge(step(2000, 1000)), Trend::Steady);
 }

@@ -404,3 +404,42 @@ fn statistics_read_well() {
     assert!(text.contains("private                     1    50.00"), "{text}");
     assert!(text.contains("2 gets, 50.00 % reused; 2 puts, 0 drops, 1 held, 0 epochs"), "{text}");
 }
+
+/// What a thread kept from an epoch before is found when it ends, also by who has just looked in
+/// vain.
+#[test]
+fn an_ending_thread_leaves_its_values_to_who_looked_before() {
+    let pool: Pool<Keep<u8>> = Pool::new(|| Keep(0));
+    let (go_on, may_end) = mpsc::channel::<()>();
+    let (say, hear) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let pool = &pool;
+        let thread = scope.spawn(move || {
+            pool.put(Box::new(Keep(7)));
+            say.send(()).unwrap();
+            may_end.recv().unwrap();
+        });
+        hear.recv().unwrap();
+        pool.advance();
+        assert!(pool.try_take().is_none(), "it is the thread's own");
+        go_on.send(()).unwrap();
+        thread.join().unwrap();
+    });
+    assert_eq!(pool.try_take().map(|value| value.0), Some(7));
+}
+
+#[test]
+fn slices_and_tuples_are_reset_part_by_part() {
+    type Parts = (Vec<u8>, String, [u32; 2], Box<[u8]>);
+    let pool: Pool<Parts> = Pool::new(|| (Vec::new(), String::new(), [0; 2], Box::new([0; 3])));
+    {
+        let mut parts = pool.get();
+        parts.0.push(1);
+        parts.1.push('x');
+        parts.2[1] = 5;
+        parts.3[2] = 6;
+    }
+    let parts = pool.get();
+    assert_eq!(*parts, (Vec::new(), String::new(), [0; 2], Box::from([0; 3])));
+    assert!(parts.0.capacity() > 0 && parts.1.capacity() > 0);
+}

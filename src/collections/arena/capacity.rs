@@ -46,7 +46,7 @@ pub struct CapacityEstimator {
     power_of_two: bool,
     overflows: u64,
     judged: u64,
-    unused: u64,
+    unused: u128,
 }
 
 impl CapacityEstimator {
@@ -93,7 +93,7 @@ impl CapacityEstimator {
         if let Some(estimate) = self.estimate() {
             self.judged += 1;
             self.overflows += u64::from(size > estimate);
-            self.unused += estimate.saturating_sub(size) as u64;
+            self.unused += estimate.saturating_sub(size) as u128;
         }
         if self.window.len() == self.window_len_max {
             self.window.pop_front();
@@ -102,7 +102,8 @@ impl CapacityEstimator {
     }
 
     /// The capacity to choose now, or `None` before the first size. Costs a pass over the window,
-    /// for [`SizeModel::Observed`] with a selection.
+    /// for [`SizeModel::Observed`] with a selection, for [`SizeModel::Poisson`] with what
+    /// [`poisson_quantile`] costs for the mean, at most some 0.2 ms.
     #[must_use]
     pub fn estimate(&self) -> Option<usize> {
         if self.window.is_empty() {

@@ -18,7 +18,7 @@ use std::ptr::{self, NonNull};
 /// An [`Arena`] for values with drop glue: it drops them, the youngest first, when it is reset or
 /// dropped itself.
 ///
-/// Such a value costs two words more. Values must be `'static`, because nothing else would keep
+/// Such a value costs three words more. Values must be `'static`, because nothing else would keep
 /// what they borrow alive until then; values that borrow belong in an [`Arena`].
 ///
 /// ```

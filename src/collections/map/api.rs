@@ -421,7 +421,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     /// As [`shrink_to_fit`](Self::shrink_to_fit), keeping room for `capacity`
     /// entries.
     pub fn shrink_to(&mut self, capacity: usize) {
-        let log2 = self.policy().log2_for(self.len().max(capacity));
+        let Some(log2) = self.policy().log2_if_any(self.len().max(capacity)) else { return };
         let current = self.table.current();
         if self.is_empty() && log2 == 0 {
             self.table.release();

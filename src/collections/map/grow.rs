@@ -199,8 +199,10 @@ impl<K, V> Table<K, V> {
         self.counters.resizes += 1;
         self.counters.entries_moved += self.len() as u64;
         self.counters.bytes_peak = self.counters.bytes_peak.max(self.bytes() + array.bytes_total());
+        if self.old.take().is_some() {
+            self.note(Event::GrowthFinished);
+        }
         self.note_array(GrowthKind::Resize, self.current.bytes(), array.log2());
-        self.old = None;
         self.install(array);
     }
 

@@ -4,7 +4,8 @@
 //! classic `key & (n − 1)` would do for integers, but then, with a hasher that
 //! keeps low bits, all entries of a shard would share the low bits by which a map
 //! picks its buckets. Bits are taken that the map uses for neither buckets nor
-//! tophashes, so any key type is spread evenly.
+//! tophashes, and of the hash times an odd number (Knuth's multiplicative hashing), for such a
+//! hasher leaves them 0: so any key type is spread evenly.
 //!
 //! # Invariants
 //!
@@ -28,6 +29,8 @@ use super::api::Map;
 /// The lowest hash bit that picks the shard: above the bits of any bucket index
 /// that fits in memory, below the tophash.
 const SHARD_SHIFT: u32 = 40;
+/// 2⁶⁴ over the golden ratio, odd: each bit of a product depends on all lower ones.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A concurrent map: `n` maps behind a lock each.
 ///
@@ -187,7 +190,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Sharded<K, V, S> {
     }
 
     fn shard<Q: ?Sized + Hash>(&self, key: &Q) -> MutexGuard<'_, Counted<K, V, S>> {
-        let bits = (self.hasher.hash_one(key) >> SHARD_SHIFT) as usize;
+        let bits = (self.hasher.hash_one(key).wrapping_mul(SPREAD) >> SHARD_SHIFT) as usize;
         lock(&self.shards[bits & (self.shards.len() - 1)])
     }
 }
@@ -230,6 +233,35 @@ mod tests {
             assert!(chains.len() <= 3, "one shard's buckets are used unevenly: {chains:?}");
             assert_eq!(shard.check(), Ok(()));
         });
+    }
+
+    /// A hasher that keeps the low bits: small integers leave all others 0.
+    #[derive(Clone, Default)]
+    struct Same(u64);
+
+    impl std::hash::Hasher for Same {
+        fn write(&mut self, _: &[u8]) {
+            unreachable!("keys are u64");
+        }
+
+        fn write_u64(&mut self, key: u64) {
+            self.0 = key;
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn keys_that_are_their_own_hashes_spread_as_well() {
+        let map = Sharded::with_hasher(8, std::hash::BuildHasherDefault::<Same>::default());
+        for key in 0..80_000u64 {
+            map.insert(key, ());
+        }
+        for shard in map.stats() {
+            assert!((8_000..12_000).contains(&shard.len), "{shard:?}");
+        }
     }
 
     #[test]

@@ -406,6 +406,9 @@ impl<K, V> Table<K, V> {
         self.len = 0;
         let current = std::mem::replace(&mut self.current, Array::unallocated());
         let old = self.old.take();
+        if old.is_some() {
+            self.note(Event::GrowthFinished);
+        }
         self.set_trigger();
         Remains::new(walk, current, old)
     }

@@ -64,15 +64,16 @@ impl SloRule {
     ///
     /// When `at` is not later than the snapshot before.
     pub fn record(&mut self, at: Duration, bytes: u64) -> Option<SloBreach> {
-        let last = self.last.replace((at, bytes));
-        if let Some((before, _)) = last {
+        if let Some((before, _)) = self.last {
             assert!(at > before, "a snapshot at {at:?} came after one at {before:?}");
         }
+        let last = self.last.replace((at, bytes));
         let measured = match self.threshold {
             Threshold::Bytes(_) => bytes,
             Threshold::BytesPerSecond(_) => {
                 let (before, fewer) = last?;
-                (bytes.saturating_sub(fewer) as f64 / (at - before).as_secs_f64()) as u64
+                // Up: half a byte a second is more than none.
+                (bytes.saturating_sub(fewer) as f64 / (at - before).as_secs_f64()).ceil() as u64
             }
         };
         let (Threshold::Bytes(limit) | Threshold::BytesPerSecond(limit)) = self.threshold;

@@ -41,7 +41,7 @@ const FALL_OF_RANGE: f64 = 0.25;
 #[derive(Clone, Debug)]
 pub struct TrendDetector {
     /// Seconds and value, the oldest first.
-    window: VecDeque<(f64, f64)>,
+    window: VecDeque<(Duration, f64)>,
     window_len: usize,
     confidence: f64,
 }
@@ -107,9 +107,8 @@ impl TrendDetector {
     ///
     /// When `at` is not later than the snapshot before.
     pub fn record(&mut self, at: Duration, value: u64) {
-        let at = at.as_secs_f64();
         if let Some(&(before, _)) = self.window.back() {
-            assert!(at > before, "a snapshot at {at} s came after one at {before} s");
+            assert!(at > before, "a snapshot at {at:?} came after one at {before:?}");
         }
         if self.window.len() == self.window_len {
             self.window.pop_front();
@@ -123,7 +122,10 @@ impl TrendDetector {
         if self.window.len() < self.window_len {
             return Trend::Undecided;
         }
-        let points: Vec<(f64, f64)> = self.window.iter().copied().collect();
+        // From the first one on: the clock's own beginning may be decades away, and cost digits.
+        let first = self.window.front().map_or(Duration::ZERO, |point| point.0);
+        let since = |&(at, value): &(Duration, f64)| ((at - first).as_secs_f64(), value);
+        let points: Vec<(f64, f64)> = self.window.iter().map(since).collect();
         let troughs = troughs(&points);
         let judged = if troughs.is_empty() { &points } else { &troughs };
         let values: Vec<f64> = judged.iter().map(|point| point.1).collect();
@@ -131,14 +133,18 @@ impl TrendDetector {
         let alpha = 1.0 - self.confidence;
         let (up, down) = (p_rising(&values), p_rising(&fallen));
         // A trough may be the first of many: too few never reach `alpha`.
-        if up <= alpha {
-            Trend::Rising(slope(judged, self.confidence, up))
-        } else if down <= alpha {
-            Trend::Falling(slope(judged, self.confidence, down))
-        } else if troughs.is_empty() {
-            Trend::Steady
-        } else {
-            Trend::Sawtooth { troughs: troughs.len() }
+        if up.min(down) <= alpha {
+            let slope = slope(judged, self.confidence, up.min(down));
+            // One step in a level series is neither: most pairs have the same value.
+            if slope.per_second > 0.0 {
+                return Trend::Rising(slope);
+            } else if slope.per_second < 0.0 {
+                return Trend::Falling(slope);
+            }
+        }
+        match troughs.len() {
+            0 => Trend::Steady,
+            troughs => Trend::Sawtooth { troughs },
         }
     }
 
@@ -187,7 +193,7 @@ fn slope(points: &[(f64, f64)], confidence: f64, p_value: f64) -> Slope {
     }
     slopes.sort_by(f64::total_cmp);
     let values: Vec<f64> = points.iter().map(|point| point.1).collect();
-    let spread = normal_quantile(0.5 + confidence / 2.0) * variance(&values).sqrt();
+    let spread = -normal_quantile((1.0 - confidence) / 2.0) * variance(&values).sqrt();
     let rank = |rank: f64| slopes[rank.clamp(0.0, (slopes.len() - 1) as f64) as usize];
     let middle = (slopes.len() - 1) as f64 / 2.0;
     Slope {

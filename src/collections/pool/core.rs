@@ -283,8 +283,9 @@ impl<T: Send + 'static> Member for Core<T> {
         }
         while let Some(value) = mine.take_victim() {
             mine.push_victim(value);
-            self.victims_gone_in.store(u64::MAX, Relaxed);
         }
+        // Both may be victims now: what was private is as old as this thread's last use of the pool.
+        self.victims_gone_in.store(u64::MAX, Relaxed);
         mine.sign(0);
     }
 

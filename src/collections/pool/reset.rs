@@ -11,8 +11,8 @@ use std::ops::{Deref, DerefMut};
 /// available to others. If `reset` panics, the value is dropped instead of reused.
 ///
 /// The collections of the standard library and the maps of this one clear themselves and keep their
-/// capacity (a `BTreeMap` or `BTreeSet` has none to keep); an array resets each element; an `Option`
-/// becomes `None`.
+/// capacity (a `BTreeMap` or `BTreeSet` has none to keep); an array, a slice and a tuple of up
+/// to six reset each element; an `Option` becomes `None`.
 ///
 /// ```
 /// use spanalloc::pool::{Pool, Reset};
@@ -114,6 +114,33 @@ impl<T: Reset, const N: usize> Reset for [T; N] {
         self.iter_mut().for_each(Reset::reset);
     }
 }
+
+impl<T: Reset> Reset for [T] {
+    #[inline]
+    fn reset(&mut self) {
+        self.iter_mut().for_each(Reset::reset);
+    }
+}
+
+macro_rules! reset_each {
+    ($($name:ident)*) => {
+        impl<$($name: Reset),*> Reset for ($($name,)*) {
+            #[inline]
+            #[allow(non_snake_case, reason = "each is named as its type")]
+            fn reset(&mut self) {
+                let ($($name,)*) = self;
+                $($name.reset();)*
+            }
+        }
+    };
+}
+
+reset_each!(A);
+reset_each!(A B);
+reset_each!(A B C);
+reset_each!(A B C D);
+reset_each!(A B C D E);
+reset_each!(A B C D E F);
 
 /// Keeps a value as it is when it goes back to its pool: the next user finds what the last one
 /// left.
