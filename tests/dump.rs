@@ -34,6 +34,10 @@ fn child() {
             std::process::exit(0);
         }
         "fork" => fork_and_exit(),
+        "removed" => {
+            fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+            std::process::exit(7);
+        }
         "again" => {
             spanalloc::dump(std::env::var_os(OTHER_PREFIX).unwrap()).unwrap();
             std::process::exit(7);
@@ -78,7 +82,11 @@ fn run(scenario: &str, variable: &str, other_prefix: &Path) -> Output {
 }
 
 fn run_program(program: &Path, scenario: &str, variable: &str, other_prefix: &Path) -> Output {
+    use std::os::unix::process::CommandExt;
+
+    // The harness for tests wants arguments in UTF-8, the program's own name among them.
     Command::new(program)
+        .arg0("dump-test")
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(SCENARIO, scenario)
         .env("SPANALLOC", variable)
@@ -310,6 +318,28 @@ fn a_forked_child_leaves_the_files_to_its_parent() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(errors(&output), [""; 0]);
     read(&prefix, ".json");
+}
+
+/// A program that lies at a path that is not UTF-8, and is removed while it runs: its reports are
+/// named as it was, and all are written.
+#[test]
+fn a_program_of_any_path_that_is_gone_is_named_as_it_was() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let scratch = Scratch::new("removed");
+    let directory = scratch.0.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&directory).unwrap();
+    let program = directory.join("gone");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let variable = format!("sample=1,dump={}", scratch.prefix("%n").display());
+    let output = run_program(&program, "removed", &variable, &scratch.prefix("other"));
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(errors(&output), [""; 0]);
+    let json: serde_json::Value =
+        serde_json::from_str(&read(&scratch.prefix("gone"), ".json")).unwrap();
+    let modules = json["profile"]["modules"].as_array().unwrap_or_else(|| panic!("{json}"));
+    let main = modules.iter().find(|module| module["main"] == true).unwrap();
+    assert!(main["path"].as_str().unwrap().ends_with("caf\u{fffd}/gone"), "{main}");
 }
 
 /// Who starts a program that runs as somebody else must not make it write files as them. Only

@@ -208,8 +208,11 @@ impl<'a> Files<'a> {
         let path = with_suffix(self.prefix, suffix);
         // Threads of one process may dump to one prefix at once.
         let thread = std::thread::current().id();
-        let beside = beside(&path, &format!(".{}-{thread:?}.part", std::process::id()));
-        let done = File::create(&beside).and_then(|file| {
+        // The time, for processes of several containers may have one number and one directory.
+        let now_ns = crate::sys::os::monotonic_ns();
+        let process = std::process::id();
+        let beside = beside(&path, &format!(".{process}-{thread:?}-{now_ns:x}.part"));
+        let done = File::create_new(&beside).and_then(|file| {
             let mut part = Part(Some(&beside));
             let mut out = BufWriter::new(file);
             render(&mut out)?;

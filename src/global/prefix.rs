@@ -5,6 +5,7 @@
 //! after a while (32,768 processes and threads by default on some), so where there are
 //! files of another process by that name, `%p` is the id with a number behind it.
 
+use crate::sys::os;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -108,8 +109,7 @@ fn each(template: &Path, mut visit: impl FnMut(Part)) {
 
 /// The file name of the program; empty where the system does not tell.
 fn program_name() -> Vec<u8> {
-    let path = std::env::current_exe().unwrap_or_default();
-    path.file_name().unwrap_or_default().as_bytes().to_vec()
+    os::program().file_name().unwrap_or_default().as_bytes().to_vec()
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use super::peak::Moment;
 use super::recorder::Recorder;
 use super::sites::{Figures, Origin, Sites};
 use super::snapshot::{
-    Amount, BlockSize, Group, Lifetimes, Losses, Module, Profile, Site, Unwinding,
+    Amount, BlockSize, Group, Lifetimes, Losses, Module, Off, Profile, Site, Unwinding,
 };
 use super::stack::Mode;
 use super::sums::{Rounding, Sums};
 use crate::sys::modules;
-use crate::sys::os::monotonic_ns;
+use crate::sys::os::{self, monotonic_ns};
 
 /// The profile as it stands. Sites are copied a sixteenth at a time, so with
 /// other threads running it is not of one instant.
@@ -203,13 +203,15 @@ impl Groups {
 }
 
 fn amount(sums: &Sums) -> Amount {
+    let (objects_error, bytes_error) = (sums.objects_error(), sums.requested_error());
     Amount {
         samples: sums.samples,
         objects: sums.objects(),
         bytes: sums.requested_bytes(),
         block_bytes: sums.block_bytes(),
-        objects_error: sums.objects_error(),
-        bytes_error: sums.requested_error(),
+        objects_error,
+        bytes_error,
+        off: Off::new((objects_error, bytes_error), sums.variances()),
     }
 }
 
@@ -231,7 +233,7 @@ fn loaded_modules() -> Vec<Module> {
     modules::for_each(|module| {
         let main = module.is_main;
         let path = if main {
-            std::env::current_exe().unwrap_or_default()
+            os::program()
         } else {
             PathBuf::from(std::ffi::OsStr::from_bytes(module.name.to_bytes()))
         };

@@ -1,7 +1,7 @@
 //! What a capture holds: plain data, with addresses not yet resolved to names.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
@@ -170,6 +170,32 @@ pub struct Amount {
     pub objects_error: u64,
     /// Standard error of `bytes`; 0 if every object was sampled.
     pub bytes_error: u64,
+    #[serde(skip)]
+    pub(crate) off: Off,
+}
+
+/// By how much the variances exceed the squares of the errors, which are rounded: without it the
+/// error of a sum of hundreds of small amounts would be that of a few. Nothing that is shown, nor
+/// read again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Off {
+    objects: f64,
+    bytes: f64,
+}
+
+impl PartialEq for Off {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Off {}
+
+impl Off {
+    /// Of errors and the variances that they are the roots of.
+    pub(crate) fn new((objects, bytes): (u64, u64), variances: (f64, f64)) -> Self {
+        Self { objects: variances.0 - square(objects), bytes: variances.1 - square(bytes) }
+    }
 }
 
 impl Amount {
@@ -205,13 +231,26 @@ impl Amount {
         self.bytes += other.bytes;
         self.block_bytes += other.block_bytes;
         // Variances add up.
-        // Not `hypot`, the only call for which a program would need the mathematical
-        // library: loading it costs 400 KiB.
-        let square = |error: u64| error as f64 * error as f64;
-        let both = |one, other| (square(one) + square(other)).sqrt().round() as u64;
-        self.objects_error = both(self.objects_error, other.objects_error);
-        self.bytes_error = both(self.bytes_error, other.bytes_error);
+        let objects = square(self.objects_error) + square(other.objects_error);
+        let bytes = square(self.bytes_error) + square(other.bytes_error);
+        let variances = (
+            objects + self.off.objects + other.off.objects,
+            bytes + self.off.bytes + other.off.bytes,
+        );
+        self.objects_error = root(variances.0, objects != 0.0);
+        self.bytes_error = root(variances.1, bytes != 0.0);
+        self.off = Off::new((self.objects_error, self.bytes_error), variances);
     }
+}
+
+fn square(error: u64) -> f64 {
+    error as f64 * error as f64
+}
+
+/// The error of a variance; not 0 if there is any. Not by `hypot`, the only call for which a program
+/// would need the mathematical library: loading it costs 400 KiB.
+fn root(variance: f64, any: bool) -> u64 {
+    (variance.max(0.0).sqrt().round() as u64).max(any.into())
 }
 
 fn relative(error: u64, value: u64, samples: u64) -> f64 {
@@ -241,11 +280,17 @@ pub struct BlockSize {
     pub(crate) weight: f64,
 }
 
+fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
 /// An executable or shared object.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Module {
-    /// Where the file is, as the loader knows it.
+    /// Where the file is, as the loader knows it. What of it is not UTF-8 is replaced where a
+    /// profile is written as JSON.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// What to subtract from an address of the process to get one of the file.
     pub bias: u64,
@@ -297,6 +342,7 @@ impl Profile {
             block_bytes: objects * 16,
             objects_error: (objects as f64 * 0.75).sqrt().round() as u64,
             bytes_error: (objects as f64 * 75.0).sqrt().round() as u64,
+            off: Off::default(),
         };
         let site = |(frames, allocated, in_use): &(&[u64], u64, u64)| Site {
             frames: frames.to_vec(),
@@ -330,6 +376,22 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_many_small_amounts_add_up_as_variances() {
+        let one = Amount { samples: 1, objects: 2, objects_error: 1, ..Amount::default() };
+        let mut sum = Amount::default();
+        (0..10_000).for_each(|_| sum.add(&one));
+        assert_eq!((sum.objects, sum.objects_error, sum.bytes_error), (20_000, 100, 0));
+        // A variance of 1.4 has the same error.
+        let one = Amount { off: Off::new((1, 0), (1.44, 0.0)), ..one };
+        let mut sum = Amount::default();
+        (0..10_000).for_each(|_| sum.add(&one));
+        assert_eq!(sum.objects_error, 120);
+        let mut twice = sum;
+        twice.add(&sum);
+        assert_eq!(twice.objects_error, 170);
+    }
 
     #[test]
     fn the_error_is_relative_and_its_bar_wider_for_few_samples() {

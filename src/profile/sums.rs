@@ -152,6 +152,12 @@ impl Sums {
         deviation(self.requested_variance)
     }
 
+    /// The squares of both errors, not rounded.
+    pub(crate) fn variances(&self) -> (f64, f64) {
+        let float = |variance: u128| variance as f64 / ONE as f64;
+        (float(self.objects_variance), float(self.requested_variance))
+    }
+
     /// Bytes asked for, in the fixed point of weights.
     pub(crate) fn weighted_bytes(&self) -> u128 {
         self.requested

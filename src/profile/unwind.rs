@@ -184,10 +184,14 @@ impl Unwinders {
         let next = |threads| (threads < SLOTS).then(|| threads + 1);
         let counted = self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let (Ok(at @ 1..), true) = (counted, self.ready()) else { return };
-        let cfi = self.slots[0].lock().as_ref().map(|slot| Arc::clone(&slot.cfi));
-        if let Some(cfi) = cfi {
-            let fresh = Slot::new(&cfi);
-            let _old = self.slots[at].lock().replace(fresh);
+        let newest = || self.slots[0].lock().as_ref().map(|slot| Arc::clone(&slot.cfi));
+        let mut cfi = newest();
+        while let Some(here) = cfi {
+            let fresh = Slot::new(&here);
+            let old = self.slots[at].lock().replace(fresh);
+            drop(old);
+            // `load` fills slot 0 first: if it came meanwhile, this may have replaced what is newer.
+            cfi = newest().filter(|newest| !Arc::ptr_eq(newest, &here));
         }
     }
 

@@ -68,17 +68,19 @@ pub(super) fn push_stack(text: &mut String, frames: &[Arc<Frame>]) {
 /// (`[u8; 32]`): it becomes `,`. A line break would end the stack, other control characters
 /// are none that a picture may have, and a number at the end would be taken for a value.
 fn push_escaped(text: &mut String, function: &str) {
-    let number = function.rfind(' ').filter(|blank| {
-        let digits = &function[blank + 1..];
-        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    text.extend(function.char_indices().map(|(at, char)| match char {
+    let from = text.len();
+    text.extend(function.chars().map(|char| match char {
         ';' => ',',
         '\n' | '\r' => ' ',
-        ' ' if Some(at) == number => '_',
+        '\u{fffe}' | '\u{ffff}' => '?',
         char if char.is_control() => '?',
         char => char,
     }));
+    let Some(blank) = text[from..].rfind(' ').map(|at| from + at) else { return };
+    let number = &text[blank + 1..];
+    if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        text.replace_range(blank..=blank, "_");
+    }
 }
 
 #[cfg(test)]
@@ -90,9 +92,14 @@ mod tests {
         let mut text = String::new();
         push_escaped(&mut text, "<[u8; 32] as Foo>::bar");
         assert_eq!(text, "<[u8, 32] as Foo>::bar");
-        for (name, shown) in
-            [("a\nb\x1b\0", "a b??"), ("work 7", "work_7"), ("work 7b ", "work 7b ")]
-        {
+        for (name, shown) in [
+            ("a\nb\x1b\0", "a b??"),
+            ("work 7", "work_7"),
+            ("work 7b ", "work 7b "),
+            ("a\n7", "a_7"),
+            ("work 1.5", "work_1.5"),
+            ("\u{ffff}x", "?x"),
+        ] {
             text.clear();
             push_escaped(&mut text, name);
             assert_eq!(text, shown);

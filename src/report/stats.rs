@@ -175,7 +175,9 @@ impl Requested {
 fn mean_error(sum: &crate::profile::Amount, mean: f64) -> Option<f64> {
     let square = (sum.bytes_error as f64 / sum.objects_error as f64).powi(2);
     let variance = (square - mean * mean).max(0.0) / sum.samples as f64;
-    (sum.samples > 1 && sum.objects_error != 0).then(|| sum.bar() * variance.sqrt() / mean)
+    // Without a byte in any of them, by `malloc(0)`, there is nothing to relate an error to.
+    (sum.samples > 1 && sum.objects_error != 0 && mean > 0.0)
+        .then(|| sum.bar() * variance.sqrt() / mean)
 }
 
 impl Memory {
@@ -283,6 +285,7 @@ mod tests {
             block_bytes: 25_864,
             objects_error: 0,
             bytes_error: 5_770,
+            ..Amount::default()
         };
         let in_use = Amount::default();
         let weight = 25_864.0 / 24_576.0;
@@ -311,6 +314,7 @@ mod tests {
             block_bytes: 320_000,
             objects_error: variance.sqrt().round() as u64,
             bytes_error: (variance * (20.0 * 20.0 + 28.0 * 28.0) / 2.0).sqrt().round() as u64,
+            ..<_>::default()
         };
         // The spread is 4 bytes, the standard error of the mean 0.4 of 24 bytes.
         let error = mean_error(&sum, 24.0).unwrap();
