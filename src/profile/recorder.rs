@@ -199,6 +199,7 @@ impl Recorder {
         self.classes.update(before.block_bytes, before.site.generation, |row| {
             row.live.subtract(&less);
             row.live.add(&more);
+            row.alloc.grow(&less, &more);
         });
     }
 

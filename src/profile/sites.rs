@@ -142,11 +142,12 @@ impl Sites {
         });
     }
 
-    /// Replaces a live object's sums after it changed size in place.
+    /// Replaces a live object's sums after it changed size in place; what it grew by was allocated.
     pub(super) fn resized(&self, id: SiteId, before: &Sums, after: &Sums, moment: Moment) {
         self.with(id, moment, |figures| {
             figures.live.subtract(before);
             figures.live.add(after);
+            figures.alloc.grow(before, after);
         });
     }
 
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resize_moves_the_live_bytes_only() {
+    fn a_resize_moves_the_live_bytes_and_growth_is_allocated() {
         let sites = Sites::new();
         let weight = Weight::new(8, 1);
         let (before, after) = (Sums::of(weight, 5, 8), Sums::of(weight, 7, 8));
@@ -296,9 +297,15 @@ mod tests {
         sites.resized(id, &before, &after, NOW);
         sites.for_each(NOW, |_, _, figures| {
             let bytes = (figures.alloc.requested_bytes(), figures.live.requested_bytes());
-            assert_eq!(bytes, (5, 7));
+            assert_eq!(bytes, (7, 7));
         });
-        sites.freed(id, &after, Some((weight, 10)), NOW);
+        let less = Sums::of(weight, 6, 8);
+        sites.resized(id, &after, &less, NOW);
+        sites.for_each(NOW, |_, _, figures| {
+            let bytes = (figures.alloc.requested_bytes(), figures.live.requested_bytes());
+            assert_eq!((bytes, figures.alloc.objects()), ((7, 6), 1));
+        });
+        sites.freed(id, &less, Some((weight, 10)), NOW);
         sites.for_each(NOW, |_, _, figures| {
             assert_eq!(figures.live, Sums::default());
             assert_eq!(figures.lifetimes.objects(), [1]);

@@ -102,7 +102,7 @@ pub enum Unwinding {
 pub struct Site {
     /// Return addresses, leaf first.
     pub frames: Vec<u64>,
-    /// Everything allocated here while sampling was on.
+    /// Everything allocated here while sampling was on, with what blocks grew by in place.
     pub allocated: Amount,
     /// What of it was not freed yet.
     pub in_use: Amount,

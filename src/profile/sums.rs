@@ -117,6 +117,15 @@ impl Sums {
         self.births = self.births.wrapping_sub(other.births);
     }
 
+    /// An object of these, of everything that was allocated, changed its size: what it grew by was
+    /// allocated, too.
+    pub(crate) fn grow(&mut self, before: &Self, after: &Self) {
+        if after.requested > before.requested {
+            self.subtract(before);
+            self.add(after);
+        }
+    }
+
     pub(crate) fn objects(&self) -> u64 {
         Self::rounded(self.objects)
     }
