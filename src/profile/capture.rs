@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use super::busily;
+use super::classes::Row;
 use super::labels::{Label, Labels};
 use super::peak::Moment;
 use super::recorder::Recorder;
@@ -35,8 +37,10 @@ pub fn capture() -> Profile {
         if super::interval() != 0 {
             recorder.walker.unwinders.load();
         }
-        let (duration_ns, peak_after_ns) = recorder.peak.times(monotonic_ns());
-        let (copies, frames) = copied(&recorder.sites, recorder.peak.moment());
+        let (times, moment) =
+            busily(|| (recorder.peak.times(monotonic_ns()), recorder.peak.moment()));
+        let (duration_ns, peak_after_ns) = times;
+        let (copies, frames) = copied(&recorder.sites, moment);
         let threads = Groups::of(&recorder.threads, &copies, |origin| origin.thread);
         let spans = Groups::of(&recorder.spans, &copies, |origin| origin.span);
         let sites = sites(&copies, &frames, monotonic_ns(), |origin| {
@@ -101,18 +105,19 @@ struct Copy {
 /// Copies the sites, and the frames of all one after the other: a site's lock is
 /// held meanwhile, so that nothing may be allocated for each.
 fn copied(table: &Sites, moment: Moment) -> (Vec<Copy>, Vec<u64>) {
-    let (sites, frames) = table.size();
+    let (sites, frames) = busily(|| table.size());
     // What other threads add meanwhile fits the surplus, or is left out.
     let (sites, frames) = (sites + sites / 8 + 64, frames + frames / 8 + 4096);
     let mut all_frames = Vec::with_capacity(frames);
     let mut copies = Vec::with_capacity(sites);
-    table.for_each(moment, |frames, origin, figures| {
+    let copy = |frames: &[u64], origin, figures: &Figures| {
         let fits = all_frames.len() + frames.len() <= all_frames.capacity();
         if fits && copies.len() < copies.capacity() {
             all_frames.extend_from_slice(frames);
             copies.push(Copy { frames: frames.len(), origin, figures: *figures });
         }
-    });
+    };
+    busily(|| table.for_each(moment, copy));
     (copies, all_frames)
 }
 
@@ -153,7 +158,7 @@ fn sites(
 /// What was sampled of each block size, ascending.
 pub(crate) fn sizes() -> Vec<BlockSize> {
     let mut sizes = Vec::new();
-    super::PROFILER.classes.for_each(|row| {
+    let size = |row: Row| {
         sizes.push(BlockSize {
             block_bytes: row.block_bytes,
             allocated: amount(&row.alloc),
@@ -161,7 +166,8 @@ pub(crate) fn sizes() -> Vec<BlockSize> {
             lifetimes: Lifetimes::of(row.lifetimes.objects()),
             weight: row.alloc.weight(),
         });
-    });
+    };
+    busily(|| super::PROFILER.classes.for_each(size));
     sizes.sort_by_key(|size| size.block_bytes);
     sizes
 }
@@ -185,7 +191,8 @@ impl Groups {
         let mut found: Vec<_> = sums.into_iter().collect();
         found.sort_by_key(|(_, (alloc, _))| std::cmp::Reverse(alloc.requested_bytes()));
         let group = |(label, (alloc, live)): &(Label, (Sums, Sums))| Group {
-            name: labels.name(*label).map_or_else(|| Group::OTHERS.to_owned(), |name| name.text()),
+            name: busily(|| labels.name(*label))
+                .map_or_else(|| Group::OTHERS.to_owned(), |name| name.text()),
             allocated: amount(alloc),
             in_use: amount(live),
         };
@@ -230,10 +237,11 @@ fn losses(recorder: &Recorder) -> Losses {
 
 fn loaded_modules() -> Vec<Module> {
     let mut found = Vec::new();
-    modules::for_each(|module| {
+    let program = os::program();
+    let module = |module: modules::LoadedModule<'_>| {
         let main = module.is_main;
         let path = if main {
-            os::program()
+            program.clone()
         } else {
             PathBuf::from(std::ffi::OsStr::from_bytes(module.name.to_bytes()))
         };
@@ -251,6 +259,7 @@ fn loaded_modules() -> Vec<Module> {
             build_id,
             main,
         });
-    });
+    };
+    busily(|| modules::for_each(module));
     found
 }

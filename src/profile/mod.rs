@@ -236,6 +236,13 @@ pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Runs `work`, which takes locks of the profiler, so that a signal handler that meets it waits for
+/// none (invariant 1). What `work` frees was allocated with sampling suppressed.
+fn busily<R>(work: impl FnOnce() -> R) -> R {
+    let _busy = Busy::enter();
+    work()
+}
+
 /// Bytes of memory that the profiler's tables take.
 pub(crate) fn memory_bytes() -> usize {
     memory::bytes()
