@@ -262,3 +262,16 @@ fn sharded_maps_among_threads() {
     assert_eq!(ours.len(), all.len());
     assert!(all.iter().all(|(key, value)| ours.get(key) == Some(*value)));
 }
+
+/// A chunk of large values has few of them.
+#[test]
+fn chunks_are_bounded_in_bytes() {
+    let mut map = HandleMap::<u8, [u8; 40_000]>::default();
+    let handles: Vec<Handle> = (0..5).map(|key| map.insert(key, [key; 40_000]).0).collect();
+    let stats = map.stats();
+    assert!(stats.chunk_bytes < 80_000 && stats.chunks >= 5, "{stats:?}");
+    for (key, handle) in handles.into_iter().enumerate() {
+        assert!(map.get_handle(handle).is_some_and(|value| value[39_999] == key as u8));
+    }
+    assert_eq!(HandleMap::<u64, u64>::default().stats().chunk_bytes / 256 % 8, 0);
+}

@@ -5,7 +5,7 @@
 //! after a while (32,768 processes and threads by default on some), so where there are
 //! files of another process by that name, `%p` is the id with a number behind it.
 
-use crate::sys::os;
+use crate::sys::program;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ fn each(template: &Path, mut visit: impl FnMut(Part)) {
 
 /// The file name of the program; empty where the system does not tell.
 fn program_name() -> Vec<u8> {
-    os::program().file_name().unwrap_or_default().as_bytes().to_vec()
+    program::file().file_name().unwrap_or_default().as_bytes().to_vec()
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ use super::snapshot::{
 use super::stack::Mode;
 use super::sums::{Rounding, Sums};
 use crate::sys::modules;
-use crate::sys::os::{self, monotonic_ns};
+use crate::sys::os::monotonic_ns;
+use crate::sys::program;
 
 /// The profile as it stands. Sites are copied a sixteenth at a time, so with
 /// other threads running it is not of one instant.
@@ -237,7 +238,7 @@ fn losses(recorder: &Recorder) -> Losses {
 
 fn loaded_modules() -> Vec<Module> {
     let mut found = Vec::new();
-    let program = os::program();
+    let program = program::file();
     let module = |module: modules::LoadedModule<'_>| {
         let main = module.is_main;
         let path = if main {

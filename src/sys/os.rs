@@ -137,18 +137,6 @@ fn clock_bits() -> u64 {
     monotonic_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// The program's file as it was started, also if it was removed or replaced since, of which Linux
-/// tells behind its name; empty where the system does not tell. Allocates.
-pub(crate) fn program() -> std::path::PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::env::current_exe().unwrap_or_default();
-    let removed = path.as_os_str().as_bytes().strip_suffix(b" (deleted)");
-    match removed {
-        Some(before) if !path.exists() => std::ffi::OsStr::from_bytes(before).into(),
-        _ => path,
-    }
-}
-
 /// Nanoseconds since some moment before the process began. No system call where
 /// the kernel lends its clock to processes.
 pub(crate) fn monotonic_ns() -> u64 {

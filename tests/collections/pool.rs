@@ -3,7 +3,9 @@
 
 use crate::random::Random;
 use spanalloc::map::{HandleMap, Map};
-use spanalloc::pool::{Epochs, Keep, PRIVATE_MAX, Pool, PoolStats, Reset, resident_above};
+use spanalloc::pool::{
+    AnyPool, Epochs, Keep, PRIVATE_MAX, Pool, PoolStats, Reset, SlicePool, resident_above,
+};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -372,6 +374,22 @@ fn epochs_from_a_thread() {
     assert_eq!(pool.stats().epochs, before);
     let error = Epochs::every(&pool, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn epochs_are_begun_of_every_pool_that_has_some() {
+    let (slices, mixed) = (SlicePool::<u8>::new(16, 4096), AnyPool::new());
+    drop(slices.get());
+    mixed.put(7_u8);
+    let period = Duration::from_millis(1);
+    let epochs = [Epochs::every(&slices, period).unwrap(), Epochs::every(&mixed, period).unwrap()];
+    let since = Instant::now();
+    while slices.stats().pool.epochs < 2 || mixed.stats().pool.epochs < 2 {
+        assert!(since.elapsed() < Duration::from_secs(20), "no epochs");
+        std::thread::sleep(period);
+    }
+    drop(epochs);
+    assert!(mixed.get::<u8>().is_none(), "nobody wanted it for two epochs");
 }
 
 #[test]

@@ -16,9 +16,11 @@ const LINES_MAX: usize = 500;
 /// Floors that run inside an allocation.
 const BELOW_ALLOC: [&str; 3] = ["base", "heap", "sys"];
 /// Where one of these names an outer crate after all, and why it may.
-const OUTER_ALLOWED: [(&str, &str); 1] = [
+const OUTER_ALLOWED: [(&str, &str); 2] = [
     // Asked for by `stats`, never inside an allocation.
     ("sys/os.rs", "std::fs"),
+    // Asked for by captures and dumps.
+    ("sys/program.rs", "std"),
 ];
 /// What `report` may take from `profile`: plain data and its names, and the guard
 /// that keeps a report out of the profile.

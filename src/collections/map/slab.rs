@@ -8,12 +8,13 @@
 //!
 //! 1. Vacant slots form a list from `vacant` on. A slot's generation grows when it
 //!    becomes vacant; one whose generation cannot grow any more is never used again.
-//! 2. Each chunk has `CHUNK_SLOTS` slots, and stays where it is.
+//! 2. Each chunk has [`SLOTS`](Slab::SLOTS) slots, and stays where it is.
 
 use std::marker::PhantomData;
 
-/// Slots in a chunk.
-const CHUNK_SLOTS: usize = 256;
+/// The most slots and bytes of a chunk.
+const CHUNK_SLOTS_MAX: usize = 256;
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
 
 /// Where a value of a [`HandleMap`](super::HandleMap) lies. Stays good until the value
 /// is removed.
@@ -49,14 +50,22 @@ impl<V> Default for Slab<V> {
     }
 }
 
-/// The chunk that a slot lies in, and its place there.
-fn split(index: u32) -> (usize, usize) {
-    (index as usize / CHUNK_SLOTS, index as usize % CHUNK_SLOTS)
-}
-
 impl<V> Slab<V> {
+    /// Slots in a chunk: a power of two, of large values one.
+    const SLOTS: usize = {
+        let mut slots = CHUNK_SLOTS_MAX;
+        while slots > 1 && slots * size_of::<Slot<V>>() > CHUNK_BYTES_MAX {
+            slots /= 2;
+        }
+        slots
+    };
     /// Bytes of a chunk.
-    pub(super) const CHUNK_BYTES: usize = CHUNK_SLOTS * size_of::<Slot<V>>();
+    pub(super) const CHUNK_BYTES: usize = Self::SLOTS * size_of::<Slot<V>>();
+
+    /// The chunk that a slot lies in, and its place there.
+    fn split(index: u32) -> (usize, usize) {
+        (index as usize / Self::SLOTS, index as usize % Self::SLOTS)
+    }
 
     /// Chunks allocated.
     pub(super) fn chunks(&self) -> usize {
@@ -78,7 +87,7 @@ impl<V> Slab<V> {
     pub(super) fn with_capacity(capacity: usize) -> Self {
         let mut slab = Self::default();
         if capacity > 0 {
-            slab.add_chunks(capacity.div_ceil(CHUNK_SLOTS));
+            slab.add_chunks(capacity.div_ceil(Self::SLOTS));
         }
         slab
     }
@@ -86,19 +95,19 @@ impl<V> Slab<V> {
     /// Has slots for `additional` values beside the `len` that there are. What was vacant stays so,
     /// behind what is added.
     pub(super) fn reserve(&mut self, len: usize, additional: usize) {
-        let vacant = self.chunks.len() * CHUNK_SLOTS - len;
+        let vacant = self.chunks.len() * Self::SLOTS - len;
         if additional > vacant {
-            self.add_chunks((additional - vacant).div_ceil(CHUNK_SLOTS));
+            self.add_chunks((additional - vacant).div_ceil(Self::SLOTS));
         }
     }
 
     fn slot(&self, index: u32) -> Option<&Slot<V>> {
-        let (chunk, place) = split(index);
+        let (chunk, place) = Self::split(index);
         self.chunks.get(chunk)?.get(place)
     }
 
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<V>> {
-        let (chunk, place) = split(index);
+        let (chunk, place) = Self::split(index);
         self.chunks.get_mut(chunk)?.get_mut(place)
     }
 
@@ -136,8 +145,8 @@ impl<V> Slab<V> {
 
     /// Adds `count` chunks, one at least, before the slots that are vacant.
     fn add_chunks(&mut self, count: usize) {
-        let first = self.chunks.len() * CHUNK_SLOTS;
-        let end = count.checked_mul(CHUNK_SLOTS).and_then(|slots| slots.checked_add(first));
+        let first = self.chunks.len() * Self::SLOTS;
+        let end = count.checked_mul(Self::SLOTS).and_then(|slots| slots.checked_add(first));
         let last = end.and_then(|end| u32::try_from(end - 1).ok());
         let last = last.expect("HandleMap: no slots left");
         let vacant = self.vacant;
@@ -145,8 +154,8 @@ impl<V> Slab<V> {
             generation: 0,
             tenant: Tenant::Vacant { next: if index < last { Some(index + 1) } else { vacant } },
         };
-        let chunk = |start| (start..=start + (CHUNK_SLOTS - 1) as u32).map(slot).collect();
-        self.chunks.extend((first as u32..=last).step_by(CHUNK_SLOTS).map(chunk));
+        let chunk = |start| (start..=start + (Self::SLOTS - 1) as u32).map(slot).collect();
+        self.chunks.extend((first as u32..=last).step_by(Self::SLOTS).map(chunk));
         self.vacant = Some(first as u32);
     }
 
@@ -191,8 +200,8 @@ impl<'s, V> Places<'s, V> {
     ///
     /// The handle is the slab's, and none of its slot has been asked for before.
     pub(super) unsafe fn get(&self, handle: Handle) -> Option<&'s mut V> {
-        let (chunk, place) = split(handle.index);
-        // SAFETY: chunks have `CHUNK_SLOTS` slots, of which this is one.
+        let (chunk, place) = Slab::<V>::split(handle.index);
+        // SAFETY: chunks have `SLOTS` slots, of which this is one.
         let slot = unsafe { self.chunks[chunk].add(place) };
         // SAFETY: the slab is mutably borrowed, and nobody has another reference to this
         // slot, by the caller's contract.

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// assert_eq!((stats.boxed, stats.type_hits, stats.type_misses), (1, 1, 1));
 /// ```
 pub struct AnyPool {
-    core: Arc<Core<Box<dyn Any + Send>>>,
+    pub(super) core: Arc<Core<Box<dyn Any + Send>>>,
     boxed: AtomicU64,
     type_hits: AtomicU64,
     type_misses: AtomicU64,

@@ -1,7 +1,7 @@
 //! Epochs begun by the clock or by a condition, from a thread of their own.
 
-use super::Pool;
 use super::thread::Member;
+use super::{AnyPool, Pool, SlicePool};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,16 +32,46 @@ pub struct Epochs {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A pool whose epochs [`Epochs`] can begin: [`Pool`], [`SlicePool`] or [`AnyPool`]. Nobody else
+/// implements it.
+pub trait EpochPool: sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {
+        /// What knows how to begin an epoch, while the pool is there.
+        fn member(&self) -> std::sync::Weak<dyn super::Member>;
+    }
+}
+
+impl<T: Send + 'static, F> sealed::Sealed for Pool<T, F> {
+    fn member(&self) -> Weak<dyn Member> {
+        Arc::downgrade(&self.core) as Weak<dyn Member>
+    }
+}
+
+impl<T: Send + 'static> sealed::Sealed for SlicePool<T> {
+    fn member(&self) -> Weak<dyn Member> {
+        Arc::downgrade(&self.core) as Weak<dyn Member>
+    }
+}
+
+impl sealed::Sealed for AnyPool {
+    fn member(&self) -> Weak<dyn Member> {
+        Arc::downgrade(&self.core) as Weak<dyn Member>
+    }
+}
+
+impl<T: Send + 'static, F> EpochPool for Pool<T, F> {}
+impl<T: Send + 'static> EpochPool for SlicePool<T> {}
+impl EpochPool for AnyPool {}
+
 impl Epochs {
     /// Begins an epoch of `pool` once in each `period`.
     ///
     /// # Errors
     ///
     /// When the thread cannot be started, or `period` is zero ([`io::ErrorKind::InvalidInput`]).
-    pub fn every<T, F>(pool: &Pool<T, F>, period: Duration) -> io::Result<Self>
-    where
-        T: Send + 'static,
-    {
+    pub fn every(pool: &impl EpochPool, period: Duration) -> io::Result<Self> {
         Self::when(pool, period, || true)
     }
 
@@ -51,16 +81,15 @@ impl Epochs {
     /// # Errors
     ///
     /// As [`every`](Epochs::every).
-    pub fn when<T, F, C>(pool: &Pool<T, F>, period: Duration, mut condition: C) -> io::Result<Self>
+    pub fn when<C>(pool: &impl EpochPool, period: Duration, mut condition: C) -> io::Result<Self>
     where
-        T: Send + 'static,
         C: FnMut() -> bool + Send + 'static,
     {
         if period.is_zero() {
             let message = "the period of a pool's epochs is 0; it must be longer than that";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let pool: Weak<dyn Member> = Arc::downgrade(&pool.core) as Weak<dyn Member>;
+        let pool = pool.member();
         let (stop, stopped) = mpsc::channel();
         let thread = Builder::new().name("pool-epochs".into()).spawn(move || {
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {

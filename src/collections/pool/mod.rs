@@ -45,7 +45,7 @@ mod thread;
 
 pub use any::{AnyPool, AnyPoolStats};
 pub use bitmap::{BitmapGuard, BitmapPool, BitmapStats, Prefault};
-pub use epochs::{Epochs, resident_above};
+pub use epochs::{EpochPool, Epochs, resident_above};
 pub use reset::{Keep, Reset};
 pub use slice::{SliceGuard, SlicePool, SlicePoolStats};
 pub use stash::PRIVATE_MAX;

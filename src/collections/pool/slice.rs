@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// assert_eq!((stats.pool.new, stats.pool.reused(), stats.discards), (1, 1, 1));
 /// ```
 pub struct SlicePool<T> {
-    core: Arc<Core<Vec<T>>>,
+    pub(super) core: Arc<Core<Vec<T>>>,
     capacity: usize,
     capacity_max: usize,
     discards: AtomicU64,

@@ -31,7 +31,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A pool of whatever type, to the threads that use it and to those that drive its epochs.
-pub(super) trait Member: Send + Sync {
+pub trait Member: Send + Sync {
     /// Makes what the ending thread keeps under `index` available to the others.
     fn leave(&self, index: usize);
 
