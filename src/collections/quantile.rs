@@ -226,6 +226,10 @@ mod tests {
             assert!((200_000..2_000_000).contains(&poisson), "{probability}: {poisson}");
         }
         assert!(normal_quantile(f64::from_bits(1)).is_finite());
+        // Each search ends, and the two ways meet where one begins.
+        let probabilities = (0..31_000).map(|step| 10_f64.powf(-0.01 * f64::from(step)) / 2.1);
+        let quantiles: Vec<f64> = probabilities.map(normal_quantile).collect();
+        assert!(quantiles.is_sorted_by(|higher, lower| lower < higher));
     }
 
     #[test]

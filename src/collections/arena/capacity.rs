@@ -103,7 +103,7 @@ impl CapacityEstimator {
 
     /// The capacity to choose now, or `None` before the first size. Costs a pass over the window,
     /// for [`SizeModel::Observed`] with a selection, for [`SizeModel::Poisson`] with what
-    /// [`poisson_quantile`] costs for the mean, at most some 0.2 ms.
+    /// [`poisson_quantile`] costs for the mean.
     #[must_use]
     pub fn estimate(&self) -> Option<usize> {
         if self.window.is_empty() {
