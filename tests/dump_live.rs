@@ -35,6 +35,7 @@ fn child() {
         "serve" => serve(),
         "fork" => fork_and_ask(),
         "own" => handle_it_ourselves(),
+        "say" => say_where_later(),
         _ => panic!("unknown scenario {scenario}"),
     }
 }
@@ -86,6 +87,17 @@ fn handle_it_ourselves() {
     raise(libc::SIGUSR2);
     std::thread::sleep(Duration::from_millis(300));
     std::process::exit(CALLED.load(Relaxed).try_into().unwrap());
+}
+
+/// Asks for reports, says where they go, asks again; for each line that it reads.
+fn say_where_later() {
+    let mut lines = std::io::stdin().lock().lines();
+    raise(libc::SIGUSR2);
+    lines.next();
+    spanalloc::dump_at_exit(std::env::var_os(PREFIX).unwrap()).unwrap();
+    raise(libc::SIGUSR2);
+    lines.next();
+    std::process::exit(7);
 }
 
 fn raise(signal: libc::c_int) {
@@ -221,6 +233,28 @@ fn without_a_number_each_dump_replaces_the_one_before() {
 }
 
 #[test]
+fn a_signal_without_a_prefix_is_answered_and_the_program_may_say_it() {
+    let scratch = Scratch::new("live-later");
+    let prefix = scratch.prefix("app");
+    for variable in ["signal=usr2,formats=json", "dump=out/,signal=SIGUSR2,formats=json"] {
+        let mut child = command("say", variable, Path::new(&file(&prefix, ".%d")));
+        let mut child = child.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stdin, stderr) = (child.stdin.take().unwrap(), child.stderr.take().unwrap());
+        let mut lines = BufReader::new(stderr).lines().map(Result::unwrap);
+        let said = lines.find(|line| line.contains("no reports")).unwrap();
+        assert!(said.contains("accepted: dump=PREFIX, or dump_at_exit"), "{said}");
+        writeln!(&stdin).unwrap();
+        wait_for(&file(&prefix, ".0001.json"));
+        drop(stdin);
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+        assert_eq!(lines.next(), None);
+        for number in 1..=2 {
+            fs::remove_file(file(&prefix, &format!(".000{number}.json"))).unwrap();
+        }
+    }
+}
+
+#[test]
 fn there_is_no_thread_unless_it_is_asked_for() {
     let scratch = Scratch::new("live-none");
     let mut server = Server::start(&format!("dump={}", scratch.prefix("app").display()));
@@ -285,7 +319,14 @@ fn wrong_values_are_named_and_the_program_runs() {
         assert!(errors.contains(what) && errors.contains(accepted), "{errors}");
         assert!(file(&prefix, ".json").exists());
     }
-    let output = command("serve", "every=1s", Path::new("")).stdin(Stdio::null()).output();
-    let errors = String::from_utf8(output.unwrap().stderr).unwrap();
-    assert!(errors.contains("\"every=1s\" does nothing without"), "{errors}");
+}
+
+#[test]
+fn a_time_without_a_prefix_is_answered_once() {
+    let mut server = Server::start("every=1s");
+    let mut said = String::new();
+    server.1.read_line(&mut said).unwrap();
+    assert!(said.contains("no reports: nothing says where they go"), "{said}");
+    std::thread::sleep(Duration::from_millis(2500));
+    server.end();
 }

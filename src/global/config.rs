@@ -4,8 +4,8 @@
 //! | --- | --- | --- |
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
 //! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
-//! | `every` | time, such as `10min` | the reports of `dump` also every so often; see [`dump_live`](super::dump_live) |
-//! | `signal` | `HUP`, `USR1`, `USR2`, a number | the reports of `dump` also at this signal |
+//! | `every` | time, such as `10min` | the reports of the dump at exit also every so often; see [`dump_live`](super::dump_live) |
+//! | `signal` | `HUP`, `USR1`, `USR2`, a number | the same at this signal |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
 //! | `huge` | `off` or `on` | whether huge pages are asked for |
 //! | `trace` | `scavenge` | a line on standard error for each time that free pages went back |
@@ -109,8 +109,6 @@ pub(super) fn sample_bytes() -> Option<u64> {
 /// last of several values counts.
 pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> Config<'a> {
     let mut config = Config::default();
-    // The last part that asks for reports while the program runs.
-    let mut live = None;
     for part in text.split(|byte| *byte == b',') {
         let part = part.trim_ascii();
         if part.is_empty() {
@@ -143,14 +141,12 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             (b"sample", None) => wrong(problem("has no value", SIZES)),
             (b"dump", None) => wrong(problem("has no value", PREFIXES)),
             (b"every", value) => match value.and_then(|value| milliseconds(value.trim_ascii())) {
-                Some(ms) if ms >= INTERVAL_MS_MIN => {
-                    (config.every_ms, live) = (Some(ms), Some(part));
-                }
+                Some(ms) if ms >= INTERVAL_MS_MIN => config.every_ms = Some(ms),
                 Some(_) => wrong(problem("is too short", INTERVALS)),
                 None => wrong(problem("is not a time", INTERVALS)),
             },
             (b"signal", value) => match value.and_then(|value| signal(value.trim_ascii())) {
-                Some(signal) => (config.signal, live) = (Some(signal), Some(part)),
+                Some(signal) => config.signal = Some(signal),
                 None => wrong(problem("names no signal to wait for", SIGNALS)),
             },
             (b"decay", Some(value)) => match milliseconds(value.trim_ascii()) {
@@ -171,10 +167,6 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             }
             _ => wrong(problem("is no known key", KEYS)),
         }
-    }
-    if let (Some(part), None) = (live, config.dump) {
-        let what = "does nothing without a prefix to write reports to";
-        wrong(Problem { part, what, accepted: "the same beside dump=PREFIX" });
     }
     config
 }
@@ -206,12 +198,14 @@ fn milliseconds(text: &[u8]) -> Option<u32> {
     number.checked_mul(scale)?.try_into().ok().filter(|ms| *ms > 0)
 }
 
-/// A signal by its name, with or without `SIG`, or the number of a real-time signal.
+/// A signal by its name, with or without `SIG`, whose letters may be of any case, or the number of
+/// a real-time signal.
 fn signal(text: &[u8]) -> Option<c_int> {
     const NAMES: [(&[u8], c_int); 3] =
         [(b"HUP", libc::SIGHUP), (b"USR1", libc::SIGUSR1), (b"USR2", libc::SIGUSR2)];
-    let name = text.strip_prefix(b"SIG").unwrap_or(text);
-    if let Some((_, signal)) = NAMES.iter().find(|(known, _)| *known == name) {
+    let sig = text.split_at_checked(3).filter(|(sig, _)| sig.eq_ignore_ascii_case(b"SIG"));
+    let name = sig.map_or(text, |(_, name)| name);
+    if let Some((_, signal)) = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
         return Some(*signal);
     }
     let (number, rest) = number(text)?;
@@ -312,6 +306,8 @@ mod tests {
         let signal = |text| parsed(text).0.signal;
         assert_eq!(signal("signal=SIGHUP"), Some(libc::SIGHUP));
         assert_eq!(signal("signal= USR1 "), Some(libc::SIGUSR1));
+        assert_eq!(signal("signal=sigusr1"), Some(libc::SIGUSR1));
+        assert_eq!(signal("signal=usr2"), Some(libc::SIGUSR2));
         assert_eq!(signal("signal=40"), Some(40));
         let all = [
             ("every", "is not a time", "every=10min"),
@@ -329,8 +325,8 @@ mod tests {
             assert_eq!(problems[0].what, what, "{wrong}");
             assert!(problems[0].accepted.contains(accepted), "{wrong}");
         }
-        let (_, problems) = parsed("signal=USR2");
-        assert!(problems[0].accepted.contains("dump=PREFIX"), "{problems:?}");
+        let (config, problems) = parsed("dump=out/,signal=USR2");
+        assert_eq!((config.signal, problems.len()), (Some(libc::SIGUSR2), 1), "stays asked for");
     }
 
     #[test]

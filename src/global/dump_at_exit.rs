@@ -151,9 +151,20 @@ fn write(at_exit: &AtExit) {
     }
 }
 
+/// What [`write_now`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Live {
+    /// There is a dump at exit.
+    Armed,
+    /// Nobody has said where to yet.
+    NoPrefix,
+    /// There is none in this process any more.
+    Ended,
+}
+
 /// Writes what the dump at exit would write; a failure is said if it is not the one that was
-/// `said` last. `false` if there is none at exit in this process, or any more.
-pub(super) fn write_now(said: &mut String) -> bool {
+/// `said` last.
+pub(super) fn write_now(said: &mut String) -> Live {
     let mut dumps = DUMPS.lock();
     let process = std::process::id();
     let prefix = AT_EXIT
@@ -161,7 +172,10 @@ pub(super) fn write_now(said: &mut String) -> bool {
         .as_ref()
         .filter(|at_exit| at_exit.process == process)
         .map(|at_exit| at_exit.prefix.clone());
-    let Some(prefix) = prefix else { return false };
+    let Some(prefix) = prefix else {
+        let ended = REGISTERED.load(Ordering::Relaxed);
+        return if ended { Live::Ended } else { Live::NoPrefix };
+    };
     match write_next(&prefix, &mut dumps) {
         Ok(()) => said.clear(),
         Err(failure) if failure.what != *said => {
@@ -170,7 +184,7 @@ pub(super) fn write_now(said: &mut String) -> bool {
         }
         Err(_) => {}
     }
-    true
+    Live::Armed
 }
 
 fn write_next(prefix: &Prefix, dumps: &mut Dumps) -> Result<(), Failure> {
@@ -288,8 +302,9 @@ fn obey(variable: &'static [u8]) {
     }
     if let Some(prefix) = asked.dump {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
-        quietly(|| dump_live::begin(asked.every_ms, asked.signal));
     }
+    // Also where the prefix is wrong, or the program's to say: the signal would end it otherwise.
+    quietly(|| dump_live::begin(asked.every_ms, asked.signal));
 }
 
 /// The dynamic loader calls what this section lists, after the C library's own

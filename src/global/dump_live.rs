@@ -1,7 +1,8 @@
 //! Reports while the program runs: by `every=` and `signal=` of the environment variable.
 //!
 //! A thread waits for the time and for the signal, and writes what the dump at exit would write
-//! now. It exists only where one of the two was asked for: nothing of this is on any path of an
+//! now, to the prefix of the variable or of [`dump_at_exit`](super::dump_at_exit::dump_at_exit).
+//! It exists only where one of the two was asked for: nothing of this is on any path of an
 //! allocation, or in a program without them.
 //!
 //! # Invariants
@@ -16,7 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::dump_at_exit::{WRITER_STACK_BYTES, write_now};
+use super::dump_at_exit::{Live, WRITER_STACK_BYTES, write_now};
 use super::sampling::quietly;
 use crate::sys::bell::Bell;
 use crate::sys::stderr::Line;
@@ -28,18 +29,15 @@ static EVERY_MS: AtomicU32 = AtomicU32::new(0);
 /// Whether the process that began this has such a thread.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// Begins to write reports, before `main`: where they go is known.
+/// Begins to write reports, before `main`.
 pub(super) fn begin(every_ms: Option<u32>, signal: Option<c_int>) {
     let signal = signal.filter(|signal| is_free(*signal));
     if every_ms.is_none() && signal.is_none() {
         return;
     }
     EVERY_MS.store(every_ms.unwrap_or(0), Relaxed);
-    if !start() {
-        return;
-    }
-    BEGUN.store(true, Relaxed);
-    // Last: a signal that comes earlier does what it did without us.
+    BEGUN.store(start(), Relaxed);
+    // Also without the thread: whoever sends the signal wants reports, not the program's end.
     if let Some(signal) = signal
         && !signals::handle(signal, on_signal)
     {
@@ -90,7 +88,7 @@ fn wait_and_write(mut seen: u32) {
     let every = every.map(|ms| Duration::from_millis(ms.into()));
     let mut next = every.map(|every| Instant::now() + every);
     // A failure that lasts is said once.
-    let mut said = String::new();
+    let (mut said, mut said_where) = (String::new(), false);
     loop {
         BELL.wait(seen, next.map(|next| next.saturating_duration_since(Instant::now())));
         let (rings, now) = (BELL.rings(), Instant::now());
@@ -100,9 +98,20 @@ fn wait_and_write(mut seen: u32) {
             next = every.map(|every| now + every);
         }
         // Signals during a dump ask for one more.
-        if (is_due || rings != seen) && !write_now(&mut said) {
-            return;
-        }
+        let is_asked = rings != seen;
         seen = rings;
+        if !is_due && !is_asked {
+            continue;
+        }
+        match write_now(&mut said) {
+            Live::Armed => {}
+            Live::NoPrefix if is_asked || !said_where => {
+                said_where = true;
+                let line = Line::new().text("no reports: nothing says where they go");
+                line.text("; accepted: dump=PREFIX, or dump_at_exit in the program").write();
+            }
+            Live::NoPrefix => {}
+            Live::Ended => return,
+        }
     }
 }

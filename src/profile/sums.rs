@@ -194,8 +194,12 @@ fn deviation(variance: u128) -> u64 {
 pub(crate) struct Rounding(u128);
 
 impl Rounding {
-    /// The objects of `sums`, of which there are at most `most`.
+    /// The objects of `sums`, of which there are at most `most`. None where none was sampled,
+    /// though `most` had others carry a whole one on: an object of nobody's has no size.
     pub(crate) fn objects(&mut self, sums: &Sums, most: u64) -> u64 {
+        if sums.samples == 0 {
+            return 0;
+        }
         let all = sums.objects + self.0;
         let whole = Sums::rounded_down(all).min(most);
         self.0 = all - (u128::from(whole) << FRACTION_BITS);
@@ -252,6 +256,21 @@ mod tests {
             assert_eq!(total.objects_error() == 0, weight == ONE);
             assert_eq!(Sums::of(Weight(weight), 24, 32).objects_error() == 0, weight == ONE);
         }
+    }
+
+    #[test]
+    fn what_is_carried_on_does_not_go_to_a_site_without_samples() {
+        let (mut all, mut live) = (Rounding::default(), Rounding::default());
+        let mut live_of = |is_live: bool| {
+            let sample = Sums::of(Weight(ONE * 3 / 2), 24, 32);
+            let allocated = all.objects(&sample, u64::MAX);
+            let kept = if is_live { sample } else { Sums::default() };
+            live.objects(&kept, allocated)
+        };
+        // 1, 2, 1 and 2 were allocated; of the third, two would be in use.
+        let sites = [false, true, true, false].map(&mut live_of);
+        assert_eq!(sites, [0, 1, 1, 0]);
+        assert_eq!(live_of(true), 1, "carried on behind what has none");
     }
 
     #[test]
