@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 use super::calls::{Call, calls};
 use super::facts::facts;
+use super::whole::whole;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Lifetimes, Profile};
 
@@ -38,7 +39,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_dhat<W: io::Write>(&self, out: W) -> io::Result<()> {
-        profile::quietly(|| write(self, &calls(self), out))
+        profile::quietly(|| whole(out, |out| write(self, &calls(self), out)))
     }
 }
 

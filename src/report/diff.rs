@@ -10,6 +10,7 @@ use super::facts::{counted, facts};
 use super::folded::push_stack;
 use super::shown::write_frames;
 use super::units::percent;
+use super::whole::whole;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Amount, Profile};
 
@@ -147,8 +148,8 @@ impl Diff {
     /// # Errors
     ///
     /// Those of `out`.
-    pub fn write_folded<W: io::Write>(&self, mut out: W) -> io::Result<()> {
-        profile::quietly(|| out.write_all(self.folded().as_bytes()))
+    pub fn write_folded<W: io::Write>(&self, out: W) -> io::Result<()> {
+        profile::quietly(|| whole(out, |out| io::Write::write_all(out, self.folded().as_bytes())))
     }
 
     fn folded(&self) -> String {
@@ -181,24 +182,26 @@ impl Diff {
     /// # std::io::Result::Ok(())
     /// ```
     #[cfg(feature = "flamegraph")]
-    pub fn write_flamegraph<W: io::Write>(&self, mut out: W) -> io::Result<()> {
-        profile::quietly(|| {
-            let title = format!("Change of {}", self.weight.title().to_lowercase());
-            let subtitle = format!("{}; {}", self.subtitle, self.facts);
-            let total = |of: fn((u64, u64)) -> u64| -> u64 {
-                self.changes.iter().map(|change| of(change.values(self.weight))).sum()
-            };
-            // Widths are those after: what is gone by then has none.
-            if total(|(_, after)| after) == 0 {
-                let before = total(|(before, _)| before);
-                let nothing =
-                    if before == 0 { "There were no samples." } else { "Nothing is left." };
-                return out.write_all(super::flame::empty(&title, &subtitle, nothing).as_bytes());
-            }
-            let mut options = inferno::flamegraph::Options::default();
-            options.title = title;
-            super::flame::picture(options, self.weight, subtitle, &self.folded(), out)
-        })
+    pub fn write_flamegraph<W: io::Write>(&self, out: W) -> io::Result<()> {
+        profile::quietly(|| whole(out, |out| self.draw(out)))
+    }
+
+    #[cfg(feature = "flamegraph")]
+    fn draw(&self, mut out: impl io::Write) -> io::Result<()> {
+        let title = format!("Change of {}", self.weight.title().to_lowercase());
+        let subtitle = format!("{}; {}", self.subtitle, self.facts);
+        let total = |of: fn((u64, u64)) -> u64| -> u64 {
+            self.changes.iter().map(|change| of(change.values(self.weight))).sum()
+        };
+        // Widths are those after: what is gone by then has none.
+        if total(|(_, after)| after) == 0 {
+            let before = total(|(before, _)| before);
+            let nothing = if before == 0 { "There were no samples." } else { "Nothing is left." };
+            return out.write_all(super::flame::empty(&title, &subtitle, nothing).as_bytes());
+        }
+        let mut options = inferno::flamegraph::Options::default();
+        options.title = title;
+        super::flame::picture(options, self.weight, subtitle, &self.folded(), out)
     }
 }
 

@@ -9,6 +9,7 @@ use inferno::flamegraph::{self, Direction, Options};
 use super::calls::{Call, Weight, calls};
 use super::facts::{counted, facts, nothing};
 use super::folded::folded;
+use super::whole::whole;
 use crate::profile::{self, Profile};
 
 impl Profile {
@@ -34,7 +35,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_flamegraph<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
-        profile::quietly(|| write(self, &calls(self), weight, out))
+        profile::quietly(|| whole(out, |out| write(self, &calls(self), weight, out)))
     }
 
     /// Writes the same upside down: the root on top, as an icicle hangs.
@@ -53,7 +54,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_icicle<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
-        profile::quietly(|| write_icicle(self, &calls(self), weight, out))
+        profile::quietly(|| whole(out, |out| write_icicle(self, &calls(self), weight, out)))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::calls::{Call, Weight, calls, largest};
+use super::whole::whole;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Profile};
 
@@ -30,7 +31,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_folded<W: io::Write>(&self, weight: Weight, out: W) -> io::Result<()> {
-        profile::quietly(|| write(&calls(self), weight, out))
+        profile::quietly(|| whole(out, |out| write(&calls(self), weight, out)))
     }
 }
 

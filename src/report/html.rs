@@ -16,6 +16,7 @@ use super::calls::{Call, Weight, calls, largest};
 use super::facts::{counted, facts, grouped, losses, nothing};
 use super::stats::{ClassStats, Stats};
 use super::units::Bytes;
+use super::whole::whole;
 use crate::profile::{self, Amount, BlockSize, Group, Lifetimes, Profile};
 
 const PAGE: &str = include_str!("page.html");
@@ -55,7 +56,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_html<W: io::Write>(&self, stats: &Stats, out: W) -> io::Result<()> {
-        profile::quietly(|| write(self, &calls(self), stats, out))
+        profile::quietly(|| whole(out, |out| write(self, &calls(self), stats, out)))
     }
 }
 

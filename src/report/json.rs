@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::stats::Stats;
+use super::whole::whole;
 use crate::profile::symbols::{Frame, Interner, Symbols};
 use crate::profile::{self, Profile};
 
@@ -164,7 +165,7 @@ impl Dump {
     ///
     /// Those of `out`.
     pub fn write_json(&self, out: impl io::Write) -> io::Result<()> {
-        write(&self.stats, &self.profile, out)
+        whole(out, |out| write(&self.stats, &self.profile, out))
     }
 }
 

@@ -17,6 +17,7 @@
 // | `html`, `page.*` | one page to look at |
 // | `json` | everything, for machines |
 // | `units` | how figures are written |
+// | `whole` | a report through a buffer, flushed |
 
 #![forbid(unsafe_code)]
 
@@ -50,6 +51,8 @@ mod table;
 #[cfg(feature = "profile")]
 mod top;
 mod units;
+#[cfg(feature = "profile")]
+mod whole;
 
 #[cfg(feature = "profile")]
 pub use calls::Weight;

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::calls::{Call, Weight, calls, largest};
 use super::facts::facts;
+use super::whole::whole;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Profile};
 
@@ -40,7 +41,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_speedscope<W: io::Write>(&self, out: W) -> io::Result<()> {
-        profile::quietly(|| write(self, &calls(self), out))
+        profile::quietly(|| whole(out, |out| write(self, &calls(self), out)))
     }
 }
 
