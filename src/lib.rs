@@ -105,8 +105,8 @@ pub use global::{__assertion_failed, __meter};
 #[cfg(not(loom))]
 pub use global::{
     BlockState, Inspection, Meter, Place, Pressure, PressureListener, SpanAlloc, Usage, dump,
-    dump_at_exit, inspect, measure, on_pressure, release_free_memory, set_decay, set_soft_limit,
-    stats, trace_scavenging,
+    dump_at_exit, held_bytes, inspect, measure, on_pressure, release_free_memory, set_decay,
+    set_soft_limit, soft_limit, stats, trace_scavenging,
 };
 #[cfg(all(feature = "collections", not(loom)))]
 pub use global::{ClassGrowth, Snapshot, Snapshots, Snapshotter};

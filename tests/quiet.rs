@@ -3,6 +3,7 @@
 //! harness, since it looks at the first allocations of `main`.
 
 use std::hint::black_box;
+use std::sync::mpsc;
 
 use spanalloc::SpanAlloc;
 use spanalloc::profile::{self, Amount};
@@ -23,8 +24,9 @@ fn allocated(bytes: u64) -> Amount {
 fn main() {
     the_first_blocks_are_sampled();
     blocks_behind_a_report_are_sampled();
+    what_a_listener_allocates_is_sampled();
     an_estimate_does_not_mind_reports_in_between();
-    println!("quiet: 3 checks passed");
+    println!("quiet: 4 checks passed");
 }
 
 /// Before anything else: the allocator woke up before `main`, in quiet.
@@ -55,6 +57,22 @@ fn blocks_behind_a_report_are_sampled() {
             assert!(found >= count, "report {number}: {found} of {count} blocks of {bytes} bytes");
         }
     }
+}
+
+/// The thread that calls it is the allocator's, what the listener allocates is the program's.
+fn what_a_listener_allocates_is_sampled() {
+    let (tell, told) = mpsc::channel();
+    let before = allocated(1024).objects;
+    let listener = spanalloc::on_pressure(move |_| {
+        let blocks: Vec<_> = (0..100).map(|_| black_box(vec![0_u8; 1024])).collect();
+        tell.send(blocks).unwrap();
+    });
+    spanalloc::set_soft_limit(1).unwrap();
+    let blocks = told.recv().unwrap();
+    let found = allocated(1024).objects - before;
+    assert!(found >= 100, "{found} of {} blocks of a listener's", blocks.len());
+    spanalloc::set_soft_limit(0).unwrap();
+    drop(listener);
 }
 
 fn an_estimate_does_not_mind_reports_in_between() {

@@ -3,7 +3,9 @@
 //! The limit is looked after by a thread that exists only while there is one. It
 //! looks every few milliseconds at what the heap holds; so neither an allocation nor
 //! a free has anything to compare. Over the limit it gives free memory back at once,
-//! and tells the listeners, who may free more.
+//! and tells the listeners, who may free more. Where little was free it looks less often: to
+//! give back costs every thread its caches, and a program that needs more than its limit would
+//! pay that for nothing (Go bounds its collector by half the processor time for the same reason).
 //!
 //! # Invariants
 //!
@@ -25,8 +27,11 @@ use crate::sys::lock::{Guard, Lock};
 
 /// Between two looks at what the heap holds.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// While memory stays above the limit, listeners are told again after this long.
+/// While memory stays above the limit, listeners are told again after this long. Also the longest
+/// time between two looks.
 const TELL_EVERY: Duration = Duration::from_millis(250);
+/// Giving back fewer bytes than this is not worth it soon again.
+const WORTH_BYTES: usize = 1 << 20;
 
 /// By the environment, which wins.
 static DECAY_IS_GIVEN: AtomicBool = AtomicBool::new(false);
@@ -89,12 +94,15 @@ pub(super) fn decay_by_environment(decay_ms: u32) {
 /// which is how a program begins.
 ///
 /// Nothing fails above the limit. As long as more is held, free pages go back to the
-/// system at once instead of after a while, and whoever asked for it by
+/// system within 10 ms instead of after a while, what threads keep for their next allocations
+/// included, and whoever asked for it by
 /// [`on_pressure`] is told. Go's `GOMEMLIMIT` is the model; here is no collector to
 /// run more often, so only what is free, or freed by a listener, can go.
 ///
 /// Cost: a thread that looks at one sum a hundred times a second while there is a
-/// limit; nothing on any path of an allocation or a free. A forked child has no limit until it
+/// limit; nothing on any path of an allocation or a free. Above it threads find their caches
+/// empty after each time that memory went back; each time that gave back less than 1 MiB, the
+/// next one comes twice as late, up to 250 ms. A forked child has no limit until it
 /// sets one.
 ///
 /// # Errors
@@ -115,7 +123,7 @@ pub fn set_soft_limit(bytes: u64) -> io::Result<()> {
         let process = std::process::id();
         if bytes > 0 && watch.watched_in != process {
             let name = String::from("spanalloc-limit");
-            let started = thread::Builder::new().name(name).spawn(|| quietly(look_after));
+            let started = thread::Builder::new().name(name).spawn(look_after);
             watch.watched_in = if started.is_ok() { process } else { 0 };
             if let Err(error) = started {
                 LIMIT.store(0, Relaxed);
@@ -132,9 +140,9 @@ pub fn set_soft_limit(bytes: u64) -> io::Result<()> {
 /// goes back at once.
 ///
 /// It runs on the thread that looks after the limit, which there is from the first limit that is
-/// set on; a panic in it is caught and otherwise ignored. Dropping the returned
-/// [`PressureListener`] ends this without waiting: a call that has begun, or is about to, still
-/// comes to its end.
+/// set on; a panic in it is caught and otherwise ignored. What it allocates is sampled as what other
+/// threads do. Dropping the returned [`PressureListener`] ends this without waiting: a call that has
+/// begun, or is about to, still comes to its end.
 ///
 /// # Examples
 ///
@@ -193,9 +201,46 @@ pub(super) fn after_fork() {
     WATCH.release();
 }
 
+/// The limit that [`set_soft_limit`] has set, in bytes; 0 for none.
+///
+/// # Examples
+///
+/// ```
+/// spanalloc::set_soft_limit(512 << 20)?;
+/// assert_eq!(spanalloc::soft_limit(), 512 << 20);
+/// # spanalloc::set_soft_limit(0)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn soft_limit() -> u64 {
+    LIMIT.load(Relaxed)
+}
+
+/// Bytes that the allocator holds now: in use, free but not given back, and its own records. This
+/// is what a [soft limit](set_soft_limit) is compared with, and what a gauge of a service may
+/// show; [`stats`](crate::stats) tells what it is made of.
+///
+/// Cost: two locks that slow paths take, some tens of nanoseconds; allocates nothing.
+///
+/// # Examples
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: spanalloc::SpanAlloc = spanalloc::SpanAlloc::new();
+/// let before = spanalloc::held_bytes();
+/// let block = vec![1_u8; 100 << 20];
+/// assert!(spanalloc::held_bytes() >= before + (100 << 20));
+/// # drop(block);
+/// ```
+#[must_use]
+pub fn held_bytes() -> u64 {
+    HEAP.held_bytes()
+}
+
 /// The thread, while there is a limit.
 fn look_after() {
     let mut told: Option<Instant> = None;
+    let mut pause = LOOK_EVERY;
     loop {
         let limit = LIMIT.load(Relaxed);
         if limit == 0 {
@@ -206,33 +251,83 @@ fn look_after() {
             }
             continue;
         }
-        if !relieve(limit) {
+        let mut relief = quietly(|| relieve(limit));
+        if relief == Relief::Enough {
             told = None;
         } else if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
             tell(limit);
-            relieve(limit);
+            relief = relief.and(quietly(|| relieve(limit)));
         }
-        thread::sleep(LOOK_EVERY);
+        pause = relief.next_pause(pause);
+        thread::sleep(pause);
     }
 }
 
-/// Gives free memory back if more is held than `limit`; whether that is still so.
-fn relieve(limit: u64) -> bool {
+/// What became of memory that was above a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Relief {
+    /// Not above it, or not any more.
+    Enough,
+    /// Above it, though so many bytes were given back.
+    Above(usize),
+}
+
+impl Relief {
+    /// Of two times, one after the other.
+    fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Above(first), Self::Above(second)) => Self::Above(first + second),
+            _ => next,
+        }
+    }
+
+    /// How long until the next look, after `pause` before this one.
+    fn next_pause(self, pause: Duration) -> Duration {
+        match self {
+            Self::Above(bytes) if bytes < WORTH_BYTES => (pause * 2).min(TELL_EVERY),
+            Self::Above(_) | Self::Enough => LOOK_EVERY,
+        }
+    }
+}
+
+/// Gives free memory back if more is held than `limit`.
+fn relieve(limit: u64) -> Relief {
     if HEAP.held_bytes() <= limit {
-        return false;
+        return Relief::Enough;
     }
     // Often, while the limit is passed: spans that were freed into since last time are left alone.
-    HEAP.release(false);
-    HEAP.held_bytes() > limit
+    let bytes = HEAP.release(false);
+    if HEAP.held_bytes() > limit { Relief::Above(bytes) } else { Relief::Enough }
 }
 
 fn tell(limit: u64) {
-    let listeners = lock().listeners.clone();
+    let listeners = quietly(|| lock().listeners.clone());
     for listener in listeners {
         let pressure = Pressure { held: HEAP.held_bytes(), limit };
         // What it panicked with was printed by the panic hook. If its registration has ended
         // meanwhile it is dropped here, and what it has may panic in that, too.
         let _ = catch_unwind(AssertUnwindSafe(move || listener(pressure)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_rarer_while_they_give_little_back() {
+        let (little, much) = (Relief::Above(WORTH_BYTES - 1), Relief::Above(WORTH_BYTES));
+        let mut pause = LOOK_EVERY;
+        let pauses = [(); 6].map(|()| {
+            pause = little.next_pause(pause);
+            pause.as_millis()
+        });
+        assert_eq!(pauses, [20, 40, 80, 160, 250, 250]);
+        for relief in [much, Relief::Enough, little.and(much), much.and(Relief::Enough)] {
+            assert_eq!(relief.next_pause(pause), LOOK_EVERY, "{relief:?}");
+        }
+        assert_eq!(much.and(little).next_pause(pause), LOOK_EVERY);
+        assert_eq!(Relief::Above(0).and(Relief::Above(0)).next_pause(pause), TELL_EVERY);
     }
 }
