@@ -145,13 +145,26 @@ impl Resolver {
     }
 
     fn unknown(&mut self, address: u64, module: Option<&Module>) {
-        let function = match module.and_then(|m| Some((m, m.path.file_name()?))) {
-            Some((module, name)) => {
-                format!("{}+{:#x}", name.to_string_lossy(), address - 1 - module.bias)
-            }
-            None => format!("{:#x}", address - 1),
-        };
+        let placeholder = module.and_then(|module| module.placeholder(address));
+        let function = placeholder.unwrap_or_else(|| format!("{:#x}", address - 1));
         self.frames.insert(address, [self.interner.frame(&function, None, None)].into());
+    }
+}
+
+impl Module {
+    /// What stands for the name of the function at a return address inside; none where the
+    /// module's path has no file's name.
+    fn placeholder(&self, address: u64) -> Option<String> {
+        let name = self.path.file_name()?.to_string_lossy();
+        Some(format!("{name}+{:#x}", address - 1 - self.bias))
+    }
+
+    /// Whether a frame inside has no name but what stands for it.
+    #[cfg(feature = "pprof")]
+    pub(crate) fn is_placeholder(&self, frame: &Frame) -> bool {
+        let name = self.path.file_name().map(|name| name.to_string_lossy());
+        let rest = name.and_then(|name| frame.function.strip_prefix(&*name)?.strip_prefix("+0x"));
+        frame.file.is_none() && rest.is_some()
     }
 }
 

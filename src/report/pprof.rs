@@ -19,7 +19,7 @@ use super::calls::{kept, unknown};
 use super::facts::{facts, losses};
 use super::protobuf::Message;
 use crate::profile::symbols::Frame;
-use crate::profile::{self, Group, Profile, Site};
+use crate::profile::{self, Group, Module, Profile, Site};
 
 /// Types and units of a sample's values, in the order every heap profile has.
 const SAMPLE_TYPES: [(&str, &str); 4] = [
@@ -44,6 +44,7 @@ mod field {
         pub(in super::super) const STRING: u64 = 6;
         pub(in super::super) const DROP_FRAMES: u64 = 7;
         pub(in super::super) const TIME_NANOS: u64 = 9;
+        pub(in super::super) const DURATION_NANOS: u64 = 10;
         pub(in super::super) const PERIOD_TYPE: u64 = 11;
         pub(in super::super) const PERIOD: u64 = 12;
         pub(in super::super) const COMMENT: u64 = 13;
@@ -151,6 +152,7 @@ fn encoded(profile: &Profile, symbolized: bool) -> Message {
     encoder.value_type(PERIOD_TYPE, "space", "bytes");
     encoder.out.number(PERIOD, profile.interval_bytes);
     encoder.out.number(TIME_NANOS, profile.time_unix_ns);
+    encoder.out.number(DURATION_NANOS, profile.duration_ns);
     let kind = encoder.string(DEFAULT_SAMPLE_TYPE);
     encoder.out.number(DEFAULT_KIND, kind);
     for comment in std::iter::once(facts(profile)).chain(losses(&profile.losses)) {
@@ -232,7 +234,7 @@ impl<'a> Encoder<'a> {
             self.mappings.push((module.start, module.end));
             let file = self.string(&module.path.to_string_lossy());
             let build_id = self.string(&module.build_id);
-            let symbolized = self.symbolized;
+            let named = if self.symbolized { self.named(module) } else { [false; 4] };
             self.out.message(field::profile::MAPPING, |out| {
                 out.number(ID, at as u64 + 1);
                 out.number(START, module.start);
@@ -240,9 +242,27 @@ impl<'a> Encoder<'a> {
                 out.number(OFFSET, module.file_offset);
                 out.number(FILE, file);
                 out.number(BUILD_ID, build_id);
-                HAS.iter().for_each(|has| out.flag(*has, symbolized));
+                HAS.iter().zip(named).for_each(|(has, named)| out.flag(*has, named));
             });
         }
+    }
+
+    /// Which of functions, file names, line numbers and inlined frames are known of a module.
+    /// Where none are, `pprof` looks for them itself, in the file that it is given.
+    fn named(&self, module: &Module) -> [bool; 4] {
+        let symbols = self.profile.symbols();
+        let mut named = [false; 4];
+        for address in self.profile.addresses() {
+            if module.start < address && address <= module.end {
+                let frames = symbols.frames(address);
+                let any = |has: fn(&Frame) -> bool| frames.iter().any(|frame| has(frame));
+                named[0] |= frames.iter().any(|frame| !module.is_placeholder(frame));
+                named[1] |= any(|frame| frame.file.is_some());
+                named[2] |= any(|frame| frame.line.is_some());
+                named[3] |= frames.len() > 1;
+            }
+        }
+        named
     }
 
     fn samples(&mut self) {
@@ -363,6 +383,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::profile::symbols::Symbols;
 
     #[test]
     fn equal_stacks_are_one_sample_and_strings_begin_empty() {
@@ -377,6 +398,34 @@ mod tests {
             out.packed(field::sample::VALUES, &[9, 90, 3, 30]);
         });
         assert!(encoder.out.as_bytes().ends_with(one.as_bytes()));
+    }
+
+    #[test]
+    fn a_module_says_what_is_known_of_it() {
+        let frame = |function: &str, file: Option<&str>, line| {
+            Arc::new(Frame { function: function.into(), file: file.map(Into::into), line })
+        };
+        let module = |path: &str, start| Module {
+            path: path.into(),
+            bias: 0,
+            start,
+            end: start + 0x1000,
+            file_offset: 0,
+            build_id: String::new(),
+            main: false,
+        };
+        let mut profile = Profile::of_sites(&[(&[0x1011, 0x2021, 0x3031], 3, 3)]);
+        profile.symbols = std::sync::OnceLock::from(Symbols::known(HashMap::from([
+            (0x1011, [frame("f", Some("f.rs"), Some(7)), frame("g", Some("f.rs"), None)].into()),
+            (0x2021, [frame("h", None, None)].into()),
+            (0x3031, [frame("stripped+0x3030", None, None)].into()),
+        ])));
+        let encoder = Encoder::new(&profile, true);
+        let named = |path, start| encoder.named(&module(path, start));
+        assert_eq!(named("/bin/whole", 0x1000), [true; 4]);
+        assert_eq!(named("/bin/symbols", 0x2000), [true, false, false, false]);
+        assert_eq!(named("/bin/stripped", 0x3000), [false; 4]);
+        assert_eq!(named("/bin/unused", 0x4000), [false; 4]);
     }
 
     #[test]
