@@ -362,14 +362,18 @@ mod tests {
         assert!(config.formats.is_some() && problems.is_empty());
         for (wrong, what) in [
             ("formats=", "has no value"),
-            ("formats=json+png", "names an unknown format, so that all defaults are written"),
+            ("formats=png", "names an unknown format, which is not written"),
             ("formats", "has no value"),
-            ("formats=json+", "names an unknown format, so that all defaults are written"),
         ] {
             let (config, problems) = parsed(wrong);
             assert_eq!((problems.len(), problems[0].what), (1, what));
             assert_eq!(config.formats, None);
             assert!(problems[0].accepted.contains("text+json"), "{wrong}");
+        }
+        for wrong in ["formats=json+png", "formats=json+"] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!(problems[0].what, "names an unknown format, which is not written");
+            assert_eq!((config.formats, problems.len()), (Some(Formats::JSON), 1), "the rest");
         }
     }
 

@@ -79,8 +79,8 @@ impl Formats {
     #[cfg(test)]
     pub(super) const EVERY: Self = Self(u16::MAX);
 
-    /// The formats of these names, joined by `+`; none, so that the defaults are written, if one
-    /// is unknown, or all of them are missing in this build. `wrong` is told what is the matter.
+    /// The formats of these names, joined by `+`; none, so that the defaults are written, where all
+    /// of them are unknown, or missing in this build. `wrong` is told what is the matter with one.
     pub(super) fn named(text: &[u8], mut wrong: impl FnMut(&'static str)) -> Option<Self> {
         let mut all = Self(0);
         for name in text.split(|byte| *byte == b'+').map(<[u8]>::trim_ascii) {
@@ -90,8 +90,7 @@ impl Formats {
             } else if let Some((_, what)) = lacking {
                 wrong(what);
             } else {
-                wrong("names an unknown format, so that all defaults are written");
-                return None;
+                wrong("names an unknown format, which is not written");
             }
         }
         (all.0 != 0).then_some(all)
