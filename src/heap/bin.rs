@@ -19,7 +19,8 @@
 //! 2. `allocs + granted − left` blocks were allocated and `frees + roomed − room +
 //!    drained` freed by this thread: exact whenever it is between two calls.
 //! 3. While draining the previous list is empty and nothing may be pushed on the loaded one.
-//! 4. `current`, the lists of spans, `kept` and `remote` are written under the depot's lock
+//! 4. No list has more than [`long`] and twice [`list_max`] blocks.
+//! 5. `current`, the lists of spans, `kept` and `remote` are written under the depot's lock
 //!    (invariant 4 of [`thread`](super::thread)), all other words by the thread that owns the heap.
 
 use core::ptr;
@@ -76,7 +77,7 @@ pub(crate) const FLUSHES_MAX: u8 = 2;
 /// So many frees for each allocation: the thread as good as only frees.
 const FREES_PER_ALLOC: u32 = 2;
 const LIST_BYTES: usize = 32 * 1024;
-const LIST_BLOCKS_MAX: usize = 256;
+pub(super) const LIST_BLOCKS_MAX: usize = 256;
 const LIST_BLOCKS_MIN: usize = 8;
 const GRANT_BYTES: usize = 64 * 1024;
 const GRANT_BLOCKS_MIN: usize = 16;
@@ -89,6 +90,21 @@ static GRANT_MAX: PerClass = PerClass::of_bytes(GRANT_BYTES, GRANT_BLOCKS_MIN, G
 #[inline]
 pub(crate) fn list_max(class: ClassId) -> u32 {
     LIST_MAX.of(class)
+}
+
+/// What is longer than this goes home when it is full, also if no other list waits behind it: as
+/// many blocks as the spans hand out at once, and as many again, so that at most two are walked
+/// over for each that was freed, and a list by frees.
+#[inline]
+pub(crate) fn long(class: ClassId) -> u32 {
+    2 * class.capacity() + list_max(class)
+}
+
+/// How long a list of `class` gets at most: what is loaded is no longer than [`long`] and a list
+/// by frees, and gets room for another one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn list_most(class: ClassId) -> u32 {
+    long(class) + 2 * list_max(class)
 }
 
 /// How many blocks of `class` are allocated before the slow path is asked again:
@@ -145,7 +161,7 @@ impl Bin {
 
     /// Dies if an invariant does not hold. The bin's thread does nothing meanwhile.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn check(&self, list: &List) {
+    pub(crate) fn check(&self, class: ClassId, list: &List) {
         let count = |mut block: *mut Block, blocks_max| {
             let mut blocks = 0;
             while !block.is_null() && blocks <= blocks_max {
@@ -160,6 +176,8 @@ impl Bin {
         let length = self.length.get() + pushed - popped;
         assert_eq!(count(list.head.get(), length), length, "invariant 1");
         let previous = self.previous_blocks.get();
+        let most = list_most(class);
+        assert!(length <= most && previous <= most, "invariant 4: {length} and {previous}");
         if previous > 0 {
             assert!(count(self.previous.get(), previous) >= previous);
         }

@@ -22,7 +22,8 @@
 //! # Invariants
 //!
 //! 1. A magazine's blocks are free, of its class, counted out in their spans, and linked
-//!    through their first words; `blocks` of them, as many as a list has at most.
+//!    through their first words; `blocks` of them, as many as a list has at most (invariant 4
+//!    of [`bin`](super::bin)).
 //! 2. Every entry in use is on the chain of its class, newest first; every other one
 //!    below `fresh` is on the chain of free entries.
 //! 3. `bytes` is the sum over the magazines, and at most [`BYTES_MAX`].
@@ -32,6 +33,7 @@
 
 use core::ptr;
 
+use super::bin::LIST_BLOCKS_MAX;
 use super::chain::{Block, Chain};
 use super::class::{CLASSES, ClassId};
 use super::geometry::SLOT_BYTES;
@@ -88,6 +90,8 @@ pub(crate) struct Depot {
 unsafe impl Send for Depot {}
 
 const _: () = assert!(MAGAZINES < u8::MAX as usize && size_of::<Magazine>() == 16);
+/// A list's length fits: the smallest blocks make the longest ones.
+const _: () = assert!(2 * SLOT_BYTES / 8 + 3 * LIST_BLOCKS_MAX <= u16::MAX as usize);
 
 impl Depot {
     /// No magazines; all zero.

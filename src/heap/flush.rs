@@ -7,7 +7,7 @@
 use core::ptr;
 
 use super::Heap;
-use super::bin::{FLUSHES_MAX, list_max};
+use super::bin::{FLUSHES_MAX, list_max, long};
 use super::cache::Cache;
 use super::chain::{Block, Chain, Run};
 use super::class::ClassId;
@@ -56,17 +56,21 @@ impl ThreadHeap {
                 bin.make_room(list, self.allowance(max - length));
                 return;
             }
-            let previous = bin.take_previous();
-            if previous.blocks == 0 {
-                bin.set_previous(bin.unload(list));
-                bin.make_room(list, self.allowance(max));
-                return;
+            let mut full = bin.take_previous();
+            if full.blocks == 0 {
+                if length <= long(class) {
+                    bin.set_previous(bin.unload(list));
+                    bin.make_room(list, self.allowance(max));
+                    return;
+                }
+                // Loaded and filled again and again, it would grow without end.
+                full = bin.unload(list);
             }
-            if !self.keep(heap, class, previous) {
+            if full.blocks > long(class) || !self.keep(heap, class, full) {
                 if !self.is_observed() {
                     bin.count_flush();
                 }
-                self.send_home(heap, class, previous);
+                self.send_home(heap, class, full);
             }
             if bin.flushes() < FLUSHES_MAX {
                 bin.set_previous(bin.unload(list));

@@ -14,6 +14,8 @@ mod huge;
 #[cfg(all(test, not(feature = "preload")))]
 mod kept;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod lives;
 #[cfg(test)]
 mod places;
@@ -207,7 +209,7 @@ impl Heap<Fake> {
             // SAFETY: null, or a cache that lives as long as its thread.
             if let Some(cache) = unsafe { thread_heap.cache.get().as_ref() } {
                 for class in ClassId::all() {
-                    thread_heap.bin(class).check(cache.list(class));
+                    thread_heap.bin(class).check(class, cache.list(class));
                 }
                 thread_heap.check_depot();
             }
