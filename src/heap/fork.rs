@@ -18,15 +18,15 @@
 //! # Invariants
 //!
 //! 1. Between `before_fork` and `after_fork` the forking thread holds all locks: of depots those
-//!    of all heaps from `held` on in the chain, but for its own, which no other thread takes
-//!    while `reaping` is held. A heap that was enrolled in between is in front of `held`.
+//!    of all heaps, but for its own, which no other thread takes while `reaping` is held. `held` is
+//!    the first heap of the chain then: none is enrolled without the central lock.
 //! 2. `fork` shows the child a prefix of each thread's stores. Pages are shared until written to,
 //!    and a thread that writes to a page which was protected already waits until the fork is done:
 //!    so it stores nothing more that the child could see.
 //! 3. A heap that is `left` has no thread and is in no chain of idle ones. The mark is set by the
 //!    one thread of a child, and taken off under the central lock by who collects the heap.
 
-use core::ptr;
+use core::{mem, ptr};
 
 use super::Heap;
 use super::cache::Cache;
@@ -46,9 +46,20 @@ impl<O: Os> Heap<O> {
         self.reaping.acquire();
         self.sampled.acquire();
         self.late.acquire();
-        self.held.set(self.central.lock().all.get());
-        self.each_held(cache, |thread_heap| thread_heap.depot.acquire());
-        self.central.acquire();
+        let mut held = ptr::null_mut();
+        loop {
+            // The lock of a depot comes before the central one, under which new heaps are enrolled.
+            let central = self.central.lock();
+            let all = central.all.get();
+            if ptr::eq(all, held) {
+                mem::forget(central);
+                break;
+            }
+            drop(central);
+            self.others(cache, all, held, |thread_heap| thread_heap.depot.acquire());
+            held = all;
+        }
+        self.held.set(held);
         self.large.acquire();
         self.space.acquire();
     }
@@ -59,17 +70,26 @@ impl<O: Os> Heap<O> {
         self.space.release();
         self.large.release();
         self.central.release();
-        self.each_held(cache, |thread_heap| thread_heap.depot.release());
+        self.others(cache, self.held.get(), ptr::null_mut(), |thread_heap| {
+            thread_heap.depot.release();
+        });
         self.late.release();
         self.sampled.release();
         self.reaping.release();
     }
 
-    /// The heaps of whose depots the lock is held (invariant 1).
-    fn each_held(&self, cache: &Cache, visit: impl Fn(&ThreadHeap)) {
-        let mut next = self.held.get();
-        // SAFETY: thread heaps live as long as the heap.
-        while let Some(thread_heap) = unsafe { next.as_ref() } {
+    /// The heaps from `next` on and before `end` in the chain, but for that of `cache`.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    fn others(
+        &self,
+        cache: &Cache,
+        mut next: *mut ThreadHeap,
+        end: *mut ThreadHeap,
+        mut visit: impl FnMut(&ThreadHeap),
+    ) {
+        while !ptr::eq(next, end) {
+            // SAFETY: thread heaps live as long as the heap, and the chain goes on to `end`.
+            let thread_heap = unsafe { &*next };
             // Its own thread may have been interrupted while it held it, by a signal whose
             // handler forks.
             if !cache.owner().is_some_and(|own| ptr::eq(own, thread_heap)) {
@@ -77,6 +97,22 @@ impl<O: Os> Heap<O> {
             }
             next = thread_heap.next_all.get();
         }
+    }
+
+    /// Between [`before_fork`](Self::before_fork) and [`after_fork`](Self::after_fork): the place in
+    /// the chain of a heap whose depot's lock is free, but for that of `cache`.
+    #[cfg(test)]
+    pub(super) fn first_open_depot(&self, cache: &Cache) -> Option<usize> {
+        // SAFETY: this thread holds the lock.
+        let all = unsafe { self.central.peek() }.all.get();
+        let (mut place, mut open) = (0, None);
+        self.others(cache, all, ptr::null_mut(), |thread_heap| {
+            if open.is_none() && thread_heap.depot.try_lock().is_some() {
+                open = Some(place);
+            }
+            place += 1;
+        });
+        open
     }
 
     /// In the child, after [`after_fork`](Self::after_fork): no thread but that of `cache` is
@@ -88,20 +124,15 @@ impl<O: Os> Heap<O> {
         let late = self.late.lock();
         let mut central = self.central.lock();
         central.set_open(cache.owner().is_some().into());
-        let mut is_whole = false;
         let mut next = central.all.get();
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
-            is_whole |= ptr::eq(next, self.held.get());
             let of_a_thread = thread_heap.kind() == Kind::Blocks && !late.is(thread_heap);
             let had = thread_heap.cache.get();
             if of_a_thread && !had.is_null() && !ptr::eq(had, cache) {
                 thread_heap.forget_cache();
-                // Of one that came while the locks were taken, the depot's may be held for ever.
-                if is_whole {
-                    thread_heap.left.set(1);
-                    self.left.add(1);
-                }
+                thread_heap.left.set(1);
+                self.left.add(1);
             }
             next = thread_heap.next_all.get();
         }

@@ -72,8 +72,7 @@ impl<O: Os> Heap<O> {
         let mut next = self.central.lock().all.get();
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
-            // Without a thread there is nothing in it; and in a forked child, where all other
-            // threads are gone, its lock may be held for ever.
+            // Without a thread there is nothing in it.
             if !thread_heap.cache.get().is_null() {
                 visit(thread_heap);
             }

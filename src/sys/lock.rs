@@ -62,6 +62,17 @@ impl<T> Lock<T> {
         }
     }
 
+    /// The value, for who took the lock by [`acquire`](Self::acquire).
+    ///
+    /// # Safety
+    ///
+    /// The calling thread holds the lock while it uses the result.
+    #[cfg(test)]
+    pub(crate) unsafe fn peek(&self) -> &T {
+        // SAFETY: by the contract.
+        unsafe { &*self.value.get() }
+    }
+
     /// Whether a thread may be waiting for the lock, which this one holds.
     #[inline]
     pub(crate) fn is_waited_for(&self) -> bool {

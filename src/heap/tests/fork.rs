@@ -1,6 +1,9 @@
 //! A fork: of what threads had, what does the child get back? The other workers are not used
 //! after it, as the threads of the parent are not there.
 
+use std::sync::mpsc;
+use std::thread;
+
 use super::*;
 
 const BLOCKS: usize = 20_000;
@@ -114,6 +117,39 @@ fn what_a_thread_had_on_its_way_is_lost_and_counted() {
     workers[0].close();
     HEAP.check();
     assert_eq!(listed(&HEAP), lost);
+}
+
+/// Of one whose lock another thread has at the fork, the child would wait for it for ever at its own.
+#[test]
+fn the_depot_of_a_thread_that_begins_while_locks_are_taken_is_held_too() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let [worker, busy, late] = [(); 3].map(|()| Worker::new(&HEAP));
+    let layout = Worker::layout(64, 8);
+    for worker in [&worker, &busy] {
+        worker.free(worker.allocate(layout).unwrap());
+    }
+    let (held, is_held) = mpsc::channel();
+    let open = thread::scope(|scope| {
+        let other = scope.spawn(move || {
+            let depot = &busy.cache.owner().unwrap().depot;
+            let guard = depot.lock();
+            held.send(()).unwrap();
+            while !depot.is_waited_for() {
+                thread::yield_now();
+            }
+            late.free(late.allocate(layout).unwrap());
+            drop(guard);
+            (busy, late)
+        });
+        is_held.recv().unwrap();
+        HEAP.before_fork(&worker.cache);
+        let open = HEAP.first_open_depot(&worker.cache);
+        HEAP.after_fork(&worker.cache);
+        let _others = other.join();
+        HEAP.check();
+        open
+    });
+    assert_eq!(open, None, "the place of a heap whose depot is free");
 }
 
 #[test]
