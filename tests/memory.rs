@@ -43,6 +43,25 @@ fn what_the_calling_thread_keeps_goes_back_when_asked_for() {
     panic!("{left} bytes are on lists still");
 }
 
+/// What a thread freed of others' goes home in batches, and what is of no full batch when it asks.
+#[test]
+fn what_the_calling_thread_has_of_others_goes_back_when_asked_for() {
+    let _turn = turn();
+    let block_bytes = 104;
+    let spans = || {
+        let classes = spanalloc::stats().classes;
+        classes.iter().find(|class| class.block_bytes == block_bytes as u64).unwrap().spans
+    };
+    let before = spans();
+    let blocks =
+        thread::spawn(move || (0..20_000).map(|_| vec![1_u8; block_bytes]).collect::<Vec<_>>());
+    let blocks = blocks.join().unwrap();
+    assert!(spans() >= before + 30, "{} spans", spans());
+    drop(blocks);
+    spanalloc::release_free_memory();
+    assert!(spans() <= before + 2, "{} spans, {before} before", spans());
+}
+
 #[test]
 fn a_block_is_found_by_any_of_its_bytes() {
     let _turn = turn();

@@ -314,11 +314,12 @@ pub(super) fn take_back_grants() {
     }
 }
 
-/// Sends home what this thread keeps on its lists.
+/// Sends home what this thread keeps on its lists and of other threads' blocks.
 pub(super) fn empty_lists() {
     let cache = cache();
     if let Some(thread_heap) = cache.owner() {
         thread_heap.empty_lists(&HEAP, cache);
+        HEAP.flush_outbox(thread_heap);
     }
 }
 
@@ -388,9 +389,10 @@ fn interrupts() -> bool {
 #[cfg(feature = "preload")]
 use crate::preload::{enter, interrupts, leave};
 
-// A fork from a signal handler that interrupted the allocator takes no lock: its own thread
-// may hold any. As with glibc, that is safe where there is no other thread; the child then
-// goes on with what was interrupted, too.
+// By preload, a fork from a signal handler that interrupted the allocator takes no lock: its own
+// thread may hold any. As with glibc, that is safe where there is no other thread; the child then
+// goes on with what was interrupted, too. In a Rust program, where no handler may allocate, nobody
+// knows what a handler interrupted: there such a fork may wait for a lock of its own thread.
 
 /// Whether the latest fork was beside other threads.
 static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);

@@ -135,6 +135,8 @@ impl<O: Os> Heap<O> {
         // SAFETY: as above.
         let opened = unsafe { &*thread_heap };
         opened.seed(self.os.entropy() ^ central.threads);
+        // A thread that ended inside a measurement had it go on.
+        opened.observe_no_more();
         opened.mailbox.open();
         opened.shelf.begin();
         opened.worthwhile_bytes.set(scavenge::worthwhile_bytes(central.open));

@@ -212,7 +212,6 @@ impl ThreadHeap {
             central.count_lost(class, self.bin(class).lose_lists());
         }
         self.outbox.lose(|class, blocks| central.count_lost(class, blocks));
-        self.observe_no_more();
     }
 }
 

@@ -206,7 +206,7 @@ impl<O: Os> Heap<O> {
     }
 
     #[unsafe(link_section = ".spanalloc.text")]
-    fn flush_outbox(&self, thread_heap: &ThreadHeap) {
+    pub(crate) fn flush_outbox(&self, thread_heap: &ThreadHeap) {
         thread_heap.outbox.flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
     }
 

@@ -104,31 +104,59 @@ impl<O: Os> Heap<O> {
 }
 
 impl ThreadHeap {
-    /// Ends the empty spans that the mailbox names and links others; their messages stay. The
-    /// depot's lock is held.
+    /// Ends the empty spans that the mailbox names, links others, and asks to be told again of them.
+    /// The depot's lock is held.
     fn reap_mail<O: Os>(&self, heap: &Heap<O>) {
         if !self.mailbox.has_mail() {
             return;
         }
         self.mailbox.drain(|item| {
             let Some(span) = Span::from_link(item) else { return };
-            let remote = &span.cold().remote;
             if !self.owns(span) {
                 heap.deliver(span);
-            } else if span.place() != Place::Current && span.in_use() == 0 {
-                remote.acknowledge(NEVER);
-                self.list_of(self.bin(span.class()), span).remove(span);
-                heap.count_remote(span.class(), remote.view().count());
-                heap.retire(span);
+            } else if span.place() == Place::Current {
+                // Its owner looks at it without being told.
+                span.cold().remote.acknowledge(NEVER);
             } else {
-                // The owner will look at it, too, when it wakes.
-                self.list_if_worthwhile(span);
-                // SAFETY: the span's header stays valid while it is posted.
-                if unsafe { self.mailbox.push(item) }.is_err() {
-                    crate::sys::fatal::die("a thread's mailbox was closed without its lock");
-                }
+                self.reap_posted(heap, span);
             }
         });
+    }
+
+    /// As [`review`](Self::review), of a parked span whose message this handles, but the countdown
+    /// is left as it is, for the owner counts it down without a lock. By invariant 3 of
+    /// [`thread`](super::thread) the last free at the latest is told of: of `in_use` blocks the
+    /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th.
+    fn reap_posted<O: Os>(&self, heap: &Heap<O>, span: Span) {
+        let remote = &span.cold().remote;
+        let mut mail = true;
+        loop {
+            // Before what is in use: what the owner frees in between makes the sum too small, and
+            // then the other side is told too early.
+            let left = span.hot().countdown.read() + 1;
+            let in_use = span.in_use();
+            if in_use == 0 {
+                if mail {
+                    remote.acknowledge(NEVER);
+                }
+                // Else a message is on its way, and who handles that ends it.
+                if !remote.view().posted() {
+                    self.list_of(self.bin(span.class()), span).remove(span);
+                    heap.count_remote(span.class(), remote.view().count());
+                    heap.retire(span);
+                }
+                return;
+            }
+            self.list_if_worthwhile(span);
+            let notify = remote.view().count() + (in_use + 1).saturating_sub(left).max(1);
+            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
+            let is_told = before.posted() && !mail;
+            if before.count() < notify || is_told {
+                return;
+            }
+            // A push that came in between was not told to post: looks again.
+            mail = false;
+        }
     }
 }
 

@@ -34,6 +34,8 @@ const WORTHWHILE_SLOTS: usize = 16;
 const WORTHWHILE_BYTES: usize = 256 << 10;
 /// Spans half free that are worth it.
 const SPARSE_SPANS: u32 = 32;
+/// So many slots that the system refused, and no others are tried one by one in that tick.
+const REFUSED_MAX: usize = 64;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
 const BATCH_SLOTS: usize = 128;
 
@@ -63,6 +65,8 @@ pub(crate) struct Scavenger {
     /// Pages inside spans that are given back now, and those that ever were.
     thinned: AtomicUsize,
     thinned_total: AtomicUsize,
+    /// Free slots that the system did not take back at the last tick, as of locked pages.
+    refused: AtomicUsize,
 }
 
 impl Scavenger {
@@ -78,6 +82,7 @@ impl Scavenger {
             sparse: AtomicU32::new(0),
             thinned: AtomicUsize::new(0),
             thinned_total: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
         }
     }
 
@@ -192,20 +197,23 @@ impl<O: Os> Heap<O> {
     }
 
     /// Gives the slots back that were free for a tick, and lets the others age. Returns how
-    /// many are still dirty and free.
+    /// many are still dirty and free, and not such that the system refused.
     #[unsafe(link_section = ".spanalloc.rare")]
     fn scavenge_slots(&self) -> usize {
+        let mut refused = 0;
         for which in 0..2 {
-            while self.scavenge_batch(which) {}
+            while self.scavenge_batch(which, &mut refused) {}
         }
+        self.scavenger.refused.store(refused, Relaxed);
         let mut space = self.space.lock();
         space.each().into_iter().for_each(|pages| pages.age());
-        space.counts().free_dirty
+        space.counts().free_dirty.saturating_sub(refused)
     }
 
-    /// Gives one run of slots back; `false` if there is none.
+    /// Gives one run of slots back; `false` if there is none. Adds those to `refused` that the
+    /// system did not take.
     #[unsafe(link_section = ".spanalloc.rare")]
-    fn scavenge_batch(&self, which: usize) -> bool {
+    fn scavenge_batch(&self, which: usize, refused: &mut usize) -> bool {
         // So that no fork finds slots that belong to nobody.
         let _reaping = self.reaping.lock();
         let taken = self.space.lock().each()[which].scavenge(&self.os, BATCH_SLOTS);
@@ -215,12 +223,19 @@ impl<O: Os> Heap<O> {
             self.space.lock().each()[which].scavenged(taken, true);
             return true;
         }
-        // One page that the program locked, or a mapping too many, and the kernel stops there.
+        // One page that the program locked, or a mapping too many, and the kernel stops there. Where
+        // many were refused all are, as by `mlockall`.
+        if *refused >= REFUSED_MAX {
+            *refused += bytes / SLOT_BYTES;
+            self.space.lock().each()[which].scavenged(taken, false);
+            return true;
+        }
         for (slot, index) in taken.singles().zip(0..) {
             // SAFETY: a slot of those above.
             let start = unsafe { start.add(index * SLOT_BYTES) };
             // SAFETY: as above.
             let clean = unsafe { self.os.purge(start, SLOT_BYTES) };
+            *refused += usize::from(!clean);
             self.space.lock().each()[which].scavenged(slot, clean);
         }
         true

@@ -144,7 +144,7 @@ impl ThreadHeap {
         }
     }
 
-    /// The next thread begins unobserved.
+    /// A thread that begins is unobserved.
     pub(super) fn observe_no_more(&self) {
         self.observed.set(0);
     }

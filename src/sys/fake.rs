@@ -20,6 +20,8 @@ pub(crate) struct Fake {
     pub(crate) deny_map_at: AtomicBool,
     /// Nothing is purged.
     pub(crate) deny_purge: AtomicBool,
+    /// Times that something was to be purged.
+    pub(crate) purges: AtomicUsize,
     /// Times that huge pages were asked for; never where pages are.
     pub(crate) huge_asks: AtomicUsize,
     calls: AtomicUsize,
@@ -42,6 +44,7 @@ impl Fake {
             refuse_every: AtomicUsize::new(0),
             deny_map_at: AtomicBool::new(false),
             deny_purge: AtomicBool::new(false),
+            purges: AtomicUsize::new(0),
             huge_asks: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
         }
@@ -103,6 +106,7 @@ unsafe impl Os for Fake {
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        self.purges.fetch_add(1, Relaxed);
         // SAFETY: passed on.
         !self.deny_purge.load(Relaxed) && !self.refuses() && unsafe { Linux.purge(start, bytes) }
     }

@@ -111,7 +111,8 @@ impl<O: Os> Heap<O> {
             return false;
         }
         let space = self.space.lock();
-        if space.counts().free_dirty >= WORTHWHILE_SLOTS {
+        let refused = self.scavenger.refused.load(Relaxed);
+        if space.counts().free_dirty.saturating_sub(refused) >= WORTHWHILE_SLOTS {
             return false;
         }
         self.scavenger.running.store(false, Relaxed);

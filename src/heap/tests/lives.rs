@@ -1,5 +1,7 @@
 //! Blocks, spans and threads from their beginning to their end.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
 use crate::sys::lock::Lock;
 
@@ -201,6 +203,28 @@ fn a_tick_gives_pages_back_and_keeps_what_is_live() {
     // `allocate` finds them zeroed, as the heap says they are.
     let again: Vec<_> = (0..50).map(|_| worker.allocate(layout).unwrap()).collect();
     kept.into_iter().chain(again).for_each(|piece| worker.free(piece));
+    nothing_is_left(&HEAP);
+}
+
+#[test]
+fn a_tick_leaves_pages_that_the_system_refuses_and_does_not_stay_for_them() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let layout = Worker::layout(200 << 10, 8);
+    let pieces: Vec<_> = (0..500).map(|_| worker.allocate(layout).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.os.deny_purge.store(true, Relaxed);
+    HEAP.scavenge_tick();
+    for _ in 0..3 {
+        let before = HEAP.os.purges.load(Relaxed);
+        assert_eq!(HEAP.scavenge_tick(), 0, "as if there were nothing to do");
+        let tried = HEAP.os.purges.load(Relaxed) - before;
+        assert!((1..256).contains(&tried), "{tried} calls for 2000 slots");
+    }
+    HEAP.check();
+    HEAP.os.deny_purge.store(false, Relaxed);
+    assert_eq!(HEAP.scavenge_tick(), 0);
+    assert_eq!(HEAP.space.lock().counts().free_dirty, 0, "they go when they may");
     nothing_is_left(&HEAP);
 }
 

@@ -120,6 +120,36 @@ fn spans_of_a_sleeping_thread_that_others_emptied_end() {
     assert_eq!(HEAP.slots_in_use(), 0);
 }
 
+/// A message that was read and left a span as it was is not the last one.
+#[test]
+fn spans_of_a_sleeping_thread_are_told_of_again_after_the_scavenger_looked() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (sleeper, layout) = (Worker::new(&HEAP), Worker::layout(64, 8));
+    let mut pieces: Vec<_> = (0..4).flat_map(|_| fill(&sleeper, layout)).collect();
+    pieces.sort_by_key(|piece| (piece.start.addr().get() / 64 % 8, piece.start.addr()));
+    let rest = pieces.split_off(pieces.len() / 4);
+    let other = Worker::new(&HEAP);
+    pieces.into_iter().for_each(|piece| other.free(piece));
+    other.close();
+    assert!(HEAP.is_sparse(), "two of eight blocks of each span are a message");
+    let before = HEAP.slots_in_use();
+    (0..3).for_each(|_| _ = HEAP.scavenge_tick());
+    assert!(!HEAP.is_sparse() && HEAP.slots_in_use() == before, "nothing is left to do");
+
+    let other = Worker::new(&HEAP);
+    rest.into_iter().for_each(|piece| other.free(piece));
+    other.close();
+    assert!(HEAP.is_sparse(), "nobody wakes the scavenger for what is free now");
+    HEAP.scavenge_tick();
+    HEAP.check();
+    let after = HEAP.slots_in_use();
+    assert!(before > 70 && after <= 2, "{before} slots, then {after}");
+    sleeper.close();
+    HEAP.check();
+    HEAP.release_free();
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
+
 #[test]
 fn what_is_kept_is_given_up_when_memory_runs_out() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(4 << 20));
