@@ -1,20 +1,19 @@
 //! The rounds: every workload once under every allocator, in turn.
 //!
-//! The order of the allocators is rotated from workload to workload and from
-//! round to round, and turned around in every other round, so that none always runs
-//! first or after the same one.
+//! The order of the allocators is another one in each round, and none is always first or after
+//! the same one: see [`order`].
 //!
 //! What memory the process before has left, in huge pages or in small ones, and what of it a
 //! virtual machine's host has taken back, decides how long the next one waits for pages, in
 //! large rows up to seven times as long as for the work itself. So memory is touched before
 //! each run (see [`harness::touch`]), and where a workload holds much, each run follows one
-//! of the same that is not recorded.
+//! of the same that is not recorded: first that one, then the touch, then the run that counts.
 
 use crate::args::Args;
 use crate::builds::{Workload, binary};
 use crate::process::{self, Running};
 use crate::results::{Place, Results, Row};
-use harness::Kind;
+use harness::{Kind, Rng};
 use std::time::Instant;
 
 /// Runs everything and adds it to `results`, which have a row per workload; what there is after
@@ -46,11 +45,20 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// The order in which allocators take their turns at the row `index` in this round.
-pub(crate) fn order<'a>(allocators: &[&'a str], index: usize, round: usize) -> Vec<&'a str> {
-    let mut order = allocators.to_vec();
-    order.rotate_left((round + index) % allocators.len());
-    if round % 2 == 1 {
+/// The order in which allocators take their turns in this round at the row number `row`.
+///
+/// The row draws who is who. Its rounds are a Latin square after Williams: in as many rounds as
+/// there are allocators each is first once and directly after each other one once. Of an odd count
+/// there is no such square; every other round is turned around, and in twice as many rounds each is
+/// first twice and directly after each other one twice.
+pub(crate) fn order<'a>(allocators: &[&'a str], row: usize, round: usize) -> Vec<&'a str> {
+    let count = allocators.len();
+    let mut names = allocators.to_vec();
+    Rng::of_small(row as u64).shuffle(&mut names);
+    // 0, 1, n - 1, 2, n - 2 and so on: no two neighbours are equally far apart.
+    let step = |at: usize| if at % 2 == 1 { at.div_ceil(2) } else { (count - at / 2) % count };
+    let mut order: Vec<&str> = (0..count).map(|at| names[(step(at) + round) % count]).collect();
+    if count % 2 == 1 && round % 2 == 1 {
         order.reverse();
     }
     order
@@ -93,19 +101,46 @@ fn one(args: &Args, workload: &Workload, order: &[&str], row: &mut Row) -> Resul
 #[cfg(test)]
 mod tests {
     use super::order;
-    use std::collections::BTreeSet;
+    use crate::catalog::ALLOCATORS;
+    use std::collections::BTreeMap;
+
+    type Firsts<'a> = BTreeMap<&'a str, usize>;
+    type Afters<'a> = BTreeMap<(&'a str, &'a str), usize>;
+
+    /// How often each is first, and how often directly after each other one.
+    fn counts<'a>(orders: impl Iterator<Item = Vec<&'a str>>) -> (Firsts<'a>, Afters<'a>) {
+        let (mut first, mut after) = (BTreeMap::new(), BTreeMap::new());
+        for order in orders {
+            *first.entry(order[0]).or_default() += 1;
+            order.windows(2).for_each(|pair| *after.entry((pair[1], pair[0])).or_default() += 1);
+        }
+        (first, after)
+    }
 
     #[test]
-    fn none_is_always_first_or_always_after_the_same_one() {
-        let all = ["a", "b", "c", "d"];
-        let orders: Vec<_> = (0..8).map(|round| order(&all, 3, round)).collect();
-        for name in all {
-            let before = |order: &Vec<&'static str>| {
-                let at = order.iter().position(|other| *other == name).unwrap();
-                at.checked_sub(1).map(|at| order[at])
-            };
-            let before: BTreeSet<_> = orders.iter().filter_map(before).collect();
-            assert!(before.len() > 1, "{name} is always first, or always after {before:?}");
+    fn over_the_rounds_each_is_first_and_after_each_other_one_equally_often() {
+        for (count, rounds, times) in [(1, 2, 2), (2, 2, 1), (3, 6, 2), (7, 14, 2), (10, 10, 1)] {
+            let all = &ALLOCATORS[..count];
+            for row in 0..50 {
+                let (first, after) = counts((0..rounds).map(|round| order(all, row, round)));
+                assert_eq!((first.len(), after.len()), (count, count * (count - 1)), "{count}");
+                assert!(first.values().all(|&n| n == times), "{count}: {first:?}");
+                assert!(after.values().all(|&n| n == times), "{count}: {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn over_the_rows_of_one_round_too_about() {
+        for count in [2, 3, 10] {
+            let all = &ALLOCATORS[..count];
+            for round in 0..6 {
+                let (first, after) = counts((0..4000).map(|row| order(all, row, round)));
+                let near = |n: usize, mean: usize| (mean * 7 / 10..=mean * 13 / 10).contains(&n);
+                assert!(first.values().all(|&n| near(n, 4000 / count)), "{count}: {first:?}");
+                assert_eq!(after.len(), count * (count - 1));
+                assert!(after.values().all(|&n| near(n, 4000 / count)), "{count}: {after:?}");
+            }
         }
     }
 }

@@ -109,11 +109,11 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
 
 fn panel(args: &Args, sweep: &Sweep) -> Result<Panel, String> {
     let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
-    for &size in &sweep.sizes {
+    for (number, &size) in sweep.sizes.iter().enumerate() {
         let mut seen: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for round in 0..args.rounds {
             eprint!("\r\x1b[K{}  {size}  round {}/{}", sweep.workload, round + 1, args.rounds);
-            for allocator in order(&args.allocators, 0, round) {
+            for allocator in order(&args.allocators, number, round) {
                 seen.entry(allocator).or_default().extend(point(args, sweep, size, allocator)?);
             }
         }

@@ -143,11 +143,7 @@ const NS: f64 = 150e6;
 impl Pattern {
     /// The pattern of a seed: any number.
     pub fn of(seed: u64) -> Self {
-        let mut rng = Rng::new(seed);
-        // The first few of a small seed are much alike.
-        for _ in 0..16 {
-            rng.next_u32();
-        }
+        let mut rng = Rng::of_small(seed);
         let shape = SHAPES[rng.below(SHAPES.len())];
         let sizes = Sizes::of(&mut rng);
         let threads = [1, 1, 1, 1, 2, 2, 4, 8][rng.below(8)];

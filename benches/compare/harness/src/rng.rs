@@ -10,6 +10,15 @@ impl Rng {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// A generator that starts from a small number, whose first few would be much alike.
+    pub fn of_small(seed: u64) -> Self {
+        let mut rng = Self::new(seed);
+        for _ in 0..16 {
+            rng.next_u32();
+        }
+        rng
+    }
+
     /// The next 32 random bits.
     #[inline]
     pub fn next_u32(&mut self) -> u32 {
