@@ -165,6 +165,17 @@ def differences(counts, reference):
             yield f"{file}: {here[0]} cases, {here[1]} skipped; under glibc {there[0]}, {there[1]}"
 
 
+def lost(counts, reference):
+    """Those of them that hide something: cases that did not run, or were skipped."""
+    for file, (cases, skipped) in sorted(reference.items()):
+        here = counts.get(file, (0, 0))
+        if here[0] < cases or here[1] > skipped:
+            yield (
+                f"{file}: {here[0]} cases, {here[1]} skipped; under glibc {cases}, {skipped}:"
+                " fewer were tested"
+            )
+
+
 def summary(result):
     """The result in a line."""
     cases, skipped = (sum(numbers) for numbers in zip((0, 0), *result.counts.values()))

@@ -26,7 +26,8 @@ class Command:
     `make` writes the input below a directory, once; `before` prepares a fresh
     working directory `cwd` from the input, outside of the time measured; `argv`
     names the command; `results` are the files that are hashed after it, besides
-    standard output, and `after` a command whose output is hashed as well.
+    standard output, and `after` a command whose output is hashed as well; should it
+    fail, the run is wrong.
     `callers` are the files that must be seen to take `malloc` from the column when
     `probe` runs.
     """
@@ -60,7 +61,11 @@ class Command:
             shown = subprocess.run(
                 self.after, cwd=cwd, env=measure.environment(cwd), capture_output=True, check=False
             )
-            digest.update(shown.stdout + bytes([shown.returncode & 255]))
+            if shown.returncode != 0:
+                said = shown.stderr.decode(errors="replace").splitlines()[-12:]
+                ended = f"{self.after[0]}, run afterwards, ended with {shown.returncode}"
+                return measure.Outcome(usage, "", "\n".join([ended, *said]))
+            digest.update(shown.stdout)
         return measure.Outcome(usage, digest.hexdigest())
 
 

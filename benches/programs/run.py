@@ -22,8 +22,8 @@ from pathlib import Path
 
 import columns as columns_module
 import cpython
-import measure
 import packages
+import rounds
 import table
 from programs import ROWS
 
@@ -92,8 +92,7 @@ def prepared(rows, quick):
 
 def fresh():
     """An empty directory for a run; the same path for every run."""
-    shutil.rmtree(WORK / "run", ignore_errors=True)
-    return WORK / "run/cwd"
+    return rounds.fresh(WORK)
 
 
 def check_bindings(rows, columns):
@@ -104,55 +103,6 @@ def check_bindings(rows, columns):
             for sentence in columns_module.unbound(column, row.probe, row.callers, fresh()):
                 wrong.append(f"{row.name}, {column.name}: {sentence}")
     return wrong
-
-
-def samples_dumped(directory):
-    """Samples in the dumps below a directory, of all processes; None if there is no
-    dump or one of them cannot be read."""
-    samples = 0
-    try:
-        files = list((directory / "dump").glob("*.json"))
-        for file in files:
-            sites = json.loads(file.read_text())["profile"]["sites"]
-            samples += sum(site["allocated"]["samples"] for site in sites)
-    except (ValueError, KeyError):
-        return None
-    return samples if files else None
-
-
-def measured_rounds(rows, columns, given, rounds, quick):
-    """Runs every row in every column, the columns in turn and each round from another
-    one on, so that none always follows the same; returns the usages and what went
-    wrong."""
-    runs, digests, wrong = {}, {}, []
-    for turn in range(rounds):
-        first = turn % len(columns)
-        for row in rows:
-            for column in columns[first:] + columns[:first]:
-                if column.once and turn > 0:
-                    continue
-                cwd = fresh()
-                if not quick:
-                    measure.touch()
-                outcome = row.run(column, given[row.name], cwd, quick)
-                took = outcome.usage
-                print(
-                    f"{turn + 1} {row.name:16} {column.name:18} {took.wall_s:7.2f} s"
-                    f" {took.cpu_s:7.2f} s {took.peak_bytes / 2**20:8.1f} MiB",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                reference = digests.setdefault(row.name, outcome.digest)
-                if not outcome.wrong and outcome.digest != reference:
-                    outcome.wrong = f"the result differs from that of {columns[0].name}"
-                if not outcome.wrong and column.dumps and samples_dumped(cwd) is None:
-                    outcome.wrong = "no dump, or one that cannot be read"
-                if outcome.wrong:
-                    wrong.append(f"{row.name}, {column.name}: {outcome.wrong}")
-                    print(wrong[-1], file=sys.stderr, flush=True)
-                else:
-                    runs.setdefault((row.name, column.name), []).append(took)
-    return runs, wrong
 
 
 def suites(columns, tests):
@@ -198,7 +148,7 @@ def main():
     started = time.perf_counter()
     given = prepared(rows, asked.quick)
     wrong = check_bindings(rows, columns)
-    runs, more = measured_rounds(rows, columns, given, asked.rounds, asked.quick)
+    runs, more = rounds.measured(rows, columns, given, asked.rounds, asked.quick, WORK)
     wrong += more
     # Sampling with dumps at the end of every process includes sampling without.
     tested = [column for column in columns if column.name != f"{table.OURS}-sampled"]
@@ -220,8 +170,9 @@ def main():
     for column, result in results.items():
         print(f"* {SUITE}, {column}: " + "\n  * ".join(cpython.lines(result, reference)))
         if column.startswith(table.OURS):
-            more = result.bad() - (reference.bad() if reference else set())
-            wrong += [f"{SUITE}, {column}: {name}" for name in sorted(more)]
+            more = sorted(result.bad() - (reference.bad() if reference else set()))
+            more += cpython.lost(result.counts, reference.counts) if reference else []
+            wrong += [f"{SUITE}, {column}: {name}" for name in more]
     if asked.record:
         asked.record.write_text(
             json.dumps(
