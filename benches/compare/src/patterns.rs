@@ -9,16 +9,9 @@ use crate::builds::{binary, build};
 use crate::process;
 use crate::results::{Place, Results, Row};
 use crate::rounds::order;
-use crate::summary::{Line, MEMORY, Metric, overall};
-use crate::table::head;
+use crate::summary::{Line, MEMORY, PROCESSOR, overall};
+use crate::table::{head, stands};
 use harness::{Kind, Listing, Pattern};
-
-const PROCESSOR: Metric = Metric {
-    title: "processor time, ns per allocation",
-    of: |run| run.cpu_ns_per_op,
-    floor: 0.0,
-    slack: 0.0,
-};
 
 /// What is touched before each run (see [`rounds`](crate::rounds)): more than any pattern holds.
 const TOUCHED_BYTES: usize = 384 << 20;
@@ -61,7 +54,7 @@ fn row(args: &Args, seed: u64) -> Result<Row, String> {
                 harness::touch(TOUCHED_BYTES);
             }
             let run = process::start(&binary(allocator, "micro"), "pattern", &options)?;
-            row.add(allocator, run.record());
+            row.add(allocator, round, run.record());
         }
     }
     Ok(row)
@@ -93,15 +86,7 @@ fn render(results: &Results) -> String {
     for (metric, lines) in [(PROCESSOR, time), (MEMORY, memory)] {
         text += &format!("\n{}, against the best rival of each pattern:\n", metric.title);
         for allocator in &results.allocators {
-            let Some(all) = overall(&lines, allocator, metric.slack) else { continue };
-            text += &format!(
-                "  {allocator:18} geomean {:.3}   best or level in {:3} of {:3}   worst {:.2} ({})\n",
-                all.geomean,
-                all.won,
-                lines.len(),
-                all.worst,
-                all.worst_workload,
-            );
+            stands(&mut text, allocator, overall(&lines, allocator, metric.slack));
         }
     }
     text

@@ -24,15 +24,25 @@ pub(crate) struct Results {
     pub(crate) rows: Vec<Row>,
 }
 
-/// A workload and its records, by allocator, a record per round.
+/// A workload and its records, by allocator, a record per round in which it did not fail.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) workload: String,
     pub(crate) kind: Kind,
     pub(crate) about: String,
-    pub(crate) records: BTreeMap<String, Vec<Record>>,
+    pub(crate) records: BTreeMap<String, Vec<Taken>>,
     /// How runs ended that gave no record.
     pub(crate) failures: BTreeMap<String, Vec<String>>,
+}
+
+/// A record and the round it is of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    /// From 0. Files of before it was kept do not say it.
+    #[serde(default)]
+    pub(crate) round: Option<usize>,
+    #[serde(flatten)]
+    pub(crate) record: Record,
 }
 
 impl Results {
@@ -52,9 +62,18 @@ impl Results {
     pub(crate) fn read(path: &str) -> Result<Self, String> {
         let text =
             fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        serde_json::from_str(&text).map_err(|error| {
+        let mut results: Self = serde_json::from_str(&text).map_err(|error| {
             format!("{path} is not a comparison's results/*-compare.json: {error}")
-        })
+        })?;
+        let rounds = results.rounds;
+        let runs = results.rows.iter_mut().flat_map(|row| row.records.values_mut());
+        // Who failed in none has a record of each; of the others nobody knows whose they are.
+        for runs in runs.filter(|runs| runs.len() == rounds) {
+            for (round, run) in runs.iter_mut().enumerate() {
+                run.round.get_or_insert(round);
+            }
+        }
+        Ok(results)
     }
 
     /// What was left out, in words; empty if nothing was.
@@ -79,14 +98,19 @@ impl Results {
     /// An error if ours failed in a row, or if runs of one computed different things. A rival
     /// that fails is in the table.
     pub(crate) fn verdict(&self) -> Result<(), String> {
-        let failed = self.rows.iter().flat_map(|row| {
-            let ours = row.failures.keys().filter(|name| is_ours(name));
-            ours.map(|name| format!("{} failed under {name}", row.workload))
-        });
-        let differ = self.rows.iter().filter_map(Row::difference);
-        let problems: Vec<String> = failed.chain(differ).collect();
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+        verdict(&self.rows)
     }
+}
+
+/// The [verdict](Results::verdict) on `rows`.
+pub(crate) fn verdict(rows: &[Row]) -> Result<(), String> {
+    let failed = rows.iter().flat_map(|row| {
+        let ours = row.failures.keys().filter(|name| is_ours(name));
+        ours.map(|name| format!("{} failed under {name}", row.workload))
+    });
+    let differ = rows.iter().filter_map(Row::difference);
+    let problems: Vec<String> = failed.chain(differ).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
 impl Row {
@@ -101,11 +125,14 @@ impl Row {
         }
     }
 
-    /// Adds the outcome of one run.
-    pub(crate) fn add(&mut self, allocator: &str, outcome: Result<Record, String>) {
+    /// Adds the outcome of one run in the round of this number.
+    pub(crate) fn add(&mut self, allocator: &str, round: usize, outcome: Result<Record, String>) {
         let allocator = allocator.to_owned();
         match outcome {
-            Ok(record) => self.records.entry(allocator).or_default().push(record),
+            Ok(record) => {
+                let taken = Taken { round: Some(round), record };
+                self.records.entry(allocator).or_default().push(taken);
+            }
             Err(why) => {
                 eprintln!("\r\x1b[K{} under {allocator}: {why}", self.workload);
                 self.failures.entry(allocator).or_default().push(why);
@@ -113,14 +140,19 @@ impl Row {
         }
     }
 
+    /// The records of all allocators.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().flatten().map(|run| &run.record)
+    }
+
     /// The most that any run had resident; none before the first.
     pub(crate) fn peak_bytes(&self) -> Option<u64> {
-        self.records.values().flatten().map(|run| run.peak_rss_bytes).max()
+        self.records().map(|record| record.peak_rss_bytes).max()
     }
 
     /// What there is to say where runs computed different things: they are no comparison then.
     pub(crate) fn difference(&self) -> Option<String> {
-        let mut sums: Vec<u64> = self.records.values().flatten().map(|run| run.checksum).collect();
+        let mut sums: Vec<u64> = self.records().map(|record| record.checksum).collect();
         sums.sort_unstable();
         sums.dedup();
         let differ = sums.len() > 1;
@@ -222,14 +254,40 @@ pub(crate) mod tests {
             fill(&mut results.rows[0]);
             results.verdict()
         };
-        assert_eq!(with(|row| row.add("mimalloc", record(1))), Ok(()));
-        assert_eq!(with(|row| row.add("rpmalloc", crash())), Ok(()));
-        let failed = with(|row| row.add("spanalloc-sampled", crash()));
+        assert_eq!(with(|row| row.add("mimalloc", 0, record(1))), Ok(()));
+        assert_eq!(with(|row| row.add("rpmalloc", 0, crash())), Ok(()));
+        let failed = with(|row| row.add("spanalloc-sampled", 0, crash()));
         assert!(failed.unwrap_err().contains("tree failed under spanalloc-sampled"));
         let differ = with(|row| {
-            row.add("system", record(1));
-            row.add("spanalloc", record(2));
+            row.add("system", 0, record(1));
+            row.add("spanalloc", 0, record(2));
         });
         assert!(differ.unwrap_err().contains("different sums: [1, 2]"));
+    }
+
+    #[test]
+    fn rounds_survive_the_file_and_an_older_one_has_them_where_none_failed() {
+        let mut results = results("");
+        results.rounds = 2;
+        let row = &mut results.rows[0];
+        row.add("spanalloc", 0, record(1));
+        row.add("spanalloc", 1, record(1));
+        row.add("rpmalloc", 0, Err("signal: 11".to_owned()));
+        row.add("rpmalloc", 1, record(1));
+        let rounds = |text: &str| {
+            let path = std::env::temp_dir().join(format!("compare-{}.json", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            let read = Results::read(path.to_str().unwrap());
+            std::fs::remove_file(&path).unwrap();
+            let read = read.unwrap();
+            ["spanalloc", "rpmalloc"].map(|name| {
+                read.rows[0].records[name].iter().map(|run| run.round).collect::<Vec<_>>()
+            })
+        };
+        let text = serde_json::to_string(&results).unwrap();
+        assert_eq!(rounds(&text), [vec![Some(0), Some(1)], vec![Some(1)]]);
+        let older = text.replace("\"round\":0,", "").replace("\"round\":1,", "");
+        assert_ne!(older, text);
+        assert_eq!(rounds(&older), [vec![Some(0), Some(1)], vec![None]]);
     }
 }

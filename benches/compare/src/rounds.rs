@@ -36,7 +36,7 @@ pub(crate) fn run(
                 workload.listing.name,
                 start.elapsed().as_secs_f64(),
             );
-            one(args, workload, &order(&args.allocators, index, round), row)?;
+            one(args, workload, round, &order(&args.allocators, index, round), row)?;
         }
         results.rounds = round + 1;
         place.keep(results)?;
@@ -70,7 +70,13 @@ const TOUCHED_BYTES: usize = 1 << 30;
 /// A workload that holds more than this is run twice.
 const MUCH_BYTES: u64 = 32 << 20;
 
-fn one(args: &Args, workload: &Workload, order: &[&str], row: &mut Row) -> Result<(), String> {
+fn one(
+    args: &Args,
+    workload: &Workload,
+    round: usize,
+    order: &[&str],
+    row: &mut Row,
+) -> Result<(), String> {
     let mut waiting: Vec<(&str, Running)> = Vec::new();
     let options: Vec<String> = args.quick.then(|| "--quick".to_owned()).into_iter().collect();
     let much = row.peak_bytes().is_none_or(|bytes| bytes > MUCH_BYTES);
@@ -89,11 +95,11 @@ fn one(args: &Args, workload: &Workload, order: &[&str], row: &mut Row) -> Resul
             running.parked()?;
             waiting.push((allocator, running));
         } else {
-            row.add(allocator, running.record());
+            row.add(allocator, round, running.record());
         }
     }
     for (allocator, running) in waiting {
-        row.add(allocator, running.record());
+        row.add(allocator, round, running.record());
     }
     Ok(())
 }

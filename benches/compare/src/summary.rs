@@ -10,7 +10,7 @@
 //! to that rival to which it is greatest.
 
 use crate::catalog::{family, is_ours};
-use crate::results::{Results, Row};
+use crate::results::{Results, Row, Taken};
 use harness::{Kind, Record};
 use std::collections::BTreeMap;
 
@@ -29,6 +29,14 @@ pub(crate) struct Metric {
 /// Wall time of an operation.
 pub(crate) const TIME: Metric =
     Metric { title: "time, ns per operation", of: |run| run.ns_per_op, floor: 0.0, slack: 0.0 };
+
+/// Processor time of an operation: what other programs disturb less.
+pub(crate) const PROCESSOR: Metric = Metric {
+    title: "processor time, ns per operation",
+    of: |run| run.cpu_ns_per_op,
+    floor: 0.0,
+    slack: 0.0,
+};
 
 /// The most memory that was resident; a MiB more is small.
 pub(crate) const MEMORY: Metric = Metric {
@@ -54,6 +62,7 @@ pub(crate) const KERNEL: [Metric; 3] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Summary {
     pub(crate) time: Vec<Line>,
+    pub(crate) processor: Vec<Line>,
     pub(crate) memory: Vec<Line>,
     pub(crate) kernel: Vec<(Metric, Vec<Line>)>,
 }
@@ -77,6 +86,8 @@ pub(crate) struct Overall {
     pub(crate) worst_workload: String,
     /// Rows in which it is at least level with its best rival.
     pub(crate) won: usize,
+    /// Rows in which it has a ratio: fewer than there are where it or all its rivals failed.
+    pub(crate) rows: usize,
 }
 
 impl Overall {
@@ -88,6 +99,7 @@ impl Overall {
             worst: worst.1,
             worst_workload: worst.0.to_owned(),
             won: ratios.iter().filter(|(_, ratio)| *ratio <= 1.0).count(),
+            rows: ratios.len(),
         }
     }
 }
@@ -99,6 +111,7 @@ impl Summary {
         let lines = |metric: Metric| rows.iter().map(|row| Line::new(row, metric)).collect();
         Self {
             time: lines(TIME),
+            processor: lines(PROCESSOR),
             memory: lines(MEMORY),
             kernel: KERNEL.map(|metric| (metric, lines(metric))).to_vec(),
         }
@@ -111,7 +124,8 @@ impl Line {
             .records
             .iter()
             .filter_map(|(name, runs)| {
-                Some((name.clone(), median(runs.iter().map(metric.of).collect())?))
+                let values = runs.iter().map(|run| (metric.of)(&run.record)).collect();
+                Some((name.clone(), median(values)?))
             })
             .collect();
         let ratios = medians
@@ -130,20 +144,25 @@ impl Line {
     }
 }
 
-/// The ratio in turn of `allocator`. Rivals that failed in a round are left out: what remains of
-/// them are not the same rounds.
+/// The ratio in turn of `allocator`. A rival that shares fewer than half of its rounds with it, as
+/// one or the other failed, is left out: the largest of few ratios is mostly chance.
 fn in_turn(row: &Row, metric: Metric, allocator: &str) -> Option<f64> {
     let own = row.records.get(allocator)?;
-    let values = |runs: &[Record]| -> Vec<f64> {
-        runs.iter().map(|run| (metric.of)(run) + metric.floor).collect()
-    };
-    let to = |rival: &Vec<Record>| {
-        let pairs = values(own).into_iter().zip(values(rival));
-        median(pairs.map(|(own, rival)| own / rival).collect())
+    let to = |rival: &[Taken]| {
+        let ratios: Vec<f64> = own
+            .iter()
+            .filter_map(|run| Some((run, rival.iter().find(|other| other.round == run.round)?)))
+            .filter(|(run, _)| run.round.is_some())
+            .map(|(run, other)| [run, other].map(|run| (metric.of)(&run.record) + metric.floor))
+            // Processor time that the kernel did not see is no time.
+            .filter(|values| values.iter().all(|&value| value > 0.0))
+            .map(|[own, rival]| own / rival)
+            .collect();
+        if 2 * ratios.len() >= own.len() { median(ratios) } else { None }
     };
     row.records
         .iter()
-        .filter(|(name, runs)| is_rival(name, allocator) && runs.len() == own.len())
+        .filter(|(name, _)| is_rival(name, allocator))
         .filter_map(|(_, runs)| to(runs))
         .max_by(f64::total_cmp)
 }
@@ -207,9 +226,9 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, TIME, best_rival, median, overall, overall_in_turn};
+    use super::{Line, PROCESSOR, TIME, best_rival, median, overall, overall_in_turn};
     use crate::results::{Row, tests::record_of};
-    use harness::{Kind, Listing};
+    use harness::{Kind, Listing, Record};
     use std::collections::BTreeMap;
 
     fn medians(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
@@ -240,23 +259,33 @@ mod tests {
     fn in_turn_is_within_rounds_to_the_rival_that_is_hardest() {
         let listing = Listing { name: "tree".into(), kind: Kind::Time, about: String::new() };
         let mut row = Row::new(&listing);
+        let none = f64::NAN;
         for (name, times) in [
             // Each round takes twice as long as the one before.
-            ("spanalloc", [1.0, 2.0, 4.0].as_slice()),
-            ("mimalloc", &[2.0, 4.0, 8.0]),
-            ("system", &[0.8, 1.6, 3.2]),
-            // It failed once, and nobody knows when.
-            ("rpmalloc", &[0.1, 0.1]),
+            ("spanalloc", [1.0, 2.0, 4.0, 8.0, 16.0]),
+            ("mimalloc", [2.0, 4.0, 8.0, 16.0, 32.0]),
+            ("system", [0.8, 1.6, 3.2, 6.4, 12.8]),
+            // It failed in the first two rounds. Paired by place it would be the hardest.
+            ("rpmalloc", [none, none, 5.0, 10.0, 20.0]),
+            // It has too few rounds to say.
+            ("snmalloc", [0.1, 0.1, none, none, none]),
         ] {
-            times.iter().for_each(|&ns| row.add(name, Ok(record_of(ns))));
+            for (round, &ns) in times.iter().enumerate().filter(|(_, ns)| !ns.is_nan()) {
+                row.add(name, round, Ok(record_of(ns)));
+            }
         }
         let line = Line::new(&row, TIME);
-        let expect = medians(&[("mimalloc", 2.5), ("spanalloc", 1.25), ("system", 0.4)]);
+        let expect = medians(&[
+            ("mimalloc", 2.5),
+            ("rpmalloc", 1.5625),
+            ("spanalloc", 1.25),
+            ("system", 0.64),
+        ]);
         for (name, ratio) in &expect {
             assert!((line.in_turn[name] - ratio).abs() < 1e-12, "{name}: {}", line.in_turn[name]);
         }
         let overall = overall_in_turn(&[line], "spanalloc").unwrap();
-        assert_eq!((overall.won, overall.worst_workload.as_str()), (0, "tree"));
+        assert_eq!((overall.won, overall.rows, overall.worst_workload.as_str()), (0, 1, "tree"));
         assert!((overall.geomean - 1.25).abs() < 1e-12);
     }
 
@@ -274,6 +303,22 @@ mod tests {
         let overall = overall(&lines, "spanalloc", 0.0).unwrap();
         assert!((overall.geomean - 1.0).abs() < 1e-12);
         assert_eq!((overall.worst, overall.worst_workload.as_str()), (2.0, "b"));
-        assert_eq!(overall.won, 1);
+        assert_eq!((overall.won, overall.rows), (1, 2));
+    }
+
+    #[test]
+    fn a_time_of_zero_gives_no_ratio() {
+        let listing = Listing { name: "tree".into(), kind: Kind::Time, about: String::new() };
+        let mut row = Row::new(&listing);
+        for (name, times) in [("spanalloc", [2.0, 0.0, 3.0]), ("system", [1.0, 1.0, 0.0])] {
+            for (round, ns) in times.into_iter().enumerate() {
+                row.add(name, round, Ok(Record { cpu_ns_per_op: ns, ..record_of(1.0) }));
+            }
+        }
+        // Of three rounds one can be compared: fewer than half.
+        assert!(Line::new(&row, PROCESSOR).in_turn.is_empty());
+        row.add("spanalloc", 3, Ok(Record { cpu_ns_per_op: 4.0, ..record_of(1.0) }));
+        row.add("system", 3, Ok(Record { cpu_ns_per_op: 1.0, ..record_of(1.0) }));
+        assert_eq!(Line::new(&row, PROCESSOR).in_turn["spanalloc"], 3.0);
     }
 }

@@ -4,7 +4,7 @@ use crate::catalog::is_ours;
 use crate::results::{Results, Row};
 use crate::summary::{KERNEL, Line, MEMORY, Metric, Overall, Summary, TIME};
 use crate::summary::{median, overall, overall_in_turn};
-use harness::Kind;
+use harness::{Kind, Record};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -20,9 +20,12 @@ pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> Str
         writeln!(text, "medians of {rounds} rounds; × is the ratio to the best rival{left_out}");
     if !summary.time.is_empty() {
         metric(&mut text, &TIME, &summary.time, &results.allocators);
-        text.push_str("  in turn, by the median of the ratios within a round:\n");
-        for name in &results.allocators {
-            stands(&mut text, name, &summary.time, overall_in_turn(&summary.time, name));
+        let by = [("", &summary.time), (", by processor time", &summary.processor)];
+        for (what, lines) in by {
+            let _ = writeln!(text, "  in turn{what}, by the median of the ratios within a round:");
+            for name in &results.allocators {
+                stands(&mut text, name, overall_in_turn(lines, name));
+            }
         }
         metric(&mut text, &MEMORY, &summary.memory, &results.allocators);
         if details {
@@ -66,21 +69,17 @@ fn metric(text: &mut String, metric: &Metric, lines: &[Line], allocators: &[Stri
     }
     let _ = writeln!(text, "  against the best rival in each row:");
     for name in allocators {
-        stands(text, name, lines, overall(lines, name, metric.slack));
+        stands(text, name, overall(lines, name, metric.slack));
     }
 }
 
-/// A line on how an allocator stands over all rows.
-fn stands(text: &mut String, name: &str, lines: &[Line], overall: Option<Overall>) {
+/// A line on how an allocator stands over the rows that it finished.
+pub(crate) fn stands(text: &mut String, name: &str, overall: Option<Overall>) {
     if let Some(all) = overall {
         let _ = writeln!(
             text,
             "  {name:18} geomean {:.3}   best or level in {:2} of {:2}   worst {:.2} ({})",
-            all.geomean,
-            all.won,
-            lines.len(),
-            all.worst,
-            all.worst_workload,
+            all.geomean, all.won, all.rows, all.worst, all.worst_workload,
         );
     }
 }
@@ -107,31 +106,45 @@ pub(crate) fn head(text: &mut String, title: &str, allocators: &[String]) {
     text.push('\n');
 }
 
-/// The figures that only some workloads have.
+/// How the figures begin that are the worst of a run: the worst of several runs is another.
+const WORST: &str = "worst_";
+
+/// The figures that only some workloads have, by their medians; of those that are the worst of a
+/// run also the greatest.
 fn figures(text: &mut String, row: &Row, allocators: &[String]) {
-    let keys: BTreeSet<&String> =
-        row.records.values().flatten().flat_map(|run| run.figures.keys()).collect();
+    let keys: BTreeSet<&String> = row.records().flat_map(|run| run.figures.keys()).collect();
     if keys.is_empty() {
         return;
     }
     head(text, &row.workload, allocators);
-    let mut line = |title: &str, of: &dyn Fn(&harness::Record) -> Option<f64>| {
+    let mut line = |title: &str, take: Take, of: &dyn Fn(&Record) -> Option<f64>| {
         let _ = write!(text, "  {title:22}");
         for name in allocators {
             let runs = row.records.get(name).into_iter().flatten();
-            let value = median(runs.filter_map(of).collect());
+            let value = take(runs.filter_map(|run| of(&run.record)).collect());
             let _ = write!(text, "{:>12}", value.map_or("-".to_owned(), number));
         }
         text.push('\n');
     };
     for key in keys {
-        line(key, &|run| run.figures.get(key).copied());
+        let of = |run: &Record| run.figures.get(key).copied();
+        line(key, median, &of);
+        if key.starts_with(WORST) {
+            line("  greatest of a round", greatest, &of);
+        }
     }
     if row.kind != Kind::Time {
         for metric in KERNEL.iter().chain([&MEMORY]) {
-            line(metric.title, &|run| Some((metric.of)(run)));
+            line(metric.title, median, &|run| Some((metric.of)(run)));
         }
     }
+}
+
+/// One value of those of the rounds.
+type Take = fn(Vec<f64>) -> Option<f64>;
+
+fn greatest(values: Vec<f64>) -> Option<f64> {
+    values.into_iter().max_by(f64::total_cmp)
 }
 
 fn failures(text: &mut String, results: &Results) {
@@ -167,10 +180,30 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{figures, number};
+    use crate::results::{Row, tests::record_of};
+    use harness::{Kind, Listing, Record};
 
     #[test]
     fn three_digits() {
         assert_eq!([1234.4, 99.94, 9.994, 0.0].map(number), ["1234", "99.9", "9.99", "0.00"]);
+    }
+
+    #[test]
+    fn of_the_worst_of_each_run_the_greatest_is_shown_too() {
+        let listing = Listing { name: "free".into(), kind: Kind::Figures, about: String::new() };
+        let mut row = Row::new(&listing);
+        for (round, us) in [7.0, 900.0, 8.0].into_iter().enumerate() {
+            let figures = [("worst_us".to_owned(), us), ("slow".to_owned(), us)].into();
+            row.add("system", round, Ok(Record { figures, ..record_of(1.0) }));
+        }
+        let mut text = String::new();
+        figures(&mut text, &row, &["system".to_owned(), "mimalloc".to_owned()]);
+        let words: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert!(words.contains(&vec!["worst_us", "8.00", "-"]), "{text}");
+        assert!(words.contains(&vec!["greatest", "of", "a", "round", "900", "-"]), "{text}");
+        assert!(words.contains(&vec!["slow", "8.00", "-"]), "{text}");
+        assert_eq!(text.matches("greatest").count(), 1, "{text}");
     }
 }
