@@ -13,9 +13,10 @@
 //! lower the figure.
 
 use crate::args::Args;
-use crate::builds::{binary, build, home};
+use crate::builds::{binary, home, ready};
 use crate::catalog::{COUNTED, UNCOUNTED, is_ours};
 use crate::process::command;
+use crate::stamp::line;
 use crate::strays::strays;
 use crate::table::head;
 use harness::Record;
@@ -50,12 +51,8 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let mut problems = Vec::new();
     let mut missing = BTreeMap::new();
     let names: Vec<String> = args.allocators.iter().map(|&name| name.to_owned()).collect();
-    if args.build {
-        for allocator in &args.allocators {
-            build(allocator, &["micro"])?;
-        }
-    }
-    let mut text = String::new();
+    let built = ready(args, &["micro"])?;
+    let mut text = line(&built, &names);
     head(&mut text, "instructions per op", &names);
     print!("{text}");
     for workload in counted {
@@ -65,16 +62,16 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             match net(allocator, workload) {
                 Ok((net, strays)) => {
                     print!("{net:>12.1}");
-                    problems
-                        .extend(limit.and_then(|&limit| verdict(allocator, workload, net, limit)));
+                    problems.extend(verdict(allocator, workload, net, limit.copied()));
                     problems.extend(strays);
                 }
                 // A rival that cannot run under valgrind has no count.
                 Err(why) => {
                     print!("{:>12}", "-");
-                    match limit {
-                        Some(_) => problems.push(why),
-                        None => drop(missing.entry(allocator).or_insert(why)),
+                    if limit.is_some() || is_ours(allocator) {
+                        problems.push(why);
+                    } else {
+                        missing.entry(allocator).or_insert(why);
                     }
                 }
             }
@@ -83,8 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     for &allocator in args.allocators.iter().filter(|name| is_ours(name)) {
         for workload in &uncounted {
-            let (profile, _) = count(&binary(allocator, "micro"), workload, SHARE_UNCOUNTED)?;
-            problems.extend(astray(&profile, allocator, workload)?);
+            let counted = count(&binary(allocator, "micro"), workload, SHARE_UNCOUNTED);
+            match counted.and_then(|(profile, _)| astray(&profile, allocator, workload)) {
+                Ok(strays) => problems.extend(strays),
+                Err(why) => problems.push(why),
+            }
         }
     }
     for why in missing.values() {
@@ -93,10 +93,15 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
-/// What there is to say of a count that may be `limit`.
-fn verdict(allocator: &str, workload: &str, net: f64, limit: f64) -> Option<String> {
-    let more = net > limit * (1.0 + TOLERANCE);
-    more.then(|| format!("{workload} under {allocator}: {net:.1} instructions, allowed {limit:.1}"))
+/// What there is to say of a count that may be `limit`, which each of ours has.
+fn verdict(allocator: &str, workload: &str, net: f64, limit: Option<f64>) -> Option<String> {
+    let here = format!("{workload} under {allocator}: {net:.1} instructions");
+    match limit {
+        Some(limit) => {
+            (net > limit * (1.0 + TOLERANCE)).then(|| format!("{here}, allowed {limit:.1}"))
+        }
+        None => is_ours(allocator).then(|| format!("{here}, and instructions.json has no limit")),
+    }
 }
 
 fn allowed() -> Result<Allowed, String> {
@@ -124,7 +129,15 @@ fn net(allocator: &str, workload: &str) -> Result<(f64, Vec<String>), String> {
     let none = || format!("{workload} under {allocator}: no total in callgrind's output");
     let counts = total(&long_profile).zip(total(&short_profile)).ok_or_else(none)?;
     let net = (counts.0 - counts.1) / (long_ops - short_ops);
+    if !is_count(net) {
+        return Err(format!("{workload} under {allocator}: {net} instructions per operation"));
+    }
     Ok((net, astray(&long_profile, allocator, workload)?))
+}
+
+/// Whether a net count can be one: it is not where the shorter run did as much as the longer one.
+fn is_count(net: f64) -> bool {
+    net.is_finite() && net > 0.0
 }
 
 /// The profile and the operations of one run.
@@ -159,8 +172,8 @@ fn total(profile: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TOLERANCE, allowed, total, verdict};
-    use crate::catalog::{ALLOCATORS, COUNTED};
+    use super::{TOLERANCE, allowed, is_count, total, verdict};
+    use crate::catalog::{ALLOCATORS, COUNTED, is_ours};
 
     #[test]
     fn the_total_is_found() {
@@ -170,10 +183,34 @@ mod tests {
 
     #[test]
     fn only_more_than_allowed_is_a_problem() {
-        let of = |net| verdict("spanalloc", "pair64", net, 100.0);
+        let of = |net| verdict("spanalloc", "pair64", net, Some(100.0));
         assert_eq!(of(20.0), None);
         assert_eq!(of(100.0 * (1.0 + TOLERANCE) - 0.1), None);
         assert!(of(100.0 * (1.0 + TOLERANCE) + 0.1).unwrap().contains("allowed 100.0"));
+    }
+
+    #[test]
+    fn ours_without_a_limit_is_a_problem_and_a_rival_without_one_is_not() {
+        let of = |allocator| verdict(allocator, "pair64", 20.0, None);
+        assert!(of("spanalloc-sampled").unwrap().contains("has no limit"));
+        assert_eq!(of("mimalloc"), None);
+    }
+
+    #[test]
+    fn nothing_and_less_are_no_counts() {
+        assert!(is_count(0.5));
+        assert!(![0.0, -3.0, f64::NAN, f64::INFINITY].map(is_count).contains(&true));
+    }
+
+    #[test]
+    fn each_of_ours_has_a_limit_for_each_workload_that_is_counted() {
+        let allowed = allowed().unwrap();
+        for allocator in ALLOCATORS.iter().filter(|name| is_ours(name)) {
+            for workload in COUNTED {
+                let limit = allowed.get(*allocator).and_then(|limits| limits.get(workload));
+                assert!(limit.is_some_and(|&limit| is_count(limit)), "{allocator} {workload}");
+            }
+        }
     }
 
     #[test]

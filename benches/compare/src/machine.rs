@@ -63,7 +63,8 @@ fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn command(name: &str, args: &[&str]) -> String {
+/// What a command prints; "unknown" where there is no such command.
+pub(crate) fn command(name: &str, args: &[&str]) -> String {
     match Command::new(name).args(args).output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(_) => "unknown".to_owned(),

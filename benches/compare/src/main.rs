@@ -6,7 +6,8 @@
 //! turn, so that what disturbs the machine disturbs all of them alike.
 //!
 //! 1. [`args`] reads the command line.
-//! 2. [`builds`] builds the binaries that are missing and lists their workloads.
+//! 2. [`builds`] builds the binaries that are missing, each with its [`stamp`], and lists their
+//!    workloads.
 //! 3. [`rounds`] runs them; [`process`] is one run.
 //! 4. [`results`] holds every record, with [`machine`] beside it, as JSON.
 //! 5. [`summary`] takes medians and ratios; [`table`] and [`chart`] render them.
@@ -26,6 +27,7 @@ mod process;
 mod results;
 mod rounds;
 mod scaling;
+mod stamp;
 mod strays;
 mod summary;
 mod svg;
@@ -63,8 +65,10 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<(), String> {
-    let workloads = builds::workloads(args)?;
-    let mut results = results::Results::new(args, &workloads);
+    let programs = builds::needed(args)?;
+    let built = builds::ready(args, &programs)?;
+    let workloads = builds::workloads(args, &programs)?;
+    let mut results = results::Results::new(args, &workloads, built);
     let place = results::Place::new(&results.machine.date, "compare")?;
     rounds::run(args, &workloads, &mut results, &place)?;
     let summary = summary::Summary::new(&results);
@@ -78,5 +82,5 @@ fn again(args: &Args) -> Result<(), String> {
     let results = results::Results::read(&args.from)?;
     let summary = summary::Summary::new(&results);
     println!("{}", table::render(&results, &summary, args.details));
-    Ok(())
+    results.verdict()
 }

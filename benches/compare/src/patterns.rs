@@ -5,7 +5,7 @@
 //! which other programs disturb less.
 
 use crate::args::Args;
-use crate::builds::{binary, build};
+use crate::builds::{binary, ready};
 use crate::process;
 use crate::results::{Place, Results, Row};
 use crate::rounds::order;
@@ -23,12 +23,8 @@ const SHOWN: usize = 30;
 /// each allocator stands over all, and writes every record.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
     let (first, last) = args.patterns;
-    if args.build {
-        for allocator in &args.allocators {
-            build(allocator, &["micro"])?;
-        }
-    }
-    let mut results = Results::new(args, &[]);
+    let built = ready(args, &["micro"])?;
+    let mut results = Results::new(args, &[], built);
     results.rounds = args.rounds;
     let place = Place::new(&results.machine.date, "patterns")?;
     for seed in first..=last {
@@ -37,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         place.keep(&results)?;
     }
     eprintln!();
-    println!("{}\n{}", results.machine.line(), render(&results));
+    println!("{}{}", results.head(), render(&results));
     println!("{}", place.data().display());
     results.verdict()
 }

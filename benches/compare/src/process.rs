@@ -28,9 +28,26 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// What kills a run that hangs.
+const TIMEOUT: &str = "timeout";
+
+/// An error if no run can be started, whatever its program.
+pub(crate) fn is_possible() -> Result<(), String> {
+    tries(TIMEOUT)
+}
+
+fn tries(timeout: &str) -> Result<(), String> {
+    let status = command(timeout).args(["--signal=KILL", "60", "true"]).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{timeout:?} is not GNU's, of coreutils: {status}")),
+        Err(error) => Err(format!("cannot run {timeout:?}, of GNU coreutils: {error}")),
+    }
+}
+
 /// A command that is killed after so many seconds, with the exit status of one that was killed.
 fn command_within(seconds: u32, program: &Path) -> Command {
-    let mut command = command("timeout");
+    let mut command = command(TIMEOUT);
     command.arg("--signal=KILL").arg(seconds.to_string()).arg(program);
     command
 }
@@ -42,7 +59,7 @@ pub(crate) fn start(path: &Path, workload: &str, options: &[String]) -> Result<R
         .args(options)
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("cannot run {}: {error}", path.display()))?;
+        .map_err(|error| format!("cannot run {TIMEOUT} {}: {error}", path.display()))?;
     let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
     Ok(Running { child, output, last: String::new() })
 }
@@ -89,7 +106,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<Listing>, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{command, command_within};
+    use super::{command, command_within, is_possible, tries};
     use std::path::Path;
     use std::time::{Duration, Instant};
 
@@ -108,5 +125,13 @@ mod tests {
         assert!(!status.success() && began.elapsed() < Duration::from_secs(30), "{status}");
         let status = command_within(60, Path::new("sh")).args(["-c", "exit 7"]).status().unwrap();
         assert_eq!(status.code(), Some(7));
+    }
+
+    #[test]
+    fn what_is_needed_to_run_is_named_where_it_is_missing() {
+        assert_eq!(is_possible(), Ok(()));
+        let message = tries("/nowhere/timeout").unwrap_err();
+        assert!(message.contains("\"/nowhere/timeout\", of GNU coreutils"), "{message}");
+        assert!(tries("false").unwrap_err().contains("is not GNU's"));
     }
 }

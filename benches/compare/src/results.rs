@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::builds::{Workload, home};
 use crate::catalog::{ALLOCATORS, PROGRAMS, is_ours};
 use crate::machine::Machine;
+use crate::stamp::{Stamps, line};
 use harness::{Kind, Listing, Record};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ pub(crate) struct Results {
     pub(crate) only: Vec<String>,
     /// In the order of the table's columns.
     pub(crate) allocators: Vec<String>,
+    /// What the binaries were built from. Files of before it was kept do not say it.
+    #[serde(default)]
+    pub(crate) built: Stamps,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -46,14 +50,15 @@ pub(crate) struct Taken {
 }
 
 impl Results {
-    /// A comparison that begins, of `workloads`.
-    pub(crate) fn new(args: &Args, workloads: &[Workload]) -> Self {
+    /// A comparison that begins, of `workloads` in binaries of these stamps.
+    pub(crate) fn new(args: &Args, workloads: &[Workload], built: Stamps) -> Self {
         Self {
             machine: Machine::here(),
             rounds: 0,
             quick: args.quick,
             only: args.only.clone(),
             allocators: args.allocators.iter().map(|&name| name.to_owned()).collect(),
+            built,
             rows: workloads.iter().map(|workload| Row::new(&workload.listing)).collect(),
         }
     }
@@ -74,6 +79,11 @@ impl Results {
             }
         }
         Ok(results)
+    }
+
+    /// Machine and binaries, for the head of a table.
+    pub(crate) fn head(&self) -> String {
+        format!("{}\n{}", self.machine.line(), line(&self.built, &self.allocators))
     }
 
     /// What was left out, in words; empty if nothing was.
@@ -209,12 +219,13 @@ pub(crate) mod tests {
     use super::{Results, Row};
     use crate::args::Args;
     use crate::builds::Workload;
+    use crate::stamp::Stamps;
     use harness::{Kind, Listing, Record};
 
     fn results(line: &str) -> Results {
         let args = Args::parse(line.split_whitespace().map(str::to_owned)).unwrap();
         let listing = Listing { name: "tree".into(), kind: Kind::Time, about: String::new() };
-        Results::new(&args, &[Workload { program: "micro", listing }])
+        Results::new(&args, &[Workload { program: "micro", listing }], Stamps::new())
     }
 
     pub(crate) fn record_of(ns_per_op: f64) -> Record {
@@ -286,7 +297,10 @@ pub(crate) mod tests {
         };
         let text = serde_json::to_string(&results).unwrap();
         assert_eq!(rounds(&text), [vec![Some(0), Some(1)], vec![Some(1)]]);
-        let older = text.replace("\"round\":0,", "").replace("\"round\":1,", "");
+        let older = text
+            .replace("\"round\":0,", "")
+            .replace("\"round\":1,", "")
+            .replace("\"built\":{},", "");
         assert_ne!(older, text);
         assert_eq!(rounds(&older), [vec![Some(0), Some(1)], vec![None]]);
     }

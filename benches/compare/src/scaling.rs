@@ -1,13 +1,15 @@
 //! The other mode: curves of the cost as something grows.
 
 use crate::args::Args;
-use crate::builds::{binary, build};
+use crate::builds::{binary, ready};
 use crate::machine::{Machine, memory_bytes};
-use crate::results::Place;
+use crate::process::Running;
+use crate::results::{Place, Row, verdict};
 use crate::rounds::order;
+use crate::stamp::{Stamps, line};
 use crate::summary::median;
 use crate::{curves, process};
-use harness::Record;
+use harness::{Kind, Listing, Record};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -17,6 +19,8 @@ pub(crate) struct Curves {
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,
     pub(crate) allocators: Vec<String>,
+    /// What the binaries were built from.
+    pub(crate) built: Stamps,
     pub(crate) panels: Vec<Panel>,
 }
 
@@ -73,7 +77,8 @@ fn up_to(sizes: impl Iterator<Item = usize>, max: usize) -> Vec<usize> {
 /// the same.
 const TOUCHED_BYTES: usize = 2 << 30;
 
-/// Runs every sweep that `--only` asks for, prints the medians and writes them.
+/// Runs every sweep that `--only` asks for, prints the medians and writes them; an error if runs
+/// of ours failed or runs of one size computed different sums.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
     let sweeps: Vec<Sweep> = sweeps(args.quick)
         .into_iter()
@@ -85,59 +90,71 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             "--only {only:?} matches no curve; there are: scale_heap, scale_threads, idle_threads"
         ));
     }
-    if args.build {
-        for allocator in &args.allocators {
-            build(allocator, &["micro"])?;
-        }
-    }
+    let built = ready(args, &["micro"])?;
     let mut curves = Curves {
         machine: Machine::here(),
         rounds: args.rounds,
         allocators: args.allocators.iter().map(|&name| name.to_owned()).collect(),
+        built,
         panels: Vec::new(),
     };
     let place = Place::new(&curves.machine.date, "scaling")?;
+    let mut rows = Vec::new();
     for sweep in &sweeps {
-        curves.panels.push(panel(args, sweep)?);
+        let of_the_sweep = measured(args, sweep)?;
+        curves.panels.push(panel(sweep, &args.allocators, &of_the_sweep));
+        rows.extend(of_the_sweep);
         place.keep(&curves)?;
     }
+    println!("{}\n{}", curves.machine.line(), line(&curves.built, &curves.allocators).trim_end());
     for panel in &curves.panels {
         print(panel);
     }
-    place.write(&curves, &curves::render(&curves))
+    place.write(&curves, &curves::render(&curves))?;
+    verdict(&rows)
 }
 
-fn panel(args: &Args, sweep: &Sweep) -> Result<Panel, String> {
-    let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+/// A row per size of the sweep, every allocator in every round.
+fn measured(args: &Args, sweep: &Sweep) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
     for (number, &size) in sweep.sizes.iter().enumerate() {
-        let mut seen: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let mut row = Row::new(&Listing {
+            name: format!("{} of {size}", sweep.workload),
+            kind: Kind::Scaling,
+            about: sweep.title.to_owned(),
+        });
         for round in 0..args.rounds {
             eprint!("\r\x1b[K{}  {size}  round {}/{}", sweep.workload, round + 1, args.rounds);
             for allocator in order(&args.allocators, number, round) {
-                seen.entry(allocator).or_default().extend(point(args, sweep, size, allocator)?);
+                row.add(allocator, round, point(args, sweep, size, allocator)?.record());
             }
         }
-        for (allocator, runs) in seen {
-            values.entry(allocator.to_owned()).or_default().push(median(runs));
-        }
+        rows.push(row);
     }
     eprintln!("\r\x1b[K{} done", sweep.workload);
-    Ok(Panel { title: sweep.title.to_owned(), sizes: sweep.sizes.clone(), values })
+    Ok(rows)
 }
 
-/// One run; none if it failed, which is said.
-fn point(args: &Args, sweep: &Sweep, size: usize, allocator: &str) -> Result<Option<f64>, String> {
+/// Starts one run.
+fn point(args: &Args, sweep: &Sweep, size: usize, allocator: &str) -> Result<Running, String> {
     let mut options = vec!["--size".to_owned(), size.to_string()];
     options.extend(args.quick.then(|| "--quick".to_owned()));
     if !args.quick {
         harness::touch(TOUCHED_BYTES);
     }
-    let running = process::start(&binary(allocator, "micro"), sweep.workload, &options)?;
-    let outcome = running.record();
-    if let Err(why) = &outcome {
-        eprintln!("\r\x1b[K{} of {size} under {allocator}: {why}", sweep.workload);
-    }
-    Ok(outcome.ok().and_then(|record| (sweep.value)(&record)))
+    process::start(&binary(allocator, "micro"), sweep.workload, &options)
+}
+
+/// The medians of the rows of a sweep.
+fn panel(sweep: &Sweep, allocators: &[&str], rows: &[Row]) -> Panel {
+    let value = |row: &Row, name: &str| {
+        let runs = row.records.get(name).into_iter().flatten();
+        median(runs.filter_map(|run| (sweep.value)(&run.record)).collect())
+    };
+    let values = allocators.iter().map(|&name| {
+        (name.to_owned(), rows.iter().map(|row| value(row, name)).collect::<Vec<_>>())
+    });
+    Panel { title: sweep.title.to_owned(), sizes: sweep.sizes.clone(), values: values.collect() }
 }
 
 fn print(panel: &Panel) {
@@ -153,5 +170,31 @@ fn print(panel: &Panel) {
             print!("{:>12}", value.map_or("-".to_owned(), |value| format!("{value:.1}")));
         }
         println!();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{panel, sweeps};
+    use crate::results::{Row, tests::record_of, verdict};
+    use harness::{Kind, Listing};
+
+    #[test]
+    fn a_size_at_which_all_runs_failed_has_no_median_and_ours_must_not_fail() {
+        let sweep = &sweeps(true)[1];
+        let listing = Listing { name: "1".into(), kind: Kind::Scaling, about: String::new() };
+        let mut rows = [Row::new(&listing), Row::new(&listing)];
+        for (round, ns) in [1.0, 3.0, 2.0].into_iter().enumerate() {
+            rows[0].add("spanalloc", round, Ok(record_of(ns)));
+            rows[1].add("spanalloc", round, Ok(record_of(ns)));
+            rows[1].add("system", round, Err("signal: 9".to_owned()));
+        }
+        rows[0].add("system", 2, Ok(record_of(5.0)));
+        let panel = panel(sweep, &["spanalloc", "system"], &rows);
+        assert_eq!(panel.values["spanalloc"], [Some(2.0), Some(2.0)]);
+        assert_eq!(panel.values["system"], [Some(5.0), None]);
+        assert_eq!(verdict(&rows), Ok(()));
+        rows[1].add("spanalloc", 3, Err("signal: 11".to_owned()));
+        assert_eq!(verdict(&rows).unwrap_err(), "1 failed under spanalloc");
     }
 }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 /// Everything there is to say about a comparison, for a terminal; with `details`
 /// also a row per workload for what the kernel did.
 pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> String {
-    let mut text = format!("{}\n", results.machine.line());
+    let mut text = results.head();
     let crates: Vec<String> =
         results.machine.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let _ = writeln!(text, "{}", crates.join(", "));
