@@ -35,6 +35,14 @@ pub(crate) enum Mode {
     Instructions,
 }
 
+/// The options that choose a mode, and those which that mode would not heed.
+const MODES: [(&str, &[&str]); 4] = [
+    ("--from", &["--only", "--alloc", "--rounds", "--quick", "--no-build"]),
+    ("--patterns", &["--only", "--details"]),
+    ("--scaling", &["--details"]),
+    ("--instructions", &["--rounds", "--quick", "--details"]),
+];
+
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Args {
@@ -68,11 +76,12 @@ impl Args {
             help: false,
         };
         let mut rounds = None;
+        let mut given: Vec<String> = Vec::new();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value after it"));
             match arg.as_str() {
                 "--rounds" => rounds = Some(count(&value()?)?),
-                "--only" => parsed.only = list(&value()?),
+                "--only" => parsed.only = parts(&value()?)?,
                 "--alloc" => parsed.allocators = allocators(&value()?)?,
                 "--details" => parsed.details = true,
                 "--quick" => parsed.quick = true,
@@ -90,7 +99,9 @@ impl Args {
                 "--help" | "-h" => parsed.help = true,
                 _ => return Err(format!("{arg:?} is not an option")),
             }
+            given.push(arg);
         }
+        agree(&given)?;
         let usual = match (parsed.quick, parsed.mode) {
             (true, _) => 1,
             (false, Mode::Scaling | Mode::Patterns) => 3,
@@ -113,6 +124,31 @@ pub(crate) fn named(part: &str, program: &str, workload: &str) -> bool {
 
 fn list(value: &str) -> Vec<String> {
     value.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn parts(value: &str) -> Result<Vec<String>, String> {
+    let parts = list(value);
+    if parts.is_empty() {
+        return Err(format!(
+            "--only {value:?}: expected parts of workloads' names, or programs, such as ring,real"
+        ));
+    }
+    Ok(parts)
+}
+
+/// An error if one of the options that were given takes from another what it says.
+fn agree(given: &[String]) -> Result<(), String> {
+    let is_given = |option: &&str| given.iter().any(|other| other == option);
+    let modes: Vec<_> = MODES.into_iter().filter(|(mode, _)| is_given(mode)).collect();
+    if let [(one, _), (other, _), ..] = modes[..] {
+        return Err(format!("{one} and {other} are two modes: ask for one at a time"));
+    }
+    for (mode, unheeded) in modes {
+        if let Some(option) = unheeded.iter().copied().find(is_given) {
+            return Err(format!("{option} does nothing with {mode}: leave one of them out"));
+        }
+    }
+    Ok(())
 }
 
 fn count(value: &str) -> Result<usize, String> {
@@ -195,10 +231,33 @@ mod tests {
             ("--patterns 0-7", ["\"0-7\"", "such as 1-100"]),
             ("--alloc system,dlmalloc", ["\"dlmalloc\"", "rusty_alloc"]),
             ("--alloc ,", ["\",\"", "rusty_alloc"]),
+            ("--only ,", ["\",\"", "such as ring,real"]),
             ("--fast", ["\"--fast\"", "not an option"]),
+            ("--scaling --patterns 1-2", ["--patterns and --scaling", "two modes"]),
+            ("--from f --instructions", ["--from and --instructions", "two modes"]),
+            ("--patterns 1-2 --only pair", ["--only does nothing", "--patterns"]),
+            ("--only pair --from f", ["--only does nothing", "--from"]),
+            ("--alloc system --from f", ["--alloc does nothing", "--from"]),
+            ("--from f --rounds 2", ["--rounds does nothing", "--from"]),
+            ("--instructions --quick", ["--quick does nothing", "--instructions"]),
         ] {
             let message = parse(line).unwrap_err();
             assert!(parts.iter().all(|part| message.contains(part)), "{line}: {message}");
+            assert_eq!(message.lines().count(), 1, "{line}: {message}");
+        }
+        let empty = ["--only", ""].map(str::to_owned);
+        assert!(Args::parse(empty.into_iter()).unwrap_err().contains("\"\""));
+    }
+
+    #[test]
+    fn what_a_mode_heeds_it_takes() {
+        for line in [
+            "--from f --details",
+            "--patterns 1-2 --alloc system --rounds 2 --quick --no-build",
+            "--scaling --only scale_heap --alloc system --rounds 2 --quick --no-build",
+            "--instructions --only pair64 --alloc system --no-build",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
         }
     }
 }

@@ -3,9 +3,9 @@
 //! A virtual machine whose balloon reports free pages gives its host every free block of
 //! 2 MiB after two seconds, and who touches it next waits for the host: about 3 ms a MiB
 //! where the kernel alone takes 0.13 for huge pages and 0.85 for small ones, of which it
-//! keeps some (`python3 benches/programs/measure.py`). Whoever runs first, or asks for huge pages, would pay for it. So memory is touched
-//! before each run, for every allocator alike, and the kernel hands out what came back
-//! last.
+//! keeps some (`python3 benches/programs/measure.py`). Whoever runs first, or asks for huge pages,
+//! would pay for it. So memory is touched right before each run that counts, for every allocator
+//! alike, and the kernel hands out what came back last.
 
 use std::ptr;
 

@@ -50,6 +50,18 @@ const SHAPES: [Shape; 12] = [
     Shape::Sawtooth,
 ];
 
+impl Shape {
+    /// The most blocks of a hand-over, of those that grow at once, or of a short thread.
+    fn blocks_max(self) -> usize {
+        match self {
+            Self::HandOver => 256,
+            Self::Growth => 64,
+            Self::ShortThreads => 2000,
+            _ => usize::MAX,
+        }
+    }
+}
+
 /// A distribution of sizes, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
@@ -127,7 +139,7 @@ pub struct Pattern {
     pub sizes: Sizes,
     /// Threads that do it.
     pub threads: usize,
-    /// Blocks of a thread that are live at most.
+    /// Blocks of a thread that are live at most; of some shapes fewer: see [`Pattern::at_once`].
     pub live: usize,
     /// Allocations of a thread, about.
     pub allocations: usize,
@@ -158,13 +170,22 @@ impl Pattern {
         let allocations = (allocations as usize).max(3 * live);
         Self { shape, sizes, threads, live, allocations, touched, zeroed }
     }
+
+    /// How many blocks a thread fills up to: `live`, or what its shape has at most.
+    pub fn at_once(&self) -> usize {
+        self.live.min(self.shape.blocks_max())
+    }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} of {} blocks, {:?}", self.shape, self.live, self.sizes)?;
+        write!(f, "{:?} of {} blocks, {:?}", self.shape, self.at_once(), self.sizes)?;
         if self.threads > 1 {
             write!(f, ", {} threads", self.threads)?;
+        }
+        // What grows is written at its first byte alone, and never asked for zeroed.
+        if self.shape == Shape::Growth {
+            return Ok(());
         }
         f.write_str(if self.touched { ", touched" } else { "" })?;
         f.write_str(if self.zeroed { ", zeroed" } else { "" })
@@ -173,7 +194,7 @@ impl fmt::Display for Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pattern, SHAPES};
+    use super::{Pattern, SHAPES, Shape};
     use crate::Rng;
 
     #[test]
@@ -199,6 +220,24 @@ mod tests {
             let sum: usize = (0..50_000).map(|_| pattern.sizes.draw(&mut rng)).sum();
             let (drawn, mean) = (sum as f64 / 50_000.0, pattern.sizes.mean());
             assert!((drawn / mean - 1.0).abs() < 0.05, "{pattern}: {drawn} for {mean}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_says_of_itself_what_it_does() {
+        for pattern in (0..2000).map(Pattern::of) {
+            let text = pattern.to_string();
+            assert!(text.contains(&format!(" of {} blocks", pattern.at_once())), "{text}");
+            let most = match pattern.shape {
+                Shape::HandOver => 256,
+                Shape::Growth => 64,
+                Shape::ShortThreads => 2000,
+                _ => 1_000_000,
+            };
+            assert!((4..=most).contains(&pattern.at_once()), "{text}");
+            let fills = pattern.shape != Shape::Growth;
+            assert_eq!(text.contains("touched"), fills && pattern.touched, "{text}");
+            assert_eq!(text.contains("zeroed"), fills && pattern.zeroed, "{text}");
         }
     }
 }

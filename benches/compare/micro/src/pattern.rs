@@ -13,11 +13,6 @@ pub(crate) const WORKLOADS: &[Workload] = &[Workload {
     run: pattern,
 }];
 
-/// Blocks of one hand-over at most, of a thread that is short, and of one that grow at once.
-const HANDED_MAX: usize = 256;
-const SHORT_MAX: usize = 2000;
-const GROWING_MAX: usize = 64;
-
 fn pattern(run: &mut Run) {
     let pattern = Pattern::of(run.size(1) as u64);
     let allocations = run.count(pattern.allocations);
@@ -166,7 +161,7 @@ impl Player {
     }
 
     fn growth(mut self) {
-        let growing = self.pattern.live.min(GROWING_MAX);
+        let growing = self.pattern.at_once();
         let mut blocks: Vec<Vec<u8>> = Vec::with_capacity(growing);
         while self.goes_on() {
             for _ in 0..growing {
@@ -204,7 +199,7 @@ impl Player {
     }
 
     fn short_threads(mut self) {
-        let live = self.pattern.live.min(SHORT_MAX);
+        let live = self.pattern.at_once();
         while self.goes_on() {
             let of_the_thread = || {
                 let mut blocks = Vec::with_capacity(live);
@@ -217,7 +212,7 @@ impl Player {
     }
 
     fn hand_over(mut self, number: usize, inboxes: &[Mutex<Vec<Bytes>>]) {
-        let batch = self.pattern.live.min(HANDED_MAX);
+        let batch = self.pattern.at_once();
         let next = &inboxes[(number + 1) % inboxes.len()];
         let (mut sent, mut got) = (Vec::with_capacity(batch), Vec::new());
         while self.goes_on() {
