@@ -17,7 +17,7 @@ pub(crate) fn render(results: &Results, summary: &Summary) -> String {
     let mut svg = Svg::new(WIDTH, bottom + 30.0);
     let title = "time against the best rival in each row (left is faster; at the edge: beyond)";
     svg.text(10.0, 24.0, 17.0, Anchor::Start, title);
-    svg.text(10.0, 42.0, 11.0, Anchor::Start, &results.machine.line());
+    svg.text(10.0, 42.0, 11.0, Anchor::Start, &results.head().trim_end().replace('\n', ", "));
     legend(&mut svg, &results.allocators, 16.0, 64.0);
     let scale = LogScale { low: 0.4, high: 10.0, start: LABELS, end: WIDTH - 20.0 };
     for tick in [0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0] {

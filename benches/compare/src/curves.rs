@@ -12,7 +12,7 @@ const MARGIN: f64 = 70.0;
 pub(crate) fn render(curves: &Curves) -> String {
     let mut svg = Svg::new(WIDTH, TOP + PANEL_HEIGHT * curves.panels.len() as f64);
     svg.text(10.0, 24.0, 17.0, Anchor::Start, "cost as it grows");
-    svg.text(10.0, 42.0, 11.0, Anchor::Start, &curves.machine.line());
+    svg.text(10.0, 42.0, 11.0, Anchor::Start, &curves.head().trim_end().replace('\n', ", "));
     legend(&mut svg, &curves.allocators, 16.0, 64.0);
     for (index, panel) in curves.panels.iter().enumerate() {
         draw(&mut svg, panel, &curves.allocators, TOP + PANEL_HEIGHT * index as f64);

@@ -80,9 +80,8 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     for &allocator in args.allocators.iter().filter(|name| is_ours(name)) {
         for workload in &uncounted {
-            let counted = count(&binary(allocator, "micro"), workload, SHARE_UNCOUNTED);
-            match counted.and_then(|(profile, _)| astray(&profile, allocator, workload)) {
-                Ok(strays) => problems.extend(strays),
+            match count(&binary(allocator, "micro"), workload, SHARE_UNCOUNTED) {
+                Ok((profile, _)) => problems.extend(astray(&profile, allocator, workload)),
                 Err(why) => problems.push(why),
             }
         }
@@ -112,13 +111,15 @@ fn allowed() -> Result<Allowed, String> {
 }
 
 /// What there is to say of functions without a section.
-fn astray(profile: &str, allocator: &str, workload: &str) -> Result<Vec<String>, String> {
+fn astray(profile: &str, allocator: &str, workload: &str) -> Vec<String> {
     if !is_ours(allocator) {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let strays = strays(profile, &binary(allocator, "micro"))?;
     let say = |name| format!("{workload} under {allocator} runs {name}, which has no section");
-    Ok(strays.into_iter().map(say).collect())
+    match strays(profile, &binary(allocator, "micro")) {
+        Ok(names) => names.into_iter().map(say).collect(),
+        Err(why) => vec![format!("{workload} under {allocator}: {why}")],
+    }
 }
 
 /// The net count of one operation, and what there is to say of functions.
@@ -132,7 +133,7 @@ fn net(allocator: &str, workload: &str) -> Result<(f64, Vec<String>), String> {
     if !is_count(net) {
         return Err(format!("{workload} under {allocator}: {net} instructions per operation"));
     }
-    Ok((net, astray(&long_profile, allocator, workload)?))
+    Ok((net, astray(&long_profile, allocator, workload)))
 }
 
 /// Whether a net count can be one: it is not where the shorter run did as much as the longer one.

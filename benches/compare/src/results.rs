@@ -81,7 +81,7 @@ impl Results {
         Ok(results)
     }
 
-    /// Machine and binaries, for the head of a table.
+    /// Machine and binaries, for the head of a table or chart.
     pub(crate) fn head(&self) -> String {
         format!("{}\n{}", self.machine.line(), line(&self.built, &self.allocators))
     }

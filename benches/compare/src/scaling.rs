@@ -24,6 +24,13 @@ pub(crate) struct Curves {
     pub(crate) panels: Vec<Panel>,
 }
 
+impl Curves {
+    /// Machine and binaries, for the head of tables and pictures.
+    pub(crate) fn head(&self) -> String {
+        format!("{}\n{}", self.machine.line(), line(&self.built, &self.allocators))
+    }
+}
+
 /// The curves over one quantity.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Panel {
@@ -106,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         rows.extend(of_the_sweep);
         place.keep(&curves)?;
     }
-    println!("{}\n{}", curves.machine.line(), line(&curves.built, &curves.allocators).trim_end());
+    print!("{}", curves.head());
     for panel in &curves.panels {
         print(panel);
     }

@@ -36,9 +36,10 @@ impl Stamp {
         let git = |args: &[&str]| command("git", &[&["-C", root.as_str()], args].concat());
         let changed = ["status", "--porcelain", "--untracked-files=no", "--"];
         let revision = git(&["rev-parse", "HEAD"]);
+        let is_known = !["", "unknown"].contains(&revision.as_str());
         Self {
-            revision: if revision.is_empty() { "unknown".to_owned() } else { revision },
-            modified: !git(&[changed.as_slice(), &SOURCES].concat()).is_empty(),
+            revision: if is_known { revision } else { "unknown".to_owned() },
+            modified: is_known && !git(&[changed.as_slice(), &SOURCES].concat()).is_empty(),
             rustc: command("rustc", &["--version"]),
             settings,
         }
