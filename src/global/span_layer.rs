@@ -29,7 +29,8 @@ use crate::profile::{self, Label, quietly};
 /// bytes count; an empty one is no kind. Some 250 kinds are told apart; further ones count
 /// together as `(others)`.
 ///
-/// Cost: creating a span looks its kind up and keeps it with the span; entering and leaving look
+/// Cost: creating a span looks its kind up, under a lock that all threads share and among as many
+/// names as there are kinds, and keeps it with the span; entering and leaving look
 /// for the innermost span that has one and set a word of the thread. An allocation that is not
 /// sampled pays nothing.
 ///

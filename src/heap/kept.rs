@@ -65,7 +65,7 @@ impl Kept {
         KEEPS && bytes <= KEPT_BYTES_MAX
     }
 
-    /// Keeps a mapping. Returns one to be unmapped instead; call until there is none.
+    /// Makes room for a mapping of `bytes`: returns one to be unmapped; call until there is none.
     pub(crate) fn make_room(&mut self, bytes: usize) -> Option<Range> {
         let is_full = !self.entries[ENTRIES - 1].start.is_null();
         if is_full || self.bytes + bytes > KEPT_BYTES_MAX { self.pop_oldest() } else { None }
@@ -131,7 +131,7 @@ impl<O: Os> Heap<O> {
             table = self.large.lock();
         }
         table.kept.keep(start, bytes);
-        self.note_kept(bytes);
+        self.note_kept(table.kept.bytes());
     }
 
     fn unmap_kept(&self, (start, bytes): Range) {

@@ -269,7 +269,7 @@ fn with_spans_shelved(cache: &Cache) -> Option<&ThreadHeap> {
 
 /// The span that begins at `start`, which lies in a chunk.
 fn span_of(start: *mut u8) -> Span {
-    // SAFETY: chunks are not unmapped, and have a header for each slot.
+    // SAFETY: by invariant 5 of [`span`](super::span) headers stay, and there is one for each slot.
     unsafe { Span::of::<1>(start) }
 }
 

@@ -42,6 +42,10 @@
 //! `reaping`, then `sampled` or `late`, then one thread heap's `depot`, then `central`,
 //! then `large`, then `space`: each may be taken while those before it are held. None is
 //! held while the profiler runs, and none on a fast path. Who forks takes them all ([`fork`]).
+//!
+//! Two takes are out of order, and do not wait (`try_lock`): the depot of a heap that a fork left
+//! behind beside the own one and the central lock, and `reaping` where there is no memory left,
+//! beside `sampled` or `late`.
 
 pub(crate) mod bin;
 pub(crate) mod bits;

@@ -6,7 +6,7 @@
 //! tick is, is the *decay* setting. So memory of an idle program returns within two
 //! ticks, memory that a busy one is about to reuse stays, and the free of a block in a
 //! span does not wait for the kernel: the slots being purged are out of the page heap
-//! meanwhile, and its lock is not held.
+//! meanwhile, and its lock is not held. (A C program's does, once a tick: `in_passing`.)
 //!
 //! # Invariants
 //!
