@@ -5,6 +5,9 @@ use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::hint::black_box;
 use std::slice;
 
+#[path = "../../src/heap/tests/contents.rs"]
+mod contents;
+
 /// Numbers that look random and are the same in every run.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -33,11 +36,11 @@ impl Random {
     }
 }
 
-/// A block filled with one byte, which is looked at again before it is freed.
+/// A block filled with words of its own, which are looked at again before it is freed.
 pub(crate) struct Block {
     start: *mut u8,
     layout: Layout,
-    tag: u8,
+    id: u64,
 }
 
 // SAFETY: the memory belongs to whoever owns this.
@@ -59,8 +62,11 @@ impl Block {
             return None;
         }
         assert_eq!(start.addr() % align, 0, "{size} bytes at {align}");
-        let mut block = Self { start, layout, tag: 0 };
-        assert!(!zeroed || block.holds(size), "{size} bytes at {align} are not zeroed");
+        let mut block = Self { start, layout, id: 0 };
+        assert!(
+            !zeroed || contents::is_zero(block.first(size)),
+            "{size} bytes at {align} are not zeroed"
+        );
         block.fill();
         Some(block)
     }
@@ -102,17 +108,20 @@ impl Block {
     }
 
     fn fill(&mut self) {
-        self.tag = (self.start.addr() >> 3) as u8 ^ (self.layout.size() as u8) | 1;
-        // SAFETY: the block has that many bytes.
-        unsafe { self.start.write_bytes(self.tag, self.layout.size()) };
+        self.id = contents::new_id();
+        // SAFETY: the block has that many bytes, and is nobody else's.
+        let all = unsafe { slice::from_raw_parts_mut(self.start, self.layout.size()) };
+        contents::fill(all, self.id);
+    }
+
+    fn first(&self, bytes: usize) -> &[u8] {
+        // SAFETY: the block has at least that many bytes.
+        unsafe { slice::from_raw_parts(self.start, bytes) }
     }
 
     /// Whether the first `bytes` bytes are what they should be.
     fn holds(&self, bytes: usize) -> bool {
-        // SAFETY: the block has at least that many bytes, all written.
-        let all = unsafe { slice::from_raw_parts(self.start, bytes) };
-        // As fast as `memcmp`: all bytes are equal to the one before.
-        all[0] == self.tag && all[1..] == all[..bytes - 1]
+        contents::holds(self.first(bytes), self.id)
     }
 }
 

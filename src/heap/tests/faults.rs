@@ -98,11 +98,11 @@ fn refused_purges_leave_pages_dirty() {
 
 #[test]
 fn any_call_may_be_refused() {
-    static HEAP: Heap<Fake> = Heap::new(Fake::new(40 << 20));
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(100 << 20));
     let mut random = Random(77);
     let mut workers: Vec<_> = (0..4).map(|_| Worker::new(&HEAP)).collect();
     let mut pieces = Vec::new();
-    let (mut had, mut refused) = (0, 0);
+    let (mut had, mut refused, mut remapped) = (0, 0, 0);
     for round in 0..40_000 {
         if round % 1000 == 0 {
             HEAP.os.refuse_every.store([1, 2, 3, 7, 0][random.below(5)], Relaxed);
@@ -113,7 +113,14 @@ fn any_call_may_be_refused() {
         let fill = if round / 5000 % 2 == 0 { 12 } else { 6 };
         match random.below(20) {
             what if what < fill => {
-                let piece = workers[who].allocate(random.layout());
+                let layout = match random.below(200) {
+                    0 => Worker::layout((16 << 20) + 1 + random.below(4 << 20), 8),
+                    _ => random.layout(),
+                };
+                let piece = match ClassId::of(layout).is_none() && random.below(2) == 0 {
+                    true => workers[who].allocate_large(layout, true).map(|(piece, _)| piece),
+                    false => workers[who].allocate(layout),
+                };
                 let count = if piece.is_some() { &mut had } else { &mut refused };
                 *count += 1;
                 pieces.extend(piece);
@@ -125,10 +132,17 @@ fn any_call_may_be_refused() {
             }
             18 if random.below(50) == 0 => _ = HEAP.scavenge_tick(),
             17 if !pieces.is_empty() => {
-                let at = random.below(pieces.len());
+                // A mapping, if there is one: they are few.
+                let mapping =
+                    |piece: &Piece| ClassId::of(piece.layout).is_none() && is_mapping(piece.layout);
+                let at = pieces.iter().position(mapping).filter(|_| random.below(4) == 0);
+                let at = at.unwrap_or_else(|| random.below(pieces.len()));
                 let piece: &mut Piece = &mut pieces[at];
                 if ClassId::of(piece.layout).is_none() && piece.layout.align() == 8 {
-                    workers[who].resize_large(piece, (40 << 10) + random.below(1 << 20));
+                    let least = if mapping(piece) { (16 << 20) + 1 } else { 40 << 10 };
+                    let moves = mapping(piece);
+                    let resized = workers[who].resize_large(piece, least + random.below(1 << 20));
+                    remapped += u32::from(resized && moves);
                 }
             }
             _ if !pieces.is_empty() => {
@@ -139,6 +153,7 @@ fn any_call_may_be_refused() {
         }
     }
     assert!(had > 1000 && refused > 20, "{had} had, {refused} refused");
+    assert!(remapped > 10, "{remapped} remapped");
     pieces.into_iter().for_each(|piece| workers[0].free(piece));
     workers.iter().for_each(Worker::close);
     HEAP.check();

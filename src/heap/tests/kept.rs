@@ -38,12 +38,11 @@ fn who_wants_zeroes_gets_them_from_a_used_mapping() {
     let large = HEAP.allocate_large(&worker.cache, layout, false, true).unwrap();
     assert!(large.zeroed);
     assert_eq!(resident_pages(large.start, 20 * MIB), 0);
-    let piece = Piece { start: large.start, layout, tag: 0 };
-    worker.free(piece);
+    worker.free(Piece::new(large.start, layout, false));
     HEAP.os.deny_purge.store(true, Relaxed);
     let large = HEAP.allocate_large(&worker.cache, layout, false, true).unwrap();
     assert!(!large.zeroed, "it could not be purged");
-    worker.free(Piece { start: large.start, layout, tag: 0 });
+    worker.free(Piece::new(large.start, layout, false));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! who frees what and when.
 
 pub(crate) mod bytes;
+mod contents;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use super::Heap;
 use super::cache::{Cache, Phase};
 use super::class::ClassId;
 use super::geometry::{SLOT_BYTES, is_sampled};
-use super::large::is_mapping;
+use super::large::{self, is_mapping};
 use super::large_span::large_span;
 use super::span::Kind;
 use super::thread::Refill;
@@ -51,21 +52,40 @@ struct Worker {
 // SAFETY: a cache is used by who owns the worker.
 unsafe impl Send for Worker {}
 
-/// A block with the byte it is filled with. Leaks unless freed.
+/// A block with the number that it is filled with. Leaks unless freed.
 struct Piece {
     start: NonNull<u8>,
     layout: Layout,
-    tag: u8,
+    /// Of a large block; a small one's address says it.
+    sampled: bool,
+    id: u64,
 }
 
 // SAFETY: the memory belongs to whoever owns this.
 unsafe impl Send for Piece {}
 
 impl Piece {
-    fn check(&self) {
+    /// Fills a fresh block.
+    fn new(start: NonNull<u8>, layout: Layout, sampled: bool) -> Self {
+        let mut piece = Self { start, layout, sampled, id: 0 };
+        piece.fill();
+        piece
+    }
+
+    fn fill(&mut self) {
+        self.id = contents::new_id();
+        // SAFETY: a live block of that size, and nobody else's.
+        let bytes = unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) };
+        contents::fill(bytes, self.id);
+    }
+
+    fn bytes(&self) -> &[u8] {
         // SAFETY: a live block of that size.
-        let bytes = unsafe { slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) };
-        assert!(bytes[0] == self.tag && bytes[1..] == bytes[..bytes.len() - 1], "overwritten");
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
+    }
+
+    fn check(&self) {
+        assert!(contents::holds(self.bytes(), self.id), "{:?} was overwritten", self.layout);
     }
 }
 
@@ -80,21 +100,30 @@ impl Worker {
 
     /// `None` when there is no memory.
     fn allocate(&self, layout: Layout) -> Option<Piece> {
-        let start = match ClassId::of(layout) {
-            Some(class) => NonNull::new(self.allocate_small(class))?,
-            None => {
-                let large = self.heap.allocate_large(&self.cache, layout, false, false)?;
-                if large.zeroed {
-                    Piece { start: large.start, layout, tag: 0 }.check();
-                }
-                large.start
-            }
+        let piece = match ClassId::of(layout) {
+            Some(class) => Piece::new(NonNull::new(self.allocate_small(class))?, layout, false),
+            None => self.allocate_large(layout, false)?.0,
         };
-        assert_eq!(start.as_ptr().addr() % layout.align(), 0);
-        let tag = (start.as_ptr().addr() >> 3) as u8 | 1;
-        // SAFETY: a fresh block of that size.
-        unsafe { start.write_bytes(tag, layout.size()) };
-        Some(Piece { start, layout, tag })
+        assert_eq!(piece.start.as_ptr().addr() % layout.align(), 0);
+        Some(piece)
+    }
+
+    /// A large block, and whether the heap said that it was zeroed; then it was.
+    fn allocate_large(&self, layout: Layout, wants_zeroes: bool) -> Option<(Piece, bool)> {
+        let sampled = self.draws(layout);
+        let large = self.heap.allocate_large(&self.cache, layout, sampled, wants_zeroes)?;
+        if large.zeroed {
+            // SAFETY: a fresh block of that size.
+            let bytes = unsafe { slice::from_raw_parts(large.start.as_ptr(), layout.size()) };
+            assert!(contents::is_zero(bytes), "{layout:?} is not zeroed");
+        }
+        Some((Piece::new(large.start, layout, sampled), large.zeroed))
+    }
+
+    /// Whether the sampler wants the next large block.
+    fn draws(&self, layout: Layout) -> bool {
+        let bytes = large::block_bytes(layout);
+        self.interval != 0 && self.heap.charge_large(&self.cache, bytes, self.interval)
     }
 
     fn allocate_small(&self, class: ClassId) -> *mut u8 {
@@ -117,6 +146,8 @@ impl Worker {
     fn free(&self, piece: Piece) {
         piece.check();
         let Some(class) = ClassId::of(piece.layout) else {
+            let sampled = self.heap.take_sampled(piece.start, piece.layout);
+            assert_eq!(sampled, piece.sampled, "of {:?}", piece.layout);
             if !is_mapping(piece.layout) {
                 return self.heap.free_span(&self.cache, large_span(piece.start));
             }
@@ -150,19 +181,22 @@ impl Worker {
     /// Resizes a large block in place or by moving its pages, if that goes.
     fn resize_large(&self, piece: &mut Piece, bytes: usize) -> bool {
         piece.check();
-        let new = Self::layout(bytes, piece.layout.align());
-        let kept = piece.layout.size().min(bytes);
+        let (old, new) = (piece.layout, Self::layout(bytes, piece.layout.align()));
+        let was_sampled = self.heap.take_sampled(piece.start, old);
+        assert_eq!(was_sampled, piece.sampled, "of {old:?}");
+        let sampled = self.draws(new);
         // SAFETY: a live large block, replaced by the result.
-        let got =
-            unsafe { self.heap.resize_large(&self.cache, piece.start, piece.layout, new, false) };
+        let got = unsafe { self.heap.resize_large(&self.cache, piece.start, old, new, sampled) };
         let Some(start) = got else {
+            if was_sampled {
+                self.heap.set_sampled(piece.start, old);
+            }
             piece.check();
             return false;
         };
-        Piece { start, layout: Self::layout(kept, 1), tag: piece.tag }.check();
-        // SAFETY: the block has that many bytes.
-        unsafe { start.write_bytes(piece.tag, bytes) };
-        (piece.start, piece.layout) = (start, new);
+        let kept = Self::layout(old.size().min(bytes), 1);
+        Piece { start, layout: kept, sampled, id: piece.id }.check();
+        *piece = Piece::new(start, new, sampled);
         true
     }
 
