@@ -39,6 +39,14 @@ fn resident_pages(heap: &Heap<Fake>) -> usize {
     pages
 }
 
+/// A tick, and what it leaves to `malloc_trim` in a program by preload.
+fn tick(heap: &Heap<Fake>) {
+    heap.scavenge_tick();
+    if cfg!(feature = "preload") {
+        heap.thin(false);
+    }
+}
+
 /// Frees all but a few blocks in a way of its own, and looks at what stays resident.
 fn thinned(heap: &'static Heap<Fake>, free: impl Fn(&Worker, Vec<Piece>), heads: usize) {
     let (mut random, mut telling) = (Random(7), 0);
@@ -49,7 +57,7 @@ fn thinned(heap: &'static Heap<Fake>, free: impl Fn(&Worker, Vec<Piece>), heads:
         let (stay, go) = split(fill(&worker, bytes), share, &mut random);
         free(&worker, go);
         // By the second tick magazines have gone home, by the fourth nothing has changed.
-        (0..4).for_each(|_| _ = heap.scavenge_tick());
+        (0..4).for_each(|_| tick(heap));
         heap.check();
         stay.iter().for_each(Piece::check);
         // A block lies in a page or two more than it fills; a span keeps its chains' heads; and
@@ -135,13 +143,13 @@ fn a_span_in_use_between_two_ticks_stays_whole() {
     let (stay, go) = split(fill(&worker, 64), 300, &mut random);
     go.into_iter().for_each(|piece| worker.free(piece));
     let before = resident_pages(&HEAP);
-    HEAP.scavenge_tick();
+    tick(&HEAP);
     assert_eq!(resident_pages(&HEAP), before, "seen once");
     // Magazines go home by the second tick, which changes spans once more.
-    (0..3).for_each(|_| _ = HEAP.scavenge_tick());
+    (0..3).for_each(|_| tick(&HEAP));
     let after = resident_pages(&HEAP);
     assert!(after < before, "{before} pages, then {after}");
-    HEAP.scavenge_tick();
+    tick(&HEAP);
     assert_eq!(resident_pages(&HEAP), after, "nothing has changed");
     stay.into_iter().for_each(|piece| worker.free(piece));
     worker.close();
@@ -157,7 +165,7 @@ fn each_of_several_bursts_goes_back() {
     for burst in 0..4 {
         let count = go.len();
         go.into_iter().for_each(|piece| worker.free(piece));
-        (0..4).for_each(|_| _ = HEAP.scavenge_tick());
+        (0..4).for_each(|_| tick(&HEAP));
         HEAP.check();
         let left = resident_pages(&HEAP);
         assert!(left < full * 2 / 3, "burst {burst}: {left} of {full} pages");
@@ -219,7 +227,7 @@ fn an_empty_current_span_ends() {
     carved.into_iter().for_each(|piece| other.free(piece));
     other.close();
     assert_eq!(HEAP.slots_in_use(), 1);
-    (0..2).for_each(|_| _ = HEAP.scavenge_tick());
+    (0..2).for_each(|_| tick(&HEAP));
     assert_eq!(HEAP.slots_in_use(), 0);
     HEAP.check();
     let piece = worker.allocate(Worker::layout(6000, 8)).unwrap();
