@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+#[path = "support/skip.rs"]
+mod skip;
+
 /// What the shortest way through a function consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Cost {
@@ -101,7 +104,8 @@ impl Machine {
         let is_there = |program| Command::new(program).arg("--version").output().is_ok();
         let builds = is_here || is_there(&linker) && has_target(&triple);
         if !builds || !is_there(&objdump) {
-            println!("skipped: there is no {objdump}, {linker} or standard library for {name}");
+            let why = format!("there is no {objdump}, {linker} or standard library for {name}");
+            skip::skip(name, &why);
             return None;
         }
         let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/golden");

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
+#[path = "support/skip.rs"]
+mod skip;
+
 use spanalloc::map::Map;
 use spanalloc::pool::{Keep, Pool};
 
@@ -127,7 +130,7 @@ fn browse(page: &Path) -> Option<(String, Vec<String>)> {
             .ok()
     };
     let Some(output) = names.into_iter().find_map(open) else {
-        eprintln!("skipped: none of {} is installed", names.join(", "));
+        skip::skip("chromium", &format!("none of {} is installed", names.join(", ")));
         return None;
     };
     let said = String::from_utf8_lossy(&output.stderr);

@@ -7,6 +7,9 @@ use std::process::Command;
 
 use spanalloc::SpanAlloc;
 
+#[path = "support/skip.rs"]
+mod skip;
+
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new().sample_every(1);
 
@@ -14,8 +17,7 @@ static GLOBAL: SpanAlloc = SpanAlloc::new().sample_every(1);
 fn statics_are_all_zero_and_take_no_room_in_the_file() {
     let program = std::env::current_exe().unwrap();
     let Ok(output) = Command::new("objdump").arg("-t").arg(program).output() else {
-        println!("skipped: there is no objdump");
-        return;
+        return skip::skip("objdump", "there is no objdump");
     };
     let symbols = String::from_utf8_lossy(&output.stdout);
     for name in ["6global4slow4HEAP", "7profile8PROFILER"] {

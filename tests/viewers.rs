@@ -17,6 +17,7 @@ use spanalloc::profile;
 use spanalloc::report::Weight;
 
 use support::Scratch;
+use support::skip::skip;
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();
@@ -74,7 +75,7 @@ fn browser() -> Option<PathBuf> {
     let found = names.flat_map(|name| places().map(move |place| place.join(name)));
     let found = found.into_iter().find(|browser| browser.is_file());
     if found.is_none() {
-        eprintln!("skipped: there is no chromium to open the page with");
+        skip("chromium", "there is no chromium to open the page with");
     }
     found
 }
@@ -161,8 +162,7 @@ fn by_click_and_key(directory: &Path) {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     let installed = scripts.join("node_modules/playwright-core").is_dir();
     if !installed || Command::new("node").arg("--version").output().is_err() {
-        eprintln!("skipped: no clicks and keys without `node` and `npm ci --prefix tests/browser`");
-        return;
+        return skip("node", "no clicks and keys without `node`, `npm ci --prefix tests/browser`");
     }
     let Some(browser) = browser() else { return };
     let output = Command::new("node")
@@ -184,8 +184,7 @@ fn in_dhats_viewer(directory: &Path, profile: &str) {
     let installed = ["/usr/libexec/valgrind", "/usr/lib/valgrind", "/usr/local/libexec/valgrind"];
     let script = installed.iter().map(|place| Path::new(place).join("dh_view.js"));
     let Some(script) = script.into_iter().find(|script| script.exists()) else {
-        eprintln!("skipped: there is no valgrind with DHAT's viewer");
-        return;
+        return skip("valgrind", "there is no valgrind with DHAT's viewer");
     };
     // The viewer reads a file that its user chooses; this does what follows.
     let page = format!(

@@ -18,6 +18,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use support::skip::skip;
+
 const PATIENCE: Duration = Duration::from_secs(600);
 const VARIABLES: [&str; 3] = ["", "sample=4KiB", "sample=1"];
 
@@ -32,7 +34,7 @@ fn setup() -> Option<&'static Setup> {
     static SETUP: OnceLock<Option<Setup>> = OnceLock::new();
     let build = || {
         if Command::new("c++").arg("--version").output().is_err() {
-            println!("skipped: there is no C++ compiler");
+            skip("c++", "there is no C++ compiler");
             return None;
         }
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -186,8 +188,7 @@ fn processes_of_one_number_write_their_reports_each() {
         command
     };
     if !namespace(&[Path::new("true")]).output().is_ok_and(|output| output.status.success()) {
-        println!("skipped: there are no namespaces of processes here");
-        return;
+        return skip("namespaces", "there are no namespaces of processes here");
     }
     let preload = PathBuf::from(format!("LD_PRELOAD={}", setup.library.display()));
     let dump = reports.join("%p");
@@ -418,8 +419,7 @@ fn the_fast_paths_of_malloc_and_free_are_short() {
     let Some(setup) = setup() else { return };
     let symbols = run("nm", &["-D", "--defined-only"], &setup.library);
     let Some(symbols) = symbols.filter(|_| cfg!(target_arch = "x86_64")) else {
-        println!("skipped: there is no nm, or another processor");
-        return;
+        return skip("nm", "there is no nm, or another processor");
     };
     for (function, instructions_max) in [("malloc", 18), ("free", 22), ("_Znwm", 20)] {
         let of = |line: &&str| line.ends_with(&format!(" T {function}"));

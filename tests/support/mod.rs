@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "pprof")]
 use std::process::Command;
 
+pub(crate) mod skip;
+
 /// A directory of one test, removed at its end.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
@@ -60,7 +62,7 @@ pub(crate) fn check_tags(svg: &str) {
 pub(crate) fn pprof(arguments: &[&str], file: &Path) -> Option<String> {
     let missing = Command::new("go").arg("version").output().is_err();
     if missing {
-        eprintln!("skipped: there is no `go` to run `go tool pprof` with");
+        skip::skip("go", "there is no `go` to run `go tool pprof` with");
         return None;
     }
     let output = Command::new("go")
