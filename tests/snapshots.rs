@@ -96,6 +96,13 @@ fn a_thread_takes_them_until_it_is_stopped() {
 /// A fork may come while the thread is at a snapshot, and leaves it behind.
 fn a_child_has_them_and_no_thread() {
     let snapshotter = Snapshotter::start(Duration::from_nanos(1), 5).unwrap();
+    while snapshotter.snapshots().iter().count() < 5 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // The child's status if all is well: with what was kept, or at a snapshot and so with nothing.
+    const KEPT: i32 = 3;
+    const NOTHING: i32 = 4;
+    let mut with_kept = 0;
     for round in 0..40 {
         // SAFETY: what the child may do after this is the test.
         let process = unsafe { libc::fork() };
@@ -103,19 +110,36 @@ fn a_child_has_them_and_no_thread() {
             // SAFETY: no preconditions; ends a child that hangs.
             unsafe { libc::alarm(10) };
             let in_child = || {
-                let kept = snapshotter.snapshots().iter().count();
-                let now = if round % 2 == 0 { snapshotter.stop().iter().count() } else { kept };
-                kept <= 5 && (round % 2 == 1 || now >= 1)
+                let kept = snapshotter.snapshots();
+                std::thread::sleep(Duration::from_millis(2));
+                assert!(snapshotter.snapshots().iter().eq(kept.iter()), "a thread takes them");
+                let last = |snapshots: &Snapshots| snapshots.iter().last().map(|last| last.at);
+                if round % 2 == 0 {
+                    let all = snapshotter.stop();
+                    let count = (kept.iter().count() + 1).min(5);
+                    assert!(all.iter().count() == count && last(&all) > last(&kept));
+                }
+                match kept.iter().count() {
+                    5 => KEPT,
+                    0 => NOTHING,
+                    count => panic!("{count} were kept"),
+                }
             };
             // The thread that unwinds would be the last one, and the child end as if all were well.
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(in_child));
             // SAFETY: ends the child at once.
-            unsafe { libc::_exit((!done.unwrap_or(false)).into()) };
+            unsafe { libc::_exit(done.unwrap_or(1)) };
         }
         let mut status = 0;
         // SAFETY: waits for our own child.
         assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
-        assert_eq!(status, 0, "of the child, round {round}");
+        let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+        assert!(
+            code == Some(KEPT) || code == Some(NOTHING),
+            "of the child, round {round}: {status}"
+        );
+        with_kept += u32::from(code == Some(KEPT));
     }
+    assert!(with_kept >= 4, "{with_kept} of 40 children had what was kept");
     assert_eq!(snapshotter.stop().iter().count(), 5);
 }

@@ -218,9 +218,11 @@ impl Snapshots {
 /// use std::time::Duration;
 ///
 /// let snapshotter = Snapshotter::start(Duration::from_millis(1), 1000)?;
-/// std::thread::sleep(Duration::from_millis(20));
+/// while snapshotter.snapshots().iter().count() < 10 {
+///     std::thread::sleep(Duration::from_millis(1)); // The program does its work.
+/// }
 /// let snapshots = snapshotter.stop();
-/// assert!(snapshots.iter().count() >= 2);
+/// assert!(snapshots.iter().count() > 10);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
