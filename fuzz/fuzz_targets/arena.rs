@@ -7,7 +7,9 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use spanalloc::arena::{Arena, ArenaBox, DropArena};
 use std::alloc::Layout;
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::slice;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
@@ -44,6 +46,16 @@ impl Boxed<'_> {
         }
     }
 
+    fn place(&self) -> (usize, usize) {
+        match self {
+            Boxed::Byte(value, _) => place(&**value),
+            Boxed::Word(value, _) => place(&**value),
+            Boxed::Five(value, _) => place(&**value),
+            Boxed::Large(value, _) => place(&**value),
+            Boxed::Huge(value, _) => place(&**value),
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Boxed::Byte(..) => 1,
@@ -55,13 +67,43 @@ impl Boxed<'_> {
     }
 }
 
+/// Where what is live lies: the first byte of each, and the first behind it.
+#[derive(Default)]
+struct Places(BTreeMap<usize, usize>);
+
+impl Places {
+    /// Dies if it lies where something else is.
+    fn enter(&mut self, (start, bytes): (usize, usize)) {
+        let end = start + bytes;
+        if bytes > 0 {
+            let before = self.0.range(..end).next_back();
+            assert!(before.is_none_or(|(_, other)| *other <= start), "{start:x}: handed out twice");
+            self.0.insert(start, end);
+        }
+    }
+
+    fn leave(&mut self, (start, bytes): (usize, usize)) {
+        assert_eq!(self.0.remove(&start), Some(start + bytes));
+    }
+}
+
+fn place<T: ?Sized>(value: &T) -> (usize, usize) {
+    (std::ptr::from_ref(value).addr(), size_of_val(value))
+}
+
+/// The bytes of a block that has this number.
+fn bytes_of(id: u64, count: usize) -> impl Iterator<Item = u8> {
+    id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes().into_iter().cycle().take(count)
+}
+
 fuzz_target!(|rounds: Vec<Vec<Step>>| {
     let alive = Rc::new(());
     let (mut arena, mut owned) = (Arena::new(), DropArena::new());
     for steps in rounds {
         let (mut texts, mut slices, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut live_bytes = 0;
+        let (mut blocks, mut places, mut live_bytes) = (Vec::new(), Places::default(), 0);
         for step in steps {
+            let boxes_before = boxes.len();
             match step {
                 Step::Layout { size, align_log2 } => {
                     let layout = Layout::from_size_align(size.into(), 1 << (align_log2 % 9))
@@ -69,16 +111,22 @@ fuzz_target!(|rounds: Vec<Vec<Step>>| {
                     let block = arena.alloc_layout(layout);
                     assert_eq!(block.addr().get() % layout.align(), 0);
                     // SAFETY: the block has this size and is nobody else's.
-                    unsafe { block.write_bytes(0xA5, layout.size()) };
+                    let bytes = unsafe { slice::from_raw_parts_mut(block.as_ptr(), layout.size()) };
+                    let id = blocks.len() as u64 + 1;
+                    bytes.iter_mut().zip(bytes_of(id, layout.size())).for_each(|(to, of)| *to = of);
+                    places.enter(place(&*bytes));
+                    blocks.push((&*bytes, id));
                     live_bytes += layout.size();
                 }
                 Step::Text(text) => {
                     live_bytes += text.len();
                     texts.push((&*arena.alloc_str(&text), text));
+                    places.enter(texts.last().map_or((0, 0), |(kept, _)| place(*kept)));
                 }
                 Step::Slice(slice) => {
                     live_bytes += size_of_val(&slice[..]);
                     slices.push((&*arena.alloc_slice_copy(&slice), slice));
+                    places.enter(slices.last().map_or((0, 0), |(kept, _)| place(*kept)));
                 }
                 Step::Byte(value) => boxes.push(Boxed::Byte(arena.alloc_box(value), value)),
                 Step::Word(value) => boxes.push(Boxed::Word(arena.alloc_box(value), value)),
@@ -93,10 +141,12 @@ fuzz_target!(|rounds: Vec<Vec<Step>>| {
                 Step::DropBox(pick) if !boxes.is_empty() => {
                     let gone = boxes.swap_remove(pick as usize % boxes.len());
                     gone.check();
+                    places.leave(gone.place());
                 }
                 Step::IntoInner(pick) if !boxes.is_empty() => {
                     match boxes.swap_remove(pick as usize % boxes.len()) {
                         Boxed::Word(value, expected) => {
+                            places.leave(place(&*value));
                             assert_eq!(ArenaBox::into_inner(value), expected);
                         }
                         other => boxes.push(other),
@@ -104,6 +154,9 @@ fuzz_target!(|rounds: Vec<Vec<Step>>| {
                 }
                 Step::Owned(value) => assert_eq!(owned.alloc((alive.clone(), value)).1, value),
                 _ => {}
+            }
+            if boxes.len() > boxes_before {
+                places.enter(boxes[boxes_before].place());
             }
             let stats = arena.stats();
             let in_boxes: usize = boxes.iter().map(Boxed::bytes).sum();
@@ -114,6 +167,9 @@ fuzz_target!(|rounds: Vec<Vec<Step>>| {
             );
         }
         boxes.iter().for_each(Boxed::check);
+        for (kept, id) in &blocks {
+            assert!(kept.iter().copied().eq(bytes_of(*id, kept.len())), "a block was overwritten");
+        }
         assert!(texts.iter().all(|(kept, text)| kept == text));
         assert!(slices.iter().all(|(kept, slice)| kept == slice));
         let large = boxes.iter().filter(|value| matches!(value, Boxed::Large(..))).count();

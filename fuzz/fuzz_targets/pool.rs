@@ -66,8 +66,9 @@ fuzz_target!(|steps: Vec<Step>| {
     let any = AnyPool::new();
     let mut any_counts = AnyCounts::default();
     let slices = SlicePool::<u8>::default();
-    let slots = BitmapPool::new(5, Prefault::OnUse, || Keep(0u32)).expect("a small mapping");
+    let slots = BitmapPool::new(5, Prefault::OnUse, || Keep(0u64)).expect("a small mapping");
     let (mut held, mut slots_held) = (Vec::<Box<Unique>>::new(), Vec::new());
+    let mut slots_taken = 0u64;
     let (mut gets, mut puts) = (0u64, 0u64);
     for step in steps {
         match step {
@@ -105,9 +106,18 @@ fuzz_target!(|steps: Vec<Step>| {
                 let mut slice = slices.get();
                 assert!(slice.is_empty() && (64..=128).contains(&slice.capacity()));
                 slice.resize(len as usize, 1);
+                // Another, while this one is out.
+                let mut other = slices.get();
+                other.resize(len as usize, 2);
+                assert!(slice.iter().all(|byte| *byte == 1) && other.iter().all(|byte| *byte == 2));
             }
             Step::SlotTake => match slots.get() {
-                Some(slot) => slots_held.push(slot),
+                Some(mut slot) => {
+                    // A number that no other has: two who have one slot see it.
+                    slots_taken += 1;
+                    slot.0 = slots_taken;
+                    slots_held.push((slot, slots_taken));
+                }
                 None => assert_eq!(slots_held.len(), 5),
             },
             Step::SlotDrop(pick) if !slots_held.is_empty() => {
@@ -130,6 +140,7 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             _ => {}
         }
+        assert!(slots_held.iter().all(|(slot, id)| slot.0 == *id), "a slot was handed out twice");
         let other = any.stats();
         let counts = AnyCounts {
             puts: other.pool.puts,
