@@ -205,12 +205,15 @@ fn processes_of_one_number_write_their_reports_each() {
 fn no_way_to_end_is_changed_by_the_reports() {
     let Some(setup) = setup() else { return };
     let program = setup.compile("ends.c", "ends", &[]);
-    for sample in ["1", "64KiB", "16MiB"] {
+    // Of some 300 processes that a handler ends those write none that it interrupted in the
+    // allocator: of all sampled most. 113, 157 and 253 have been seen.
+    for (sample, least) in [("1", 20), ("64KiB", 50), ("16MiB", 100)] {
         let reports = fresh_directory(setup, &format!("ends-{sample}"));
         let dump = reports.join("run");
         let variable = format!("sample={sample},formats=folded,dump={}", dump.display());
         passes(setup.command(&program, &variable));
-        assert!(prefixes(&reports).len() > 3, "the parent, and those that end in good order");
+        let written = prefixes(&reports).len();
+        assert!(written >= least, "sampled every {sample}, {written} processes wrote reports");
     }
 }
 
