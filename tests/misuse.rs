@@ -1,7 +1,7 @@
 //! What wrong frees end with: one line. Of large blocks also where the block's slots have joined
 //! others on the shelf or were divided there; of small ones when their lists go home, or their
-//! spans are looked at, which `release_free_memory` does at once. Each in a child, which is this program again
-//! with a scenario's name in its environment.
+//! spans are looked at, which `release_free_memory` does at once. Each in a child, which is this
+//! program again with a scenario's name in its environment.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::process::Command;
