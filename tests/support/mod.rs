@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "pprof")]
 use std::process::Command;
 
+#[allow(dead_code, reason = "each test uses a part")]
 pub(crate) mod skip;
 
 /// A directory of one test, removed at its end.
