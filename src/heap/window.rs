@@ -6,8 +6,9 @@ use core::ptr::NonNull;
 use super::geometry::{CHUNK_SLOTS, SLOT_BYTES, Window};
 use crate::sys::os::Os;
 
-/// Windows below the last chunk's that are tried before room for two is asked for.
-const WINDOWS_TRIED: usize = 128;
+/// Windows below the last chunk's that are tried before room for two is asked for; more in the
+/// unit tests, all whose heaps lie in one process, and some of which may not have so much room.
+const WINDOWS_TRIED: usize = if cfg!(test) { 1024 } else { 128 };
 
 /// Maps a chunk's window, or a prefix of it that has `slots_min` slots; its first byte
 /// and how many slots it has. The kernel hands out addresses downwards, so the windows

@@ -229,6 +229,15 @@ impl Random {
     }
 }
 
+/// A tick, and what it leaves to `malloc_trim` in a program by preload.
+#[cfg(test)]
+fn tick(heap: &Heap<Fake>) {
+    heap.scavenge_tick();
+    if cfg!(feature = "preload") {
+        heap.thin(false);
+    }
+}
+
 impl Heap<Fake> {
     /// Dies if an invariant of the heap or its parts does not hold, or a block is
     /// in none of the places where it may be. Nobody uses the heap meanwhile.

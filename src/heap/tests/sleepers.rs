@@ -133,7 +133,7 @@ fn spans_of_a_sleeping_thread_are_told_of_again_after_the_scavenger_looked() {
     other.close();
     assert!(HEAP.is_sparse(), "two of eight blocks of each span are a message");
     let before = HEAP.slots_in_use();
-    (0..3).for_each(|_| _ = HEAP.scavenge_tick());
+    (0..3).for_each(|_| tick(&HEAP));
     assert!(!HEAP.is_sparse() && HEAP.slots_in_use() == before, "nothing is left to do");
 
     let other = Worker::new(&HEAP);
@@ -152,9 +152,7 @@ fn spans_of_a_sleeping_thread_are_told_of_again_after_the_scavenger_looked() {
 
 #[test]
 fn what_is_kept_is_given_up_when_memory_runs_out() {
-    // By preload more is mapped beside blocks.
-    const BUDGET_BYTES: usize = if cfg!(feature = "preload") { 5 << 20 } else { 4 << 20 };
-    static HEAP: Heap<Fake> = Heap::new(Fake::new(BUDGET_BYTES));
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(4 << 20));
     let (sleeper, worker) = (Worker::new(&HEAP), Worker::new(&HEAP));
     fill(&sleeper, Worker::layout(64, 8)).into_iter().for_each(|piece| sleeper.free(piece));
     let mut pieces = Vec::new();

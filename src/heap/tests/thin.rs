@@ -39,14 +39,6 @@ fn resident_pages(heap: &Heap<Fake>) -> usize {
     pages
 }
 
-/// A tick, and what it leaves to `malloc_trim` in a program by preload.
-fn tick(heap: &Heap<Fake>) {
-    heap.scavenge_tick();
-    if cfg!(feature = "preload") {
-        heap.thin(false);
-    }
-}
-
 /// Frees all but a few blocks in a way of its own, and looks at what stays resident.
 fn thinned(heap: &'static Heap<Fake>, free: impl Fn(&Worker, Vec<Piece>), heads: usize) {
     let (mut random, mut telling) = (Random(7), 0);
