@@ -10,7 +10,7 @@ use super::busily;
 use super::classes::Row;
 use super::labels::{Label, Labels};
 use super::peak::Moment;
-use super::recorder::Recorder;
+use super::recorder::Lost;
 use super::sites::{Figures, Origin, Sites};
 use super::snapshot::{
     Amount, BlockSize, Group, Lifetimes, Losses, Module, Off, Profile, Site, Unwinding,
@@ -53,20 +53,20 @@ pub fn capture() -> Profile {
             sizes: sizes(),
             threads: threads.groups,
             spans: spans.groups,
-            ..of_sites(sites, super::interval())
+            ..of_sites(sites, super::interval(), &recorder.lost)
         }
     })
 }
 
 /// The profile that the sites of a trace make.
-pub(super) fn of_trace(traced: &Sites) -> Profile {
+pub(super) fn of_trace(traced: &Sites, lost: &Lost) -> Profile {
     super::quietly(|| {
         let (copies, frames) = copied(traced, Moment::FIRST);
-        of_sites(sites(&copies, &frames, monotonic_ns(), |_| (None, None)), 1)
+        of_sites(sites(&copies, &frames, monotonic_ns(), |_| (None, None)), 1, lost)
     })
 }
 
-fn of_sites(sites: Vec<Site>, interval_bytes: u64) -> Profile {
+fn of_sites(sites: Vec<Site>, interval_bytes: u64, lost: &Lost) -> Profile {
     let recorder = &super::PROFILER;
     Profile {
         interval_bytes,
@@ -84,7 +84,7 @@ fn of_sites(sites: Vec<Site>, interval_bytes: u64) -> Profile {
         threads: Vec::new(),
         spans: Vec::new(),
         modules: loaded_modules(),
-        losses: losses(recorder),
+        losses: losses(lost, recorder.walker.unwinders.modules_without_cfi()),
         profiler_bytes: super::memory_bytes() as u64,
         symbols: OnceLock::new(),
     }
@@ -223,8 +223,7 @@ fn amount(sums: &Sums) -> Amount {
     }
 }
 
-fn losses(recorder: &Recorder) -> Losses {
-    let lost = &recorder.lost;
+fn losses(lost: &Lost, modules_without_cfi: usize) -> Losses {
     Losses {
         reentrant: lost.reentrant.get(),
         out_of_memory: lost.out_of_memory.get(),
@@ -232,7 +231,7 @@ fn losses(recorder: &Recorder) -> Losses {
         without_unwinder: lost.without_unwinder.get(),
         broken_stacks: lost.broken_stacks.get(),
         truncated_stacks: lost.truncated_stacks.get(),
-        modules_without_unwind_table: recorder.walker.unwinders.modules_without_cfi() as u64,
+        modules_without_unwind_table: modules_without_cfi as u64,
     }
 }
 

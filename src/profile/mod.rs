@@ -263,7 +263,7 @@ pub(crate) fn on_alloc(address: usize, requested_bytes: usize, block_bytes: usiz
     };
     let mut frames = Frames::new();
     let ending = PROFILER.walker.walk(Busy::hint(), &mut frames);
-    PROFILER.note_ending(ending);
+    PROFILER.lost.note_ending(ending);
     let birth = Birth {
         weight: Weight::new(block_bytes, interval),
         requested_bytes: requested_bytes as u64,

@@ -80,7 +80,7 @@ impl Counter {
 }
 
 impl Lost {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             reentrant: Counter::new(),
             out_of_memory: Counter::new(),
@@ -88,6 +88,16 @@ impl Lost {
             without_unwinder: Counter::new(),
             broken_stacks: Counter::new(),
             truncated_stacks: Counter::new(),
+        }
+    }
+
+    /// Counts how a walk ended, if not at the root.
+    pub(super) fn note_ending(&self, ending: Ending) {
+        match ending {
+            Ending::Whole => {}
+            Ending::Truncated => self.truncated_stacks.raise(),
+            Ending::Broken => self.broken_stacks.raise(),
+            Ending::Unavailable => self.without_unwinder.raise(),
         }
     }
 
@@ -112,16 +122,6 @@ impl Recorder {
             resetting: Lock::new(()),
             threads: Labels::new(),
             spans: Labels::new(),
-        }
-    }
-
-    /// Counts how a walk ended, if not at the root.
-    pub(super) fn note_ending(&self, ending: Ending) {
-        match ending {
-            Ending::Whole => {}
-            Ending::Truncated => self.lost.truncated_stacks.raise(),
-            Ending::Broken => self.lost.broken_stacks.raise(),
-            Ending::Unavailable => self.lost.without_unwinder.raise(),
         }
     }
 

@@ -6,6 +6,7 @@ use super::Busy;
 use super::capture;
 use super::frames::Frames;
 use super::peak::Moment;
+use super::recorder::Lost;
 use super::sites::{Origin, Sites};
 use super::snapshot::Profile;
 use super::sums::{Sums, Weight};
@@ -13,13 +14,15 @@ use super::sums::{Sums, Weight};
 /// Sites with exact sums.
 pub(crate) struct Trace {
     sites: Sites,
+    /// What it misses, not what the process's profile does.
+    lost: Lost,
 }
 
 impl Trace {
     /// Without sites. Gets the unwinder ready, which allocates.
     pub(crate) fn new() -> Self {
         super::quietly(|| super::PROFILER.walker.unwinders.load_all());
-        Self { sites: Sites::new() }
+        Self { sites: Sites::new(), lost: Lost::new() }
     }
 
     /// Records an allocation at the stack of the caller. No lock of the allocator
@@ -27,21 +30,21 @@ impl Trace {
     #[cold]
     pub(crate) fn allocated(&self, requested_bytes: usize, block_bytes: usize) {
         let Some(_busy) = Busy::enter() else {
-            return super::PROFILER.lost.reentrant.raise();
+            return self.lost.reentrant.raise();
         };
         let mut frames = Frames::new();
-        super::PROFILER.walker.walk(Busy::hint(), &mut frames);
+        self.lost.note_ending(super::PROFILER.walker.walk(Busy::hint(), &mut frames));
         let every = Weight::new(block_bytes, 1);
         let sums = Sums::of(every, requested_bytes as u64, block_bytes as u64);
         if self.sites.allocated(&frames, Origin::NONE, &sums, Moment::FIRST, 0).is_err() {
-            super::PROFILER.lost.out_of_memory.raise();
+            self.lost.out_of_memory.raise();
         }
     }
 
     /// The sites as a profile. What was freed is not followed: everything counts
     /// as in use.
     pub(crate) fn profile(&self) -> Profile {
-        capture::of_trace(&self.sites)
+        capture::of_trace(&self.sites, &self.lost)
     }
 }
 
@@ -68,5 +71,17 @@ mod tests {
         assert_eq!((bytes, profile.interval_bytes), (54, 1));
         let sizes: u64 = profile.sites.iter().map(|site| site.allocated.samples).sum();
         assert_eq!(sizes, 2);
+    }
+
+    #[test]
+    fn what_is_missing_is_the_traces_own() {
+        let trace = Trace::new();
+        let busy = Busy::enter();
+        trace.allocated(24, 32);
+        drop(busy);
+        trace.allocated(24, 32);
+        let (profile, other) = (trace.profile(), Trace::new());
+        assert_eq!((profile.losses.reentrant, profile.sites.len()), (1, 1));
+        assert_eq!(other.profile().losses.reentrant, 0);
     }
 }
