@@ -1,9 +1,9 @@
 //! What stays resident when nothing is in use, and what giving it back costs.
 
-use crate::threads::on_threads;
 use harness::{Bytes, Kind, Rng, Run, Stops, Workload, bytes, cpu_ns_of_thread, resident_bytes};
 use std::hint::black_box;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,10 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "worst_free",
         kind: Kind::Figures,
-        about: "bursts of 32 MiB freed block by block with pauses; the slowest single free, how \
-                many take long and what stopped these, and the same of a write to each block \
-                just before its free, which is the share of host and kernel",
+        about: "the slowest single free and allocation of a thread, how many take long and what \
+                stopped these, while another thread's bursts of 64 MiB go back to the system; and \
+                the same of a write to each block just before its free, which is the share of \
+                host and kernel",
         run: worst_free,
     },
     Workload {
@@ -112,6 +113,11 @@ struct Worst {
     faulted: u64,
 }
 
+/// Blocks of the timed thread, 4 MiB of them.
+const TIMED_BLOCKS: usize = 16_000;
+const BURST_BYTES: usize = 64 << 20;
+/// Between two and three times as long as memory stays by default under ours.
+const BURST_PAUSE: Duration = Duration::from_millis(1300);
 /// What no single free is to take.
 const LONG_NS: u64 = 200_000;
 
@@ -139,17 +145,6 @@ impl Worst {
         }
     }
 
-    fn and(self, other: Self) -> Self {
-        Self {
-            wall: self.wall.max(other.wall),
-            cpu: self.cpu.max(other.cpu),
-            long: self.long + other.long,
-            waited: self.waited + other.waited,
-            preempted: self.preempted + other.preempted,
-            faulted: self.faulted + other.faulted,
-        }
-    }
-
     fn report(self, run: &mut Run, what: &str) {
         let long = format!("{what}_above_{}_us", LONG_NS / 1000);
         run.figure(&format!("worst_{what}_wall_us"), self.wall as f64 / 1e3);
@@ -161,29 +156,53 @@ impl Worst {
     }
 }
 
+/// One thread allocates and frees all the time, and each of its frees and allocations is timed.
+/// Beside it another one allocates much, frees it and waits, for longer than any of the allocators
+/// takes to give that back: so some of what is timed comes while memory goes back to the system.
+/// How much went back is a figure, too; under who gives nothing back it is 0.
 fn worst_free(run: &mut Run) {
-    let bursts = run.pick(12, 3);
-    let worst: Vec<(Worst, Worst)> = on_threads(2, |seed| {
-        let (mut free, mut touch) = (Worst::default(), Worst::default());
-        for burst in 0..bursts {
-            let mut blocks = fill(seed + burst, 16 << 20);
-            Rng::new(burst).shuffle(&mut blocks);
-            for mut block in blocks {
-                touch.time(|| {
-                    block[0].write(black_box(1));
-                });
-                free.time(|| drop(block));
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        (free, touch)
+    let bursts = run.pick(4, 1);
+    let is_over = AtomicBool::new(false);
+    let (worst, given_back) = thread::scope(|scope| {
+        let timed = scope.spawn(|| timed_until(&is_over));
+        let given_back: u64 = (0..bursts).map(burst).sum();
+        is_over.store(true, Relaxed);
+        (timed.join().expect("the timed thread ends"), given_back)
     });
-    let of_all = |which: fn(&(Worst, Worst)) -> Worst| {
-        worst.iter().map(which).fold(Worst::default(), Worst::and)
-    };
-    of_all(|worst| worst.0).report(run, "free");
-    of_all(|worst| worst.1).report(run, "touch");
+    for (worst, what) in worst.into_iter().zip(["free", "touch", "alloc"]) {
+        worst.report(run, what);
+    }
+    run.figure("given_back_mib", given_back as f64 / f64::from(1 << 20));
     run.check(bursts);
+}
+
+/// Of frees, of writes to the same blocks just before, of allocations.
+fn timed_until(is_over: &AtomicBool) -> [Worst; 3] {
+    let [mut free, mut touch, mut alloc] = [Worst::default(); 3];
+    let mut rng = Rng::new(1);
+    while !is_over.load(Relaxed) {
+        let mut blocks: Vec<Bytes> = Vec::with_capacity(TIMED_BLOCKS);
+        for _ in 0..TIMED_BLOCKS {
+            let size = rng.between(16, 512);
+            alloc.time(|| blocks.push(bytes(size)));
+        }
+        rng.shuffle(&mut blocks);
+        for mut block in blocks {
+            touch.time(|| {
+                block[0].write(black_box(1));
+            });
+            free.time(|| drop(block));
+        }
+    }
+    [free, touch, alloc]
+}
+
+/// Frees much, waits, and returns how many bytes less are resident then.
+fn burst(seed: u64) -> u64 {
+    drop(fill(seed, BURST_BYTES));
+    let before = resident_bytes();
+    thread::sleep(BURST_PAUSE);
+    before.saturating_sub(resident_bytes())
 }
 
 fn idle_threads(run: &mut Run) {
