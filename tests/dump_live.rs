@@ -254,6 +254,22 @@ fn a_signal_without_a_prefix_is_answered_and_the_program_may_say_it() {
     }
 }
 
+/// Each line holds some 10 MiB more.
+#[test]
+fn memory_that_grows_past_a_further_multiple_has_a_dump() {
+    let scratch = Scratch::new("live-grown");
+    let prefix = scratch.prefix("app");
+    let variable = format!("dump={}.%d,grown=25MiB,formats=json", prefix.display());
+    let mut server = Server::start(&variable);
+    for (lines, number) in [(3, 1), (3, 2)] {
+        (0..lines).for_each(|_| server.hold_more());
+        wait_for(&file(&prefix, &format!(".000{number}.json")));
+    }
+    server.end();
+    // And the one at exit.
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 3);
+}
+
 #[test]
 fn there_is_no_thread_unless_it_is_asked_for() {
     let scratch = Scratch::new("live-none");
@@ -308,6 +324,7 @@ fn wrong_values_are_named_and_the_program_runs() {
     for (keys, what, accepted) in [
         ("every=often", "\"every=often\" is not a time", "from 1 s"),
         ("every=10ms", "\"every=10ms\" is too short", "from 1 s"),
+        ("grown=8", "\"grown=8\" is too small", "from 1MiB"),
         ("signal=KILL", "\"signal=KILL\" names no signal", "HUP, USR1, USR2"),
     ] {
         let variable = format!("{keys},dump={}", prefix.display());

@@ -5,6 +5,7 @@
 //! | `sample` | size, such as `512KiB` | mean bytes between samples; 0 turns sampling off |
 //! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
 //! | `every` | time, such as `10min` | the reports of the dump at exit also every so often; see [`dump_live`](super::dump_live) |
+//! | `grown` | size, such as `1GiB` | the same each time that memory in use has grown past a further multiple of it |
 //! | `signal` | `HUP`, `USR1`, `USR2`, a number | the same at this signal |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
 //! | `huge` | `off` or `on` | whether huge pages are asked for |
@@ -37,6 +38,9 @@ pub(super) struct Config<'a> {
     pub(super) dump: Option<&'a [u8]>,
     /// Milliseconds from one dump to the next while the program runs; none without.
     pub(super) every_ms: Option<u32>,
+    /// Reports are written when memory in use passes a further multiple of so many bytes; none
+    /// without.
+    pub(super) grown_bytes: Option<u64>,
     /// The signal at which reports are written; none without.
     pub(super) signal: Option<c_int>,
     /// Milliseconds that free pages stay; none if it does not say.
@@ -61,9 +65,9 @@ pub(super) struct Problem<'a> {
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, every=TIME, signal=NAME, formats=NAME+NAME, decay=TIME, huge=off, trace=scavenge"
+    "sample=SIZE, dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, formats=NAME+NAME, decay=TIME, huge=off, trace=scavenge"
 } else {
-    "dump=PREFIX, every=TIME, signal=NAME, decay=TIME, huge=off, trace=scavenge"
+    "dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, decay=TIME, huge=off, trace=scavenge"
 };
 #[cfg(feature = "profile")]
 const SIZES: &str = "bytes as a whole number with or without B, KiB, MiB, GiB, KB, MB or GB, in letters of either case (0 turns sampling off)";
@@ -75,6 +79,11 @@ const INTERVALS: &str =
     "a whole number of ms, s, min or h, from 1 s to 4294967295 ms, which is 49 days (every=10min)";
 /// The shortest of them, in milliseconds.
 const INTERVAL_MS_MIN: u32 = 1000;
+
+const STEPS: &str =
+    "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB, from 1MiB (grown=1GiB)";
+/// The least of them, in bytes.
+const STEP_BYTES_MIN: u64 = 1 << 20;
 
 const SIGNALS: &str = "HUP, USR1, USR2, or the number of a real-time signal (signal=USR2)";
 
@@ -144,6 +153,11 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
                 Some(ms) if ms >= INTERVAL_MS_MIN => config.every_ms = Some(ms),
                 Some(_) => wrong(problem("is too short", INTERVALS)),
                 None => wrong(problem("is not a time", INTERVALS)),
+            },
+            (b"grown", value) => match value.and_then(|value| size(value.trim_ascii())) {
+                Some(bytes) if bytes >= STEP_BYTES_MIN => config.grown_bytes = Some(bytes),
+                Some(_) => wrong(problem("is too small", STEPS)),
+                None => wrong(problem("is not a size", STEPS)),
             },
             (b"signal", value) => match value.and_then(|value| signal(value.trim_ascii())) {
                 Some(signal) => config.signal = Some(signal),
@@ -225,7 +239,6 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// A number of bytes with an optional unit, whose letters may be of any case.
-#[cfg(feature = "profile")]
 fn size(text: &[u8]) -> Option<u64> {
     const UNITS: [(&[u8], u64); 8] = [
         (b"", 1),
@@ -327,6 +340,24 @@ mod tests {
         }
         let (config, problems) = parsed("dump=out/,signal=USR2");
         assert_eq!((config.signal, problems.len()), (Some(libc::SIGUSR2), 1), "stays asked for");
+    }
+
+    #[test]
+    fn memory_grows_by_sizes_from_a_mebibyte_on() {
+        let (config, problems) = parsed("grown= 2 GiB ,dump=x");
+        assert_eq!((config.grown_bytes, problems.len()), (Some(2 << 30), 0));
+        for (wrong, what) in [
+            ("grown", "is not a size"),
+            ("grown=", "is not a size"),
+            ("grown=1.5GiB", "is not a size"),
+            ("grown=0", "is too small"),
+            ("grown=1000KiB", "is too small"),
+        ] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!((config.grown_bytes, problems.len()), (None, 1), "{wrong}");
+            assert_eq!(problems[0].what, what, "{wrong}");
+            assert!(problems[0].accepted.contains("from 1MiB"), "{wrong}");
+        }
     }
 
     #[test]

@@ -46,7 +46,8 @@ struct AtExit {
 ///
 /// A relative prefix is taken from the directory that is current now. The last
 /// call counts, unless the environment variable `SPANALLOC` says `dump=`, which
-/// wins; with its keys `every=` and `signal=` the reports are also written while the program runs.
+/// wins; with its keys `every=`, `grown=` and `signal=` the reports are also written while the
+/// program runs.
 /// In the prefix `%p` stands for the process id, `%n` for the program's name, `%d` for the
 /// number of the dump in its process (`0001` and so on, in each process) and `%%` for `%`; a forked child writes
 /// files of its own where the prefix has `%p`, and
@@ -304,7 +305,7 @@ fn obey(variable: &'static [u8]) {
         quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
     }
     // Also where the prefix is wrong, or the program's to say: the signal would end it otherwise.
-    quietly(|| dump_live::begin(asked.every_ms, asked.signal));
+    quietly(|| dump_live::begin(asked.every_ms, asked.grown_bytes, asked.signal));
 }
 
 /// The dynamic loader calls what this section lists, after the C library's own

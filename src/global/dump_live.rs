@@ -1,8 +1,8 @@
-//! Reports while the program runs: by `every=` and `signal=` of the environment variable.
+//! Reports while the program runs: by `every=`, `grown=` and `signal=` of the environment variable.
 //!
-//! A thread waits for the time and for the signal, and writes what the dump at exit would write
+//! A thread waits for the time, for memory to grow and for the signal, and writes what the dump at exit would write
 //! now, to the prefix of the variable or of [`dump_at_exit`](super::dump_at_exit::dump_at_exit).
-//! It exists only where one of the two was asked for: nothing of this is on any path of an
+//! It exists only where one of the three was asked for: nothing of this is on any path of an
 //! allocation, or in a program without them.
 //!
 //! # Invariants
@@ -14,11 +14,12 @@
 
 use core::ffi::{c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::dump_at_exit::{Live, WRITER_STACK_BYTES, write_now};
 use super::sampling::quietly;
+use super::slow::HEAP;
 use crate::sys::bell::Bell;
 use crate::sys::stderr::Line;
 use crate::sys::{background, signals, thread};
@@ -26,16 +27,21 @@ use crate::sys::{background, signals, thread};
 static BELL: Bell = Bell::new();
 /// Milliseconds from one dump to the next, 0 for none.
 static EVERY_MS: AtomicU32 = AtomicU32::new(0);
+/// Bytes more that are in use from one dump to the next, 0 for none.
+static GROWN_BYTES: AtomicU64 = AtomicU64::new(0);
+/// Between two looks at what is in use.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Whether the process that began this has such a thread.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
 /// Begins to write reports, before `main`.
-pub(super) fn begin(every_ms: Option<u32>, signal: Option<c_int>) {
+pub(super) fn begin(every_ms: Option<u32>, grown_bytes: Option<u64>, signal: Option<c_int>) {
     let signal = signal.filter(|signal| is_free(*signal));
-    if every_ms.is_none() && signal.is_none() {
+    if every_ms.is_none() && grown_bytes.is_none() && signal.is_none() {
         return;
     }
     EVERY_MS.store(every_ms.unwrap_or(0), Relaxed);
+    GROWN_BYTES.store(grown_bytes.unwrap_or(0), Relaxed);
     BEGUN.store(start(), Relaxed);
     // Also without the thread: whoever sends the signal wants reports, not the program's end.
     if let Some(signal) = signal
@@ -82,21 +88,43 @@ extern "C" fn run(seen: *mut c_void) -> *mut c_void {
     ptr::null_mut()
 }
 
+/// What is in use, in steps that each have a dump.
+struct Growth {
+    step_bytes: u64,
+    /// The highest multiple that was passed.
+    reached: u64,
+}
+
+impl Growth {
+    /// Whether a multiple has been passed for the first time.
+    fn is_due(&mut self, used_bytes: u64) -> bool {
+        let now = used_bytes.checked_div(self.step_bytes).unwrap_or(0);
+        let is_due = now > self.reached;
+        self.reached = self.reached.max(now);
+        is_due
+    }
+}
+
 /// The thread.
 fn wait_and_write(mut seen: u32) {
     let every = Some(EVERY_MS.load(Relaxed)).filter(|ms| *ms > 0);
     let every = every.map(|ms| Duration::from_millis(ms.into()));
     let mut next = every.map(|every| Instant::now() + every);
+    let mut growth = Growth { step_bytes: GROWN_BYTES.load(Relaxed), reached: 0 };
+    let looks = (growth.step_bytes > 0).then_some(LOOK_EVERY);
     // A failure that lasts is said once.
     let (mut said, mut said_where) = (String::new(), false);
     loop {
-        BELL.wait(seen, next.map(|next| next.saturating_duration_since(Instant::now())));
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+        BELL.wait(seen, left.into_iter().chain(looks).min());
         let (rings, now) = (BELL.rings(), Instant::now());
-        let is_due = next.is_some_and(|next| next <= now);
+        let mut is_due = next.is_some_and(|next| next <= now);
         if is_due {
             // Counted from now: dumps that take longer than that do not pile up.
             next = every.map(|every| now + every);
         }
+        // Without what is free: dumps need memory themselves, and leave it free for a while.
+        is_due |= growth.is_due(HEAP.used_bytes());
         // Signals during a dump ask for one more.
         let is_asked = rings != seen;
         seen = rings;
@@ -113,5 +141,19 @@ fn wait_and_write(mut seen: u32) {
             Live::NoPrefix => {}
             Live::Ended => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Growth;
+
+    #[test]
+    fn each_multiple_is_passed_once() {
+        let mut growth = Growth { step_bytes: 10, reached: 0 };
+        let due = [0, 9, 10, 19, 25, 5, 29, 61, 61].map(|used| growth.is_due(used));
+        assert_eq!(due, [false, false, true, false, true, false, false, true, false]);
+        let mut none = Growth { step_bytes: 0, reached: 0 };
+        assert!(!none.is_due(u64::MAX), "without a step nothing is due");
     }
 }

@@ -275,14 +275,24 @@ impl<O: Os> Heap<O> {
     /// Bytes that the heap holds: slots in use, but for pages given back, or free with old
     /// contents, mappings of large blocks, freed ones included, records.
     pub(crate) fn held_bytes(&self) -> u64 {
+        let (used, free) = self.used_and_free_bytes();
+        used + free
+    }
+
+    /// As [`held_bytes`](Self::held_bytes), without slots and mappings that are free.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.used_and_free_bytes().0
+    }
+
+    fn used_and_free_bytes(&self) -> (u64, u64) {
         let table = self.large.lock();
-        let mapped_bytes = table.mapped_bytes + table.kept.bytes() as u64;
+        let (mapped_bytes, kept_bytes) = (table.mapped_bytes, table.kept.bytes() as u64);
         drop(table);
         let space = self.space.lock();
         let counts = space.counts();
-        let slots = counts.in_use + counts.free_dirty;
         let thinned_bytes = self.scavenger.thinned.load(Relaxed) * page_bytes();
-        let slots_bytes = (slots * SLOT_BYTES).saturating_sub(thinned_bytes);
-        (slots_bytes + space.records_bytes()) as u64 + mapped_bytes
+        let slots_bytes = (counts.in_use * SLOT_BYTES).saturating_sub(thinned_bytes);
+        let used = (slots_bytes + space.records_bytes()) as u64 + mapped_bytes;
+        (used, (counts.free_dirty * SLOT_BYTES) as u64 + kept_bytes)
     }
 }
