@@ -1,6 +1,6 @@
 //! Where a dump at exit goes: a prefix in which `%p` stands for the process id, `%n` for
-//! the program's name, `%d` for the number of the dump in its process, in four digits or more,
-//! and `%%` for a percent sign. With `%p` each process has files of
+//! the program's name, `%h` for the host's, `%d` for the number of the dump in its process, in four
+//! digits or more, and `%%` for a percent sign. With `%p` each process has files of
 //! its own, so that forked children write them, too. The system gives a process id again
 //! after a while (32,768 processes and threads by default on some), so where there are
 //! files of another process by that name, `%p` is the id with a number behind it.
@@ -78,6 +78,7 @@ impl Prefix {
             Part::Byte(byte) => expanded.push(byte),
             Part::Process => expanded.extend(process.bytes()),
             Part::Name => expanded.extend(program_name()),
+            Part::Host => expanded.extend(host_name()),
             Part::Number => expanded.extend(format!("{:04}", dumps.number).bytes()),
         });
         OsString::from_vec(expanded).into()
@@ -89,6 +90,7 @@ enum Part {
     Byte(u8),
     Process,
     Name,
+    Host,
     Number,
 }
 
@@ -98,6 +100,7 @@ fn each(template: &Path, mut visit: impl FnMut(Part)) {
         let (part, left) = match rest {
             [b'%', b'p', after @ ..] => (Part::Process, after),
             [b'%', b'n', after @ ..] => (Part::Name, after),
+            [b'%', b'h', after @ ..] => (Part::Host, after),
             [b'%', b'd', after @ ..] => (Part::Number, after),
             [b'%', b'%', after @ ..] => (Part::Byte(b'%'), after),
             _ => (Part::Byte(*first), after),
@@ -112,6 +115,13 @@ fn program_name() -> Vec<u8> {
     program::file().file_name().unwrap_or_default().as_bytes().to_vec()
 }
 
+/// The host's name, which in a container is the container's; none of its bytes begins a directory.
+fn host_name() -> Vec<u8> {
+    let mut name = program::host();
+    name.iter_mut().filter(|byte| **byte == b'/').for_each(|byte| *byte = b'_');
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,10 +130,14 @@ mod tests {
     fn names_process_and_program() {
         let process = std::process::id();
         let name = String::from_utf8(program_name()).unwrap();
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let host = host.trim_end();
+        assert!(!host.is_empty());
         for (template, expanded, per_process) in [
             ("out/app", "out/app".to_owned(), false),
             ("out/%p/100%%-%n%", format!("out/{process}/100%-{name}%"), true),
             ("%%p%x", "%p%x".to_owned(), false),
+            ("out/%h.%%h", format!("out/{host}.%h"), false),
         ] {
             let prefix = Prefix::new(template.into());
             assert_eq!(prefix.expand(&mut { Dumps::NONE }, |_| false), Path::new(&expanded));
