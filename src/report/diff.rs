@@ -20,18 +20,18 @@ use crate::profile::{self, Amount, Profile};
 /// different runs, and of different builds where names are the same.
 #[derive(Clone, Debug)]
 pub struct Diff {
-    weight: Weight,
+    pub(super) weight: Weight,
     /// Those that grew most first.
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     subtitle: String,
     facts: String,
 }
 
 #[derive(Clone, Debug)]
-struct Change {
-    frames: Vec<Arc<Frame>>,
-    before: Amount,
-    after: Amount,
+pub(super) struct Change {
+    pub(super) frames: Vec<Arc<Frame>>,
+    pub(super) before: Amount,
+    pub(super) after: Amount,
 }
 
 impl Profile {
@@ -85,7 +85,7 @@ fn subtitle(changes: &[Change], weight: Weight) -> String {
 }
 
 impl Change {
-    fn values(&self, weight: Weight) -> (u64, u64) {
+    pub(super) fn values(&self, weight: Weight) -> (u64, u64) {
         (weight.value(&self.before), weight.value(&self.after))
     }
 
@@ -95,7 +95,7 @@ impl Change {
     }
 
     /// The error bar of the difference, in the unit of the values.
-    fn error(&self, weight: Weight) -> f64 {
+    pub(super) fn error(&self, weight: Weight) -> f64 {
         let of = |amount: &Amount| match weight.value(amount) {
             0 => 0.0,
             value => value as f64 * weight.error_bar(amount),

@@ -9,6 +9,7 @@
 // | `heat` | reuse by size class, as a picture |
 // | `calls` | a profile as named stacks: trimmed, merged, sorted |
 // | `top` | the largest sites as text |
+// | `rows` | both of these as data |
 // | `shown` | which frames of a stack a text shows |
 // | `folded`, `flame` | folded stacks and flamegraphs |
 // | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
@@ -43,6 +44,8 @@ mod pprof;
 #[cfg(feature = "pprof")]
 mod protobuf;
 #[cfg(feature = "profile")]
+mod rows;
+#[cfg(feature = "profile")]
 mod shown;
 #[cfg(feature = "profile")]
 pub(crate) mod speedscope;
@@ -60,6 +63,8 @@ pub use calls::Weight;
 pub use diff::Diff;
 #[cfg(feature = "profile")]
 pub use json::{Dump, DumpError};
+#[cfg(feature = "profile")]
+pub use rows::{DiffRow, NamedFrame, TopRow};
 pub use stats::{ClassStats, Memory, Requested, Stats};
 #[cfg(feature = "profile")]
 pub use top::Top;

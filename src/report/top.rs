@@ -16,9 +16,9 @@ use crate::profile::{self, Profile};
 /// among them, however many of the standard library lead to the allocator.
 #[derive(Clone, Debug)]
 pub struct Top {
-    weight: Weight,
+    pub(super) weight: Weight,
     total: u64,
-    calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
     sites: u64,
     facts: String,
 }
