@@ -192,43 +192,54 @@ impl<O: Os> Heap<O> {
             let waiting = if pace::THINS { self.thin(false) } else { 0 };
             self.release_kept(false);
             let kept_bytes = kept_bytes + self.large.lock().kept.bytes();
-            self.scavenge_slots() + kept_bytes / SLOT_BYTES + waiting
+            self.scavenge_slots(pace::SLOTS_MAX) + kept_bytes / SLOT_BYTES + waiting
         })
     }
 
-    /// Gives the slots back that were free for a tick, and lets the others age. Returns how
-    /// many are still dirty and free, and not such that the system refused.
+    /// Gives the slots back that were free for a tick, some `slots_max` of them, and, if that was
+    /// all, lets the others age. Returns how many are still dirty and free, and not such that the
+    /// system refused.
     #[unsafe(link_section = ".spanalloc.rare")]
-    fn scavenge_slots(&self) -> usize {
-        let mut refused = 0;
+    fn scavenge_slots(&self, slots_max: usize) -> usize {
+        let (mut refused, mut tried) = (0, 0);
         for which in 0..2 {
-            while self.scavenge_batch(which, &mut refused) {}
+            while tried < slots_max
+                && let Some(slots) = self.scavenge_batch(which, &mut refused)
+            {
+                tried += slots;
+            }
         }
         self.scavenger.refused.store(refused, Relaxed);
         let mut space = self.space.lock();
-        space.each().into_iter().for_each(|pages| pages.age());
+        if tried < slots_max {
+            space.each().into_iter().for_each(|pages| pages.age());
+        } else if refused >= REFUSED_MAX {
+            // Nor will it take those that were not tried.
+            return 0;
+        }
         space.counts().free_dirty.saturating_sub(refused)
     }
 
-    /// Gives one run of slots back; `false` if there is none. Adds those to `refused` that the
-    /// system did not take.
+    /// Gives one run of slots back; how many they are, none if there is none. Adds those to `refused`
+    /// that the system did not take.
     #[unsafe(link_section = ".spanalloc.rare")]
-    fn scavenge_batch(&self, which: usize, refused: &mut usize) -> bool {
+    fn scavenge_batch(&self, which: usize, refused: &mut usize) -> Option<usize> {
         // So that no fork finds slots that belong to nobody.
         let _reaping = self.reaping.lock();
         let taken = self.space.lock().each()[which].scavenge(&self.os, BATCH_SLOTS);
-        let Some((taken, start, bytes)) = taken else { return false };
+        let (taken, start, bytes) = taken?;
+        let slots = bytes / SLOT_BYTES;
         // SAFETY: the slots are in no span and out of the page heap.
         if unsafe { self.os.purge(start, bytes) } {
             self.space.lock().each()[which].scavenged(taken, true);
-            return true;
+            return Some(slots);
         }
         // One page that the program locked, or a mapping too many, and the kernel stops there. Where
         // many were refused all are, as by `mlockall`.
         if *refused >= REFUSED_MAX {
-            *refused += bytes / SLOT_BYTES;
+            *refused += slots;
             self.space.lock().each()[which].scavenged(taken, false);
-            return true;
+            return Some(slots);
         }
         for (slot, index) in taken.singles().zip(0..) {
             // SAFETY: a slot of those above.
@@ -238,7 +249,7 @@ impl<O: Os> Heap<O> {
             *refused += usize::from(!clean);
             self.space.lock().each()[which].scavenged(slot, clean);
         }
-        true
+        Some(slots)
     }
 
     /// Gives all free slots back at once, and all free pages inside spans; their bytes.
@@ -258,8 +269,8 @@ impl<O: Os> Heap<O> {
             self.reap(true);
             self.thin(all);
             // Those that came free just now are old enough the second time.
-            self.scavenge_slots();
-            self.scavenge_slots();
+            self.scavenge_slots(usize::MAX);
+            self.scavenge_slots(usize::MAX);
             kept = self.release_kept(true);
         });
         let after = self.space.lock().counts().scavenged_total;

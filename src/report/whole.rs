@@ -51,14 +51,14 @@ mod tests {
         let diff = profile.diff(&other, weight);
         let dump = Dump { stats: stats.clone(), profile: profile.clone() };
         let out = || BufWriter::with_capacity(1 << 20, Disk { room, calls: 0 });
-        let mut results = vec![
-            profile.write_html(&stats, out()),
+        let mut results = vec![profile.write_html(&stats, out())];
+        results.extend([
             profile.write_dhat(out()),
             profile.write_speedscope(out()),
             profile.write_folded(weight, out()),
             diff.write_folded(out()),
             dump.write_json(out()),
-        ];
+        ]);
         #[cfg(feature = "flamegraph")]
         results.extend([
             profile.write_flamegraph(weight, out()),

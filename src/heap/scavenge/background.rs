@@ -12,6 +12,8 @@ use crate::sys::thread::set_name;
 
 /// Milliseconds between ticks unless set.
 pub(super) const TICK_MS: u32 = 500;
+/// How many free slots a tick gives back at most: nobody waits for it.
+pub(super) const SLOTS_MAX: usize = usize::MAX;
 /// Whether a tick thins spans.
 pub(super) const THINS: bool = true;
 /// Whether it ticks, too, while all threads sleep.

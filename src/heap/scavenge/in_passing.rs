@@ -17,6 +17,10 @@ use crate::sys::os::{Os, monotonic_ns};
 /// ticks come late (peak memory of clang++ was 2.5 % less, its time the same).
 pub(super) const TICK_MS: u32 = 250;
 
+/// How many free slots a tick gives back, or a run of them more, which is 64 MiB: a free of the
+/// program's waits for it. The next tick has the others.
+pub(super) const SLOTS_MAX: usize = 1024;
+
 /// Whether a tick thins spans: not in a free of the program's, which would wait for it.
 pub(super) const THINS: bool = false;
 

@@ -206,6 +206,28 @@ fn a_tick_gives_pages_back_and_keeps_what_is_live() {
     nothing_is_left(&HEAP);
 }
 
+/// By preload a free of the program's waits for a tick; else a thread has all the time.
+#[test]
+fn a_tick_in_a_free_gives_back_so_much_and_the_next_ones_the_rest() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let layout = Worker::layout(200 << 10, 8);
+    let pieces: Vec<_> = (0..1000).map(|_| worker.allocate(layout).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.scavenge_tick();
+    let free_dirty = || HEAP.space.lock().counts().free_dirty;
+    let (mut left, mut ticks) = (free_dirty(), 0);
+    while left > 0 {
+        HEAP.scavenge_tick();
+        let given = left - free_dirty();
+        assert!(!cfg!(feature = "preload") || given <= 1024 + 128, "{given} slots at once");
+        (left, ticks) = (left - given, ticks + 1);
+    }
+    let most = if cfg!(feature = "preload") { 6 } else { 1 };
+    assert!(ticks > most / 2 && ticks <= most, "{ticks} ticks for 250 MiB");
+    nothing_is_left(&HEAP);
+}
+
 #[test]
 fn a_tick_leaves_pages_that_the_system_refuses_and_does_not_stay_for_them() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
