@@ -213,9 +213,6 @@ impl<O: Os> Heap<O> {
         let mut space = self.space.lock();
         if tried < slots_max {
             space.each().into_iter().for_each(|pages| pages.age());
-        } else if refused >= REFUSED_MAX {
-            // Nor will it take those that were not tried.
-            return 0;
         }
         space.counts().free_dirty.saturating_sub(refused)
     }
