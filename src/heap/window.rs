@@ -32,9 +32,16 @@ pub(super) fn for_chunk(
         }
     };
     for slots in [CHUNK_SLOTS, 256, 64, 16].map(|slots| slots.max(slots_min)) {
-        for below in 1..=WINDOWS_TRIED {
-            let at = anchor.wrapping_sub(below * Window::PAIR_BYTES);
-            if let Some(base) = os.map_at(at, slots * SLOT_BYTES) {
+        let window_at = |below: usize| anchor.wrapping_sub(below * Window::PAIR_BYTES);
+        if let Some(base) = os.map_at(window_at(1), slots * SLOT_BYTES) {
+            return Some((base, slots));
+        }
+        // Not there: where nothing that long can be anywhere, no other window needs to be tried.
+        if !is_possible(os, slots * SLOT_BYTES) {
+            continue;
+        }
+        for below in 2..=WINDOWS_TRIED {
+            if let Some(base) = os.map_at(window_at(below), slots * SLOT_BYTES) {
                 return Some((base, slots));
             }
         }
@@ -43,6 +50,14 @@ pub(super) fn for_chunk(
         }
     }
     None
+}
+
+/// Whether the system would map so many bytes somewhere.
+fn is_possible(os: &impl Os, bytes: usize) -> bool {
+    let Some(start) = os.reserve(bytes) else { return false };
+    // SAFETY: just mapped, used by nobody.
+    unsafe { os.unmap(start, bytes) };
+    true
 }
 
 /// Maps `bytes` at the start of such a window by mapping too much and trimming.

@@ -24,7 +24,8 @@ pub(crate) struct Fake {
     pub(crate) purges: AtomicUsize,
     /// Times that huge pages were asked for; never where pages are.
     pub(crate) huge_asks: AtomicUsize,
-    calls: AtomicUsize,
+    /// Times that it was asked for anything.
+    pub(crate) calls: AtomicUsize,
 }
 
 /// How many pages of a mapping are resident.

@@ -96,6 +96,23 @@ fn refused_purges_leave_pages_dirty() {
     HEAP.check();
 }
 
+/// A program that goes on without memory asks often.
+#[test]
+fn an_allocation_in_vain_is_a_few_calls() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(3 << 20));
+    let worker = Worker::new(&HEAP);
+    let layout = Worker::layout(4000, 8);
+    let pieces: Vec<_> = std::iter::from_fn(|| worker.allocate(layout)).collect();
+    assert!(pieces.len() > 100, "{} blocks", pieces.len());
+    let before = HEAP.os.calls.load(Relaxed);
+    assert!(worker.allocate(layout).is_none());
+    let calls = HEAP.os.calls.load(Relaxed) - before;
+    assert!(calls < 64, "{calls} calls");
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+}
+
 #[test]
 fn any_call_may_be_refused() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(100 << 20));
