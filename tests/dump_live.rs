@@ -36,6 +36,7 @@ fn child() {
         "fork" => fork_and_ask(),
         "own" => handle_it_ourselves(),
         "say" => say_where_later(),
+        "daemon" => fork_and_say_where(),
         _ => panic!("unknown scenario {scenario}"),
     }
 }
@@ -98,6 +99,27 @@ fn say_where_later() {
     raise(libc::SIGUSR2);
     lines.next();
     std::process::exit(7);
+}
+
+/// As a daemon does, says where reports go in a child only; ends with 3 if they came.
+fn fork_and_say_where() {
+    let prefix = PathBuf::from(std::env::var_os(PREFIX).unwrap());
+    spanalloc::set_soft_limit(1 << 40).unwrap();
+    // SAFETY: this allocator and what the child calls are fit for a child of threads.
+    let process = unsafe { libc::fork() };
+    assert!(process >= 0, "fork failed");
+    if process == 0 {
+        assert_eq!(spanalloc::soft_limit(), 0, "of the parent's");
+        spanalloc::dump_at_exit(&prefix).unwrap();
+        raise(libc::SIGUSR2);
+        wait_for(&file(&prefix, ".json"));
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(3) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
+    std::process::exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 });
 }
 
 fn raise(signal: libc::c_int) {
@@ -324,7 +346,7 @@ fn wrong_values_are_named_and_the_program_runs() {
     for (keys, what, accepted) in [
         ("every=often", "\"every=often\" is not a time", "from 1 s"),
         ("every=10ms", "\"every=10ms\" is too short", "from 1 s"),
-        ("grown=8", "\"grown=8\" is too small", "from 1MiB"),
+        ("grown=8", "\"grown=8\" is too small", "from 16MiB"),
         ("signal=KILL", "\"signal=KILL\" names no signal", "HUP, USR1, USR2"),
     ] {
         let variable = format!("{keys},dump={}", prefix.display());
@@ -336,6 +358,14 @@ fn wrong_values_are_named_and_the_program_runs() {
         assert!(errors.contains(what) && errors.contains(accepted), "{errors}");
         assert!(file(&prefix, ".json").exists());
     }
+}
+
+#[test]
+fn a_child_that_says_where_itself_writes_there() {
+    let scratch = Scratch::new("live-daemon");
+    let variable = "signal=USR2,formats=json";
+    let output = command("daemon", variable, &scratch.prefix("app")).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
 #[test]

@@ -81,9 +81,9 @@ const INTERVALS: &str =
 const INTERVAL_MS_MIN: u32 = 1000;
 
 const STEPS: &str =
-    "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB, from 1MiB (grown=1GiB)";
-/// The least of them, in bytes.
-const STEP_BYTES_MIN: u64 = 1 << 20;
+    "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB, from 16MiB (grown=1GiB)";
+/// The least of them, in bytes: what is given back counts as in use meanwhile, 8 MiB of it at a time.
+const STEP_BYTES_MIN: u64 = 16 << 20;
 
 const SIGNALS: &str = "HUP, USR1, USR2, or the number of a real-time signal (signal=USR2)";
 
@@ -351,12 +351,12 @@ mod tests {
             ("grown=", "is not a size"),
             ("grown=1.5GiB", "is not a size"),
             ("grown=0", "is too small"),
-            ("grown=1000KiB", "is too small"),
+            ("grown=16000KiB", "is too small"),
         ] {
             let (config, problems) = parsed(wrong);
             assert_eq!((config.grown_bytes, problems.len()), (None, 1), "{wrong}");
             assert_eq!(problems[0].what, what, "{wrong}");
-            assert!(problems[0].accepted.contains("from 1MiB"), "{wrong}");
+            assert!(problems[0].accepted.contains("from 16MiB"), "{wrong}");
         }
     }
 

@@ -31,7 +31,7 @@ static DUMPS: Lock<Dumps> = Lock::new(Dumps::NONE);
 /// Addresses kept for the report of a process that may map no more; never touched. Null without.
 static RESERVE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 const RESERVE_BYTES: usize = 16 << 20;
-/// Set once the handler is registered.
+/// Set, under the lock of `AT_EXIT`, by who registers the handler.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 struct AtExit {
@@ -86,8 +86,11 @@ fn arm(prefix: &Path, by_environment: bool) {
         && at_exit.as_ref().is_some_and(|old| old.by_environment && old.process == armed.process);
     // What is replaced is freed after the lock is left.
     let _old = if keeps { Some(armed) } else { at_exit.replace(armed) };
+    // Under the lock: who finds nothing there knows whether there was something.
+    let is_first = !REGISTERED.swap(true, Ordering::Relaxed);
     drop(at_exit);
-    if !REGISTERED.swap(true, Ordering::Relaxed) {
+    dump_live::begin_here();
+    if is_first {
         let reserve = Linux.reserve(RESERVE_BYTES).map_or(ptr::null_mut(), NonNull::as_ptr);
         RESERVE.store(reserve, Ordering::Relaxed);
         // SAFETY: `run` is a function of the program, there until it ends.
@@ -168,14 +171,13 @@ pub(super) enum Live {
 pub(super) fn write_now(said: &mut String) -> Live {
     let mut dumps = DUMPS.lock();
     let process = std::process::id();
-    let prefix = AT_EXIT
-        .lock()
-        .as_ref()
-        .filter(|at_exit| at_exit.process == process)
-        .map(|at_exit| at_exit.prefix.clone());
+    let at_exit = AT_EXIT.lock();
+    let own = at_exit.as_ref().filter(|at_exit| at_exit.process == process);
+    let prefix = own.map(|at_exit| at_exit.prefix.clone());
+    let was_armed = REGISTERED.load(Ordering::Relaxed);
+    drop(at_exit);
     let Some(prefix) = prefix else {
-        let ended = REGISTERED.load(Ordering::Relaxed);
-        return if ended { Live::Ended } else { Live::NoPrefix };
+        return if was_armed { Live::Ended } else { Live::NoPrefix };
     };
     match write_next(&prefix, &mut dumps) {
         Ok(()) => said.clear(),

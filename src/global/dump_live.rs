@@ -9,8 +9,9 @@
 //!
 //! 1. The signal's handler rings [`BELL`] and does nothing else.
 //! 2. All signals are blocked in the thread, and what it allocates is not sampled.
-//! 3. A process has one such thread at most: it is started before `main`, and in a forked child,
-//!    which has none yet, where that writes files of its own. It ends when the process does.
+//! 3. A process has one such thread at most, and is then `THREAD_OF`: it is started before `main`, and
+//!    in a forked child, which has none yet, where that writes files of its own. It ends when the
+//!    process does.
 
 use core::ffi::{c_int, c_void};
 use std::ptr;
@@ -31,8 +32,10 @@ static EVERY_MS: AtomicU32 = AtomicU32::new(0);
 static GROWN_BYTES: AtomicU64 = AtomicU64::new(0);
 /// Between two looks at what is in use.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Whether the process that began this has such a thread.
+/// Whether the environment asked for such a thread.
 static BEGUN: AtomicBool = AtomicBool::new(false);
+/// The process that has it, 0 for none.
+static THREAD_OF: AtomicU32 = AtomicU32::new(0);
 
 /// Begins to write reports, before `main`.
 pub(super) fn begin(every_ms: Option<u32>, grown_bytes: Option<u64>, signal: Option<c_int>) {
@@ -42,7 +45,8 @@ pub(super) fn begin(every_ms: Option<u32>, grown_bytes: Option<u64>, signal: Opt
     }
     EVERY_MS.store(every_ms.unwrap_or(0), Relaxed);
     GROWN_BYTES.store(grown_bytes.unwrap_or(0), Relaxed);
-    BEGUN.store(start(), Relaxed);
+    BEGUN.store(true, Relaxed);
+    begin_here();
     // Also without the thread: whoever sends the signal wants reports, not the program's end.
     if let Some(signal) = signal
         && !signals::handle(signal, on_signal)
@@ -61,21 +65,19 @@ fn is_free(signal: c_int) -> bool {
     free
 }
 
-/// In a child of a fork that is to write files of its own.
-pub(super) fn after_fork_in_child() {
-    if BEGUN.load(Relaxed) {
-        start();
+/// Starts the thread if it was asked for and this process has none: one that was forked, and is to
+/// write files of its own, or says where only now.
+pub(super) fn begin_here() {
+    let process = std::process::id();
+    if !BEGUN.load(Relaxed) || THREAD_OF.swap(process, Relaxed) == process {
+        return;
     }
-}
-
-fn start() -> bool {
     // Rings from here on count, also those before the thread runs.
     let seen = ptr::without_provenance_mut(BELL.rings() as usize);
-    let started = background::spawn(run, seen, WRITER_STACK_BYTES);
-    if !started {
+    if !background::spawn(run, seen, WRITER_STACK_BYTES) {
+        THREAD_OF.store(0, Relaxed);
         Line::new().text("no reports while the program runs: no thread can be started").write();
     }
-    started
 }
 
 extern "C" fn on_signal(_: c_int) {
@@ -96,12 +98,10 @@ struct Growth {
 }
 
 impl Growth {
-    /// Whether a multiple has been passed for the first time.
-    fn is_due(&mut self, used_bytes: u64) -> bool {
-        let now = used_bytes.checked_div(self.step_bytes).unwrap_or(0);
-        let is_due = now > self.reached;
-        self.reached = self.reached.max(now);
-        is_due
+    /// How many multiples `used_bytes` are, if that many were not passed before.
+    fn due(&self, used_bytes: u64) -> Option<u64> {
+        let now = used_bytes.checked_div(self.step_bytes)?;
+        (now > self.reached).then_some(now)
     }
 }
 
@@ -118,21 +118,22 @@ fn wait_and_write(mut seen: u32) {
         let left = next.map(|next| next.saturating_duration_since(Instant::now()));
         BELL.wait(seen, left.into_iter().chain(looks).min());
         let (rings, now) = (BELL.rings(), Instant::now());
-        let mut is_due = next.is_some_and(|next| next <= now);
+        let is_due = next.is_some_and(|next| next <= now);
         if is_due {
             // Counted from now: dumps that take longer than that do not pile up.
             next = every.map(|every| now + every);
         }
         // Without what is free: dumps need memory themselves, and leave it free for a while.
-        is_due |= growth.is_due(HEAP.used_bytes());
+        let grown = growth.due(HEAP.used_bytes());
         // Signals during a dump ask for one more.
         let is_asked = rings != seen;
         seen = rings;
-        if !is_due && !is_asked {
+        if !is_due && !is_asked && grown.is_none() {
             continue;
         }
         match write_now(&mut said) {
-            Live::Armed => {}
+            // A dump of whatever reason shows what has grown.
+            Live::Armed => growth.reached = grown.unwrap_or(growth.reached),
             Live::NoPrefix if is_asked || !said_where => {
                 said_where = true;
                 let line = Line::new().text("no reports: nothing says where they go");
@@ -151,9 +152,13 @@ mod tests {
     #[test]
     fn each_multiple_is_passed_once() {
         let mut growth = Growth { step_bytes: 10, reached: 0 };
-        let due = [0, 9, 10, 19, 25, 5, 29, 61, 61].map(|used| growth.is_due(used));
-        assert_eq!(due, [false, false, true, false, true, false, false, true, false]);
-        let mut none = Growth { step_bytes: 0, reached: 0 };
-        assert!(!none.is_due(u64::MAX), "without a step nothing is due");
+        let due = [0, 9, 10, 19, 25, 5, 29, 61, 61].map(|used| {
+            let due = growth.due(used);
+            growth.reached = due.unwrap_or(growth.reached);
+            due
+        });
+        assert_eq!(due, [None, None, Some(1), None, Some(2), None, None, Some(6), None]);
+        let none = Growth { step_bytes: 0, reached: 0 };
+        assert_eq!(none.due(u64::MAX), None, "without a step nothing is due");
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn decay_by_environment(decay_ms: u32) {
 /// which is how a program begins.
 ///
 /// Nothing fails above the limit. As long as more is held, free pages go back to the
-/// system within 10 ms instead of after a while, what threads keep for their next allocations
+/// system within 10 ms (250 ms where little was free the last times) instead of after a while, what threads keep for their next allocations
 /// included, and whoever asked for it by
 /// [`on_pressure`] is told. Go's `GOMEMLIMIT` is the model; here is no collector to
 /// run more often, so only what is free, or freed by a listener, can go.
@@ -196,8 +196,14 @@ pub(super) fn before_fork() {
     WATCH.acquire();
 }
 
-/// In the parent and in the child.
+/// In the parent.
 pub(super) fn after_fork() {
+    WATCH.release();
+}
+
+/// In the child, which has no limit: nobody looks after one.
+pub(super) fn after_fork_in_child() {
+    LIMIT.store(0, Relaxed);
     WATCH.release();
 }
 
@@ -240,9 +246,12 @@ pub fn held_bytes() -> u64 {
 /// The thread, while there is a limit.
 fn look_after() {
     let mut told: Option<Instant> = None;
-    let mut pause = LOOK_EVERY;
+    let (mut pause, mut limit_before) = (LOOK_EVERY, 0);
     loop {
         let limit = LIMIT.load(Relaxed);
+        if limit != limit_before {
+            (pause, limit_before) = (LOOK_EVERY, limit);
+        }
         if limit == 0 {
             let mut watch = lock();
             if LIMIT.load(Relaxed) == 0 {

@@ -4,8 +4,8 @@
 //! shelf, and finds out only when it wakes which of its spans other threads have emptied. Under
 //! the lock of its depot the scavenger does both: what was kept and not used for a whole tick
 //! goes home, as blocks that another thread frees, and of the spans that the mailbox names those
-//! that are empty are ended, and those that are worth it linked. It changes nothing else of a
-//! span, since the owner frees into its spans without a lock.
+//! that are empty are ended, and those that are worth it linked. Of a span it changes nothing else
+//! but when others tell of it, since the owner frees into its spans without a lock.
 //!
 //! # Invariants
 //!
@@ -126,13 +126,16 @@ impl ThreadHeap {
     /// As [`review`](Self::review), of a parked span whose message this handles, but the countdown
     /// is left as it is, for the owner counts it down without a lock. By invariant 3 of
     /// [`thread`](super::thread) the last free at the latest is told of: of `in_use` blocks the
-    /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th.
+    /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th, or when half
+    /// of them were freed. Where fewer are in use than `left` the owner's side would not fire: then
+    /// the message stays, for the next one who reads it.
     fn reap_posted<O: Os>(&self, heap: &Heap<O>, span: Span) {
         let remote = &span.cold().remote;
         let mut mail = true;
         loop {
-            // Before what is in use: what the owner frees in between makes the sum too small, and
-            // then the other side is told too early.
+            // Before what is in use: what is freed in between makes the sum too small, and then the
+            // other side is told too early.
+            let elsewhere = remote.view().count();
             let left = span.hot().countdown.read() + 1;
             let in_use = span.in_use();
             if in_use == 0 {
@@ -148,7 +151,15 @@ impl ThreadHeap {
                 return;
             }
             self.list_if_worthwhile(span);
-            let notify = remote.view().count() + (in_use + 1).saturating_sub(left).max(1);
+            if left > in_use && mail {
+                // SAFETY: the span's header stays valid while it is posted.
+                if unsafe { self.mailbox.push(span.link()) }.is_err() {
+                    crate::sys::fatal::die("a thread's mailbox was closed without its lock");
+                }
+                return;
+            }
+            let step = (in_use + 1).saturating_sub(left).min(in_use.div_ceil(2));
+            let notify = elsewhere + step.max(1);
             let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
             let is_told = before.posted() && !mail;
             if before.count() < notify || is_told {

@@ -34,7 +34,8 @@ const WORTHWHILE_SLOTS: usize = 16;
 const WORTHWHILE_BYTES: usize = 256 << 10;
 /// Spans half free that are worth it.
 const SPARSE_SPANS: u32 = 32;
-/// So many slots that the system refused, and no others are tried one by one in that tick.
+/// So many slots that the system refused, and no others are tried one by one in a tick in which it
+/// took none.
 const REFUSED_MAX: usize = 64;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
 const BATCH_SLOTS: usize = 128;
@@ -44,6 +45,12 @@ const BATCH_SLOTS: usize = 128;
 pub(super) fn worthwhile_bytes(threads: u64) -> u64 {
     let together = if pace::TICKS_WHILE_ALL_SLEEP { threads.max(1) } else { 1 };
     WORTHWHILE_BYTES as u64 / together
+}
+
+/// Free slots that were to go back at a tick, and those of them that the system did not take.
+struct Tick {
+    tried: usize,
+    refused: usize,
 }
 
 /// The scavenger's state.
@@ -201,14 +208,11 @@ impl<O: Os> Heap<O> {
     /// system refused.
     #[unsafe(link_section = ".spanalloc.rare")]
     fn scavenge_slots(&self, slots_max: usize) -> usize {
-        let (mut refused, mut tried) = (0, 0);
+        let mut tick = Tick { tried: 0, refused: 0 };
         for which in 0..2 {
-            while tried < slots_max
-                && let Some(slots) = self.scavenge_batch(which, &mut refused)
-            {
-                tried += slots;
-            }
+            while tick.tried < slots_max && self.scavenge_batch(which, &mut tick) {}
         }
+        let Tick { tried, refused } = tick;
         self.scavenger.refused.store(refused, Relaxed);
         let mut space = self.space.lock();
         if tried < slots_max {
@@ -217,36 +221,36 @@ impl<O: Os> Heap<O> {
         space.counts().free_dirty.saturating_sub(refused)
     }
 
-    /// Gives one run of slots back; how many they are, none if there is none. Adds those to `refused`
-    /// that the system did not take.
+    /// Gives one run of slots back; `false` if there is none.
     #[unsafe(link_section = ".spanalloc.rare")]
-    fn scavenge_batch(&self, which: usize, refused: &mut usize) -> Option<usize> {
+    fn scavenge_batch(&self, which: usize, tick: &mut Tick) -> bool {
         // So that no fork finds slots that belong to nobody.
         let _reaping = self.reaping.lock();
         let taken = self.space.lock().each()[which].scavenge(&self.os, BATCH_SLOTS);
-        let (taken, start, bytes) = taken?;
-        let slots = bytes / SLOT_BYTES;
+        let Some((taken, start, bytes)) = taken else { return false };
+        let took_none = tick.tried == tick.refused;
+        tick.tried += bytes / SLOT_BYTES;
         // SAFETY: the slots are in no span and out of the page heap.
         if unsafe { self.os.purge(start, bytes) } {
             self.space.lock().each()[which].scavenged(taken, true);
-            return Some(slots);
+            return true;
         }
         // One page that the program locked, or a mapping too many, and the kernel stops there. Where
-        // many were refused all are, as by `mlockall`.
-        if *refused >= REFUSED_MAX {
-            *refused += slots;
+        // many were refused and none taken all will be, as under `mlockall`.
+        if took_none && tick.refused >= REFUSED_MAX {
+            tick.refused += bytes / SLOT_BYTES;
             self.space.lock().each()[which].scavenged(taken, false);
-            return Some(slots);
+            return true;
         }
         for (slot, index) in taken.singles().zip(0..) {
             // SAFETY: a slot of those above.
             let start = unsafe { start.add(index * SLOT_BYTES) };
             // SAFETY: as above.
             let clean = unsafe { self.os.purge(start, SLOT_BYTES) };
-            *refused += usize::from(!clean);
+            tick.refused += usize::from(!clean);
             self.space.lock().each()[which].scavenged(slot, clean);
         }
-        Some(slots)
+        true
     }
 
     /// Gives all free slots back at once, and all free pages inside spans; their bytes.

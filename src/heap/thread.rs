@@ -367,6 +367,8 @@ impl ThreadHeap {
         let bin = self.bin(span.class());
         let mut mail = mail;
         loop {
+            // Before what is in use: what is pushed in between has us told too early, not too late.
+            let elsewhere = remote.view().count();
             let (in_use, freed) = (span.in_use(), span.freed());
             if in_use == 0 {
                 // All blocks are free, so nobody can push or post any more.
@@ -383,7 +385,6 @@ impl ThreadHeap {
                 heap.retire(span);
                 return;
             }
-            let elsewhere = remote.view().count();
             let regained = freed + elsewhere;
             self.list_if_worthwhile(span);
             if span.place() == Place::Partial && regained >= span.class().capacity() / 2 {

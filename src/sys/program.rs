@@ -18,10 +18,9 @@ pub(crate) fn file() -> PathBuf {
 /// The host's name; empty where the system does not tell. Allocates: for ordinary code only.
 pub(crate) fn host() -> Vec<u8> {
     // Longer than Linux allows: what it tells is whole, and ended by a zero.
-    let mut name = vec![0_u8; 256];
+    let mut name = [0_u8; 256];
     // SAFETY: writes so many bytes at most.
     let status = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) };
     let end = name.iter().position(|byte| *byte == 0).filter(|_| status == 0);
-    name.truncate(end.unwrap_or(0));
-    name
+    name[..end.unwrap_or(0)].to_vec()
 }

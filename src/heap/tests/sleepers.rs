@@ -150,6 +150,29 @@ fn spans_of_a_sleeping_thread_are_told_of_again_after_the_scavenger_looked() {
     assert_eq!(HEAP.slots_in_use(), 0);
 }
 
+/// Others left less of each span than the owner's own countdown, which therefore never fires.
+#[test]
+fn spans_of_which_the_owner_frees_the_last_blocks_end() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (sleeper, layout) = (Worker::new(&HEAP), Worker::layout(64, 8));
+    let mut pieces: Vec<_> = (0..4).flat_map(|_| fill(&sleeper, layout)).collect();
+    pieces.sort_by_key(|piece| (piece.start.addr().get() / 64 % 16, piece.start.addr()));
+    let rest = pieces.split_off(pieces.len() * 15 / 16);
+    let other = Worker::new(&HEAP);
+    pieces.into_iter().for_each(|piece| other.free(piece));
+    other.close();
+    let before = HEAP.slots_in_use();
+    (0..3).for_each(|_| tick(&HEAP));
+    assert_eq!(HEAP.slots_in_use(), before, "a sixteenth of each is in use");
+    rest.into_iter().for_each(|piece| sleeper.free(piece));
+    sleeper.cache.owner().unwrap().empty_lists(&HEAP, &sleeper.cache);
+    tick(&HEAP);
+    HEAP.check();
+    let after = HEAP.slots_in_use();
+    assert!(before > 70 && after <= 2, "{before} slots, then {after}");
+    sleeper.close();
+}
+
 #[test]
 fn what_is_kept_is_given_up_when_memory_runs_out() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(4 << 20));
