@@ -129,6 +129,7 @@ impl ThreadHeap {
     /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th, or when half
     /// of them were freed. Where fewer are in use than `left` the owner's side would not fire: then
     /// the message stays, for the next one who reads it.
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn reap_posted<O: Os>(&self, heap: &Heap<O>, span: Span) {
         let remote = &span.cold().remote;
         let mut mail = true;

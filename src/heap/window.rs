@@ -53,6 +53,7 @@ pub(super) fn for_chunk(
 }
 
 /// Whether the system would map so many bytes somewhere.
+#[unsafe(link_section = ".spanalloc.rare")]
 fn is_possible(os: &impl Os, bytes: usize) -> bool {
     let Some(start) = os.reserve(bytes) else { return false };
     // SAFETY: just mapped, used by nobody.
