@@ -26,7 +26,8 @@ fn main() {
     blocks_behind_a_report_are_sampled();
     what_a_listener_allocates_is_sampled();
     an_estimate_does_not_mind_reports_in_between();
-    println!("quiet: 4 checks passed");
+    a_site_takes_what_the_docs_say();
+    println!("quiet: 5 checks passed");
 }
 
 /// Before anything else: the allocator woke up before `main`, in quiet.
@@ -95,4 +96,36 @@ fn an_estimate_does_not_mind_reports_in_between() {
     let deviation = asked / (asked / 4096.0).sqrt();
     let off = (bytes as f64 - asked) / deviation;
     assert!(off.abs() < 5.0, "{bytes} bytes of {asked}, {off:.1} standard errors off ({before})");
+}
+
+/// As many stacks as there are numbers of 13 bits, each with an object that stays.
+fn a_site_takes_what_the_docs_say() {
+    const BITS: u32 = 13;
+    #[inline(never)]
+    fn zero(way: u32, left: u32) -> Box<[u8; 24]> {
+        black_box(step(way, left))
+    }
+    #[inline(never)]
+    fn one(way: u32, left: u32) -> Box<[u8; 24]> {
+        black_box(step(way, left))
+    }
+    #[inline(always)]
+    fn step(way: u32, left: u32) -> Box<[u8; 24]> {
+        match (left, way & 1) {
+            (0, _) => Box::new([1; 24]),
+            (_, 0) => zero(way >> 1, left - 1),
+            _ => one(way >> 1, left - 1),
+        }
+    }
+    profile::start(1).unwrap();
+    profile::reset();
+    let before = profile::capture().profiler_bytes;
+    let kept: Vec<_> = (0..1 << BITS).map(|way| zero(way, BITS)).collect();
+    let profile = profile::capture();
+    let (sites, bytes) = (profile.sites.len(), profile.profiler_bytes - before);
+    let frames: usize = profile.sites.iter().map(|site| site.frames.len()).sum();
+    assert!(sites >= kept.len(), "{sites} sites");
+    let (frames, bytes) = (frames / sites, bytes as usize / sites);
+    assert!(bytes <= 1024 + 20 * frames, "{frames} frames, {bytes} bytes a site");
+    println!("a site of {frames} frames takes {bytes} bytes");
 }

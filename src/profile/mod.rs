@@ -5,8 +5,8 @@
 //! equal form a *site*. [`start()`] and [`stop()`] switch sampling while the
 //! program runs, [`capture()`] takes what was gathered.
 //!
-//! What is kept takes up to 1.4 KiB for a site of 25 frames (131,073 of them took 177 MiB, with a
-//! sampled object each). A site is a stack in a thread of one name and a kind of span: worker threads
+//! What is kept takes up to 1 KiB for a site with a sampled object, and 20 bytes for each of its
+//! frames, as `tests/quiet.rs` checks. A site is a stack in a thread of one name and a kind of span: worker threads
 //! that share a name share their sites. Beyond 256 MiB samples are dropped and counted as
 //! [`Losses::out_of_memory`](Losses), and what was kept goes on being told of. [`reset()`] gives sites
 //! back.

@@ -63,8 +63,8 @@ pub struct Profile {
     pub modules: Vec<Module>,
     /// What is missing from the figures above, and why.
     pub losses: Losses,
-    /// Bytes of memory that the profiler's own tables took: up to 1.4 KiB for a site of 25 frames,
-    /// 256 MiB at most.
+    /// Bytes of memory that the profiler's own tables took: up to 1 KiB for a site and 20 bytes
+    /// for each of its frames, 256 MiB at most.
     pub profiler_bytes: u64,
     /// Filled by the first report.
     #[serde(skip)]

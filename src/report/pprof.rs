@@ -228,13 +228,14 @@ impl<'a> Encoder<'a> {
     fn mappings(&mut self) {
         use field::mapping::*;
 
+        let addresses = if self.symbolized { self.profile.addresses() } else { Vec::new() };
         let mut modules: Vec<_> = self.profile.modules.iter().collect();
         modules.sort_by_key(|module| (!module.main, module.start));
         for (at, module) in modules.into_iter().enumerate() {
             self.mappings.push((module.start, module.end));
             let file = self.string(&module.path.to_string_lossy());
             let build_id = self.string(&module.build_id);
-            let named = if self.symbolized { self.named(module) } else { [false; 4] };
+            let named = self.named(module, &addresses);
             self.out.message(field::profile::MAPPING, |out| {
                 out.number(ID, at as u64 + 1);
                 out.number(START, module.start);
@@ -248,19 +249,19 @@ impl<'a> Encoder<'a> {
     }
 
     /// Which of functions, file names, line numbers and inlined frames are known of a module.
-    /// Where none are, `pprof` looks for them itself, in the file that it is given.
-    fn named(&self, module: &Module) -> [bool; 4] {
-        let symbols = self.profile.symbols();
+    /// Where none are, `pprof` looks for them itself, in the file that it is given. `addresses` are
+    /// the profile's that have names, ascending.
+    fn named(&self, module: &Module, addresses: &[u64]) -> [bool; 4] {
+        let first = addresses.partition_point(|address| *address <= module.start);
+        let inside = addresses[first..].iter().take_while(|address| **address <= module.end);
         let mut named = [false; 4];
-        for address in self.profile.addresses() {
-            if module.start < address && address <= module.end {
-                let frames = symbols.frames(address);
-                let any = |has: fn(&Frame) -> bool| frames.iter().any(|frame| has(frame));
-                named[0] |= frames.iter().any(|frame| !module.is_placeholder(frame));
-                named[1] |= any(|frame| frame.file.is_some());
-                named[2] |= any(|frame| frame.line.is_some());
-                named[3] |= frames.len() > 1;
-            }
+        for address in inside {
+            let frames = self.profile.symbols().frames(*address);
+            let any = |has: fn(&Frame) -> bool| frames.iter().any(|frame| has(frame));
+            named[0] |= frames.iter().any(|frame| !module.is_placeholder(frame));
+            named[1] |= any(|frame| frame.file.is_some());
+            named[2] |= any(|frame| frame.line.is_some());
+            named[3] |= frames.len() > 1;
         }
         named
     }
@@ -421,7 +422,8 @@ mod tests {
             (0x3031, [frame("stripped+0x3030", None, None)].into()),
         ])));
         let encoder = Encoder::new(&profile, true);
-        let named = |path, start| encoder.named(&module(path, start));
+        let addresses = profile.addresses();
+        let named = |path, start| encoder.named(&module(path, start), &addresses);
         assert_eq!(named("/bin/whole", 0x1000), [true; 4]);
         assert_eq!(named("/bin/symbols", 0x2000), [true, false, false, false]);
         assert_eq!(named("/bin/stripped", 0x3000), [false; 4]);
