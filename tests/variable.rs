@@ -32,7 +32,8 @@ const LONG: Duration = Duration::from_secs(24 * 3600);
 fn child() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
     let found = match scenario.as_str() {
-        "huge" => mib_for_huge_pages(),
+        "huge" => mib_advised("hg"),
+        "small" => mib_advised("nh"),
         #[cfg(feature = "profile")]
         "sample" => sampled_every(),
         "decay" => mib_free_in_the_end(Duration::from_millis(1)),
@@ -57,21 +58,22 @@ fn found(scenario: &str, variable: Option<&str>) -> u64 {
     found.lines().next().unwrap().parse().unwrap()
 }
 
-/// Of a block with a mapping of its own and of many small ones, what huge pages are asked for.
-fn mib_for_huge_pages() -> u64 {
+/// Of a block with a mapping of its own and of many small ones, what the kernel was advised to have
+/// huge pages for (`hg`), or not to (`nh`).
+fn mib_advised(flag: &str) -> u64 {
     let mapping = black_box(vec![1_u8; 64 * MIB]);
     let small: Vec<_> = (0..100 * MIB / 1000).map(|_| black_box(vec![1_u8; 1000])).collect();
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
     drop((mapping, small));
-    let (mut kib, mut asked_kib) = (0, 0);
+    let (mut kib, mut advised_kib) = (0, 0);
     for line in smaps.lines() {
         if let Some(size) = line.strip_prefix("Size:") {
             kib = size.trim().trim_end_matches(" kB").parse().unwrap();
-        } else if line.strip_prefix("VmFlags:").is_some_and(|f| f.split(' ').any(|f| f == "hg")) {
-            asked_kib += kib;
+        } else if line.strip_prefix("VmFlags:").is_some_and(|f| f.split(' ').any(|f| f == flag)) {
+            advised_kib += kib;
         }
     }
-    asked_kib >> 10
+    advised_kib >> 10
 }
 
 /// Whether the kernel has huge pages, and the allocator asks for them: not beside larger pages.
@@ -91,7 +93,13 @@ fn huge_pages_are_asked_for_unless_the_variable_forbids_it() {
         // The mapping, and what the heap has behind its first 16 MiB.
         assert!((64 + 80..64 + 256).contains(&mib), "{mib} MiB with {variable:?}");
     }
+    let early = found("huge", Some("huge=early"));
+    assert!((64 + 100..64 + 256).contains(&early), "{early} MiB");
+    assert!(early >= found("huge", None) + 14, "{early} MiB, the first 16 among them");
     assert_eq!(found("huge", Some("huge=off")), 0);
+    // So that none come where the system makes them unasked.
+    let small = found("small", Some("huge=off"));
+    assert!(small >= 64 + 100, "{small} MiB");
 }
 
 /// The mean bytes between samples, if there are any.

@@ -8,7 +8,7 @@
 //! | `grown` | size, such as `1GiB` | the same each time that memory in use has grown past a further multiple of it |
 //! | `signal` | `HUP`, `USR1`, `USR2`, a number | the same at this signal |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
-//! | `huge` | `off` or `on` | whether huge pages are asked for |
+//! | `huge` | `off`, `on` or `early` | when huge pages are asked for |
 //! | `trace` | `scavenge` | a line on standard error for each time that free pages went back |
 //! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
 //!
@@ -24,6 +24,7 @@ use core::ffi::{CStr, c_int};
 
 #[cfg(feature = "profile")]
 use super::formats::Formats;
+use crate::sys::os::Huge;
 use crate::sys::stderr::Line;
 
 const VARIABLE: &CStr = c"SPANALLOC";
@@ -47,8 +48,8 @@ pub(super) struct Config<'a> {
     pub(super) decay_ms: Option<u32>,
     /// Whether the scavenger says what it does.
     pub(super) trace: bool,
-    /// Whether huge pages are asked for; none if it does not say.
-    pub(super) huge: Option<bool>,
+    /// When huge pages are asked for; none if it does not say.
+    pub(super) huge: Option<Huge>,
     /// What a dump writes; none if it does not say.
     #[cfg(feature = "profile")]
     pub(super) formats: Option<Formats>,
@@ -65,9 +66,9 @@ pub(super) struct Problem<'a> {
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, formats=NAME+NAME, decay=TIME, huge=off, trace=scavenge"
+    "sample=SIZE, dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, formats=NAME+NAME, decay=TIME, huge=WHEN, trace=scavenge"
 } else {
-    "dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, decay=TIME, huge=off, trace=scavenge"
+    "dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, decay=TIME, huge=WHEN, trace=scavenge"
 };
 #[cfg(feature = "profile")]
 const SIZES: &str = "bytes as a whole number with or without B, KiB, MiB, GiB, KB, MB or GB, in letters of either case (0 turns sampling off)";
@@ -89,7 +90,7 @@ const SIGNALS: &str = "HUP, USR1, USR2, or the number of a real-time signal (sig
 
 const TRACES: &str = "trace=scavenge";
 
-const HUGE: &str = "huge=off (no huge pages are asked for) or huge=on (as without it)";
+const HUGE: &str = "huge=off (none are asked for), huge=on (as without it) or huge=early (from the first block on)";
 
 /// The value of the variable, if it is set. The environment must not be changed
 /// while the result is in use, which holds before `main`.
@@ -169,9 +170,10 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             },
             (b"decay", None) => wrong(problem("has no value", TIMES)),
             (b"huge", value) => match value.map(<[u8]>::trim_ascii) {
-                Some(b"off") => config.huge = Some(false),
-                Some(b"on") => config.huge = Some(true),
-                _ => wrong(problem("is neither on nor off", HUGE)),
+                Some(b"off") => config.huge = Some(Huge::Off),
+                Some(b"on") => config.huge = Some(Huge::Dense),
+                Some(b"early") => config.huge = Some(Huge::Early),
+                _ => wrong(problem("does not say when to ask for huge pages", HUGE)),
             },
             (b"trace", Some(value)) if value.trim_ascii() == b"scavenge" => config.trace = true,
             (b"trace", _) => wrong(problem("names nothing to trace", TRACES)),
@@ -373,11 +375,11 @@ mod tests {
     }
 
     #[test]
-    fn huge_pages_are_on_or_off() {
+    fn huge_pages_are_on_off_or_early() {
         let huge = |text| parsed(text).0.huge;
         assert_eq!(
-            (huge("huge=off"), huge("huge= on "), huge("")),
-            (Some(false), Some(true), None)
+            [huge("huge=off"), huge("huge= on "), huge("huge=early"), huge("")],
+            [Some(Huge::Off), Some(Huge::Dense), Some(Huge::Early), None]
         );
         for wrong in ["huge", "huge=", "huge=no"] {
             let (config, problems) = parsed(wrong);

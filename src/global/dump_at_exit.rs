@@ -298,7 +298,7 @@ fn obey(variable: &'static [u8]) {
         super::limit::decay_by_environment(decay_ms);
     }
     if let Some(huge) = asked.huge {
-        crate::sys::os::allow_huge(huge);
+        crate::sys::os::set_huge(huge);
     }
     if asked.trace {
         super::trace_scavenging(true);

@@ -80,6 +80,11 @@ pub(super) fn begin_here() {
     }
 }
 
+/// In a child: the thread is gone. In a namespace of its own the child may have its parent's number.
+pub(super) fn after_fork_in_child() {
+    THREAD_OF.store(0, Relaxed);
+}
+
 extern "C" fn on_signal(_: c_int) {
     BELL.ring();
 }

@@ -205,6 +205,8 @@ pub(super) fn after_fork() {
 pub(super) fn after_fork_in_child() {
     LIMIT.store(0, Relaxed);
     WATCH.release();
+    // In a namespace of its own a child may have its parent's number.
+    lock().watched_in = 0;
 }
 
 /// The limit that [`set_soft_limit`] has set, in bytes; 0 for none.

@@ -428,6 +428,7 @@ unsafe extern "C" fn after_fork_in_child() {
         sampling::after_fork_child(BESIDE_OTHERS.load(Relaxed));
         let dumps = dump_at_exit::after_fork_in_child();
         limit::after_fork_in_child();
+        dump_live::after_fork_in_child();
         if dumps {
             dump_live::begin_here();
         }

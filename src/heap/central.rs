@@ -140,7 +140,8 @@ impl<O: Os> Heap<O> {
         opened.mailbox.open();
         opened.shelf.begin();
         opened.worthwhile_bytes.set(scavenge::worthwhile_bytes(central.open));
-        opened.cache.set(ptr::from_ref(cache).cast_mut());
+        // Behind the mailbox: who sees a thread here may push and drain.
+        opened.cache.publish(ptr::from_ref(cache).cast_mut());
         cache.attach(thread_heap);
         true
     }

@@ -39,7 +39,7 @@ use super::class::{CLASSES, ClassId};
 use super::geometry::SLOT_BYTES;
 
 /// Magazines of a thread.
-const MAGAZINES: usize = 128;
+pub(super) const MAGAZINES: usize = 128;
 /// The most that a thread keeps.
 const BYTES_MAX: usize = 2 << 20;
 /// So many bytes of spans taken age what is here.

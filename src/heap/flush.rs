@@ -36,6 +36,11 @@ impl ThreadHeap {
     ) {
         let (bin, list) = (self.bin(class), cache.list(class));
         let length = bin.settle(list, cache.drain_of(class));
+        // A thread that only frees comes to no refill.
+        if self.mailbox.has_mail() {
+            let _held = self.depot.lock();
+            self.read_mail(heap);
+        }
         if !cache.is_draining(class) {
             self.make_room(heap, cache, class, length);
             // SAFETY: passed on.

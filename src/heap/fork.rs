@@ -156,9 +156,8 @@ impl<O: Os> Heap<O> {
                 // SAFETY: by the depot's invariant 1; its lock was not held when it was left.
                 unsafe {
                     chain.each_run(class, |run| {
-                        if self.post(run.span, run.first, run.last, run.blocks) {
-                            self.deliver(run.span);
-                        }
+                        let tell = self.post(run.span, run.first, run.last, run.blocks);
+                        self.tell(run.span, tell);
                     });
                 }
             }

@@ -117,7 +117,8 @@ impl<O: Os> Heap<O> {
             }
         }
         let mut taken = taken.or_else(|| self.take_slots(Kind::Large, slots, align));
-        if taken.is_none() && self.reap_in_need() {
+        if taken.is_none() {
+            self.reap_in_need();
             taken = self.take_slots(Kind::Large, slots, align);
         }
         let taken = taken?;

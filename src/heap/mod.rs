@@ -97,6 +97,7 @@ use chain::Block;
 use class::ClassId;
 use large::LargeTable;
 use pages::Slots;
+use remote::Tell;
 use scavenge::Scavenger;
 use shared::Shared;
 use space::Space;
@@ -189,14 +190,25 @@ impl<O: Os> Heap<O> {
     /// Pushes a chain of blocks to their span, which another thread owns or nobody.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
-        if self.post(span, head, tail, blocks) {
+        let tell = self.post(span, head, tail, blocks);
+        if tell == Tell::Owner {
             self.collect_left();
-            self.deliver(span);
+        }
+        self.tell(span, tell);
+    }
+
+    /// Tells of a push.
+    #[inline]
+    fn tell(&self, span: Span, tell: Tell) {
+        match tell {
+            Tell::Nobody => {}
+            Tell::Owner => self.deliver(span),
+            Tell::Scavenger => self.note_sparse(),
         }
     }
 
-    /// As [`send`](Self::send); whether the caller now has a message to deliver.
-    fn post(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) -> bool {
+    /// As [`send`](Self::send), but nobody is told yet.
+    fn post(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) -> Tell {
         if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
             crate::sys::fatal::die_at(
                 head.addr(),

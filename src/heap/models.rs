@@ -22,7 +22,7 @@ use loom::sync::{Arc, Mutex, MutexGuard};
 use loom::thread;
 
 use super::mailbox::{Mail, Mailbox};
-use super::remote::{NEVER, Remote};
+use super::remote::{NEVER, Remote, Tell};
 use crate::base::sync::{AtomicPtr, Ordering::*};
 
 /// Blocks of the span, all of them with the program at first.
@@ -85,7 +85,7 @@ impl World {
 
     /// Another thread frees one block.
     fn free(&self, head: u32) {
-        if self.item.remote.push(head, 1, |_| ()) {
+        if self.item.remote.push(head, 1, |_| ()) == Tell::Owner {
             self.deliver();
         }
     }
@@ -312,7 +312,8 @@ fn loom_a_late_message_is_passed_on_to_the_next_owner() {
     model(3, || {
         let world = World::new();
         world.item.remote.set_notify(1);
-        assert!(world.item.remote.push(1, 1, |_| ()), "this thread holds the message");
+        let told = world.item.remote.push(1, 1, |_| ());
+        assert_eq!(told, Tell::Owner, "this thread holds the message");
         let former = {
             let world = world.clone();
             thread::spawn(move || {

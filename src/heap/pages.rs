@@ -33,7 +33,7 @@ use super::geometry::{CHUNK_SLOTS, HEADER_SLOTS, SLOT_BYTES, Window};
 use super::geometry::{chunk_start, header_of_slot, slot_index};
 use super::meta::Meta;
 use super::span::Span;
-use crate::sys::os::Os;
+use crate::sys::os::{Huge, Os};
 
 /// How many chunks there can be: 1 TiB of heap.
 const CHUNKS_MAX: usize = 1 << 14;
@@ -134,8 +134,12 @@ impl PageHeap {
     /// Whether huge pages pay ([`chunk`](super::chunk)): slots in use are mostly full ones.
     /// While so many threads share so few slots that most may be nearly empty they do not:
     /// 256 threads that wait would hold 340 MiB instead of a tenth.
-    fn is_dense(&self) -> bool {
-        self.in_use > DENSE_FACTOR * self.sparse
+    fn wants_huge(&self, os: &impl Os) -> bool {
+        match os.huge() {
+            Huge::Dense => self.in_use > DENSE_FACTOR * self.sparse,
+            Huge::Off => false,
+            Huge::Early => true,
+        }
     }
 
     pub(crate) fn counts(&self) -> PageCounts {
@@ -168,7 +172,7 @@ impl PageHeap {
             Some(place) => place,
             None => self.grow(os, meta, window, count, align)?,
         };
-        if self.is_dense()
+        if self.wants_huge(os)
             && let Some(chunk) = self.chunk(place.chunk)
         {
             chunk.ask_for_huge(os, place.start);

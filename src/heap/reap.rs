@@ -13,13 +13,17 @@
 //!    takes it, so that no thread that forks finds its own heap half changed in the child.
 
 use super::Heap;
+use super::depot::{Depot, MAGAZINES};
 #[cfg(not(feature = "preload"))]
 use super::geometry::SLOT_BYTES;
 use super::remote::NEVER;
 use super::span::{Place, Span};
 use super::thread::ThreadHeap;
+use crate::sys::lock::Guard;
 use crate::sys::os::{Os, pause};
 
+/// Messages handled before others get the depot's lock.
+const MESSAGES_MAX: u32 = 64;
 /// Moments, of 100 µs, that an allocation for which there is no memory waits for `reaping`.
 const TRIES_IN_NEED: u32 = 100;
 
@@ -35,12 +39,12 @@ impl<O: Os> Heap<O> {
         kept_bytes
     }
 
-    /// The OS has no more: gives kept mappings back, and has everything in depots go home. `false`
-    /// if somebody forks or gives memory back and goes on doing so: not waited for without end,
-    /// for the caller may hold a lock that comes after `reaping`.
+    /// The OS has no more: gives kept mappings back, and has everything in depots go home; who asked
+    /// tries again. If somebody forks or gives memory back and goes on doing so, that is not waited
+    /// for without end, for the caller may hold a lock that comes after `reaping`.
     #[cold]
     #[unsafe(link_section = ".spanalloc.rare")]
-    pub(crate) fn reap_in_need(&self) -> bool {
+    pub(crate) fn reap_in_need(&self) {
         self.release_kept(true);
         self.collect_left();
         for _ in 0..TRIES_IN_NEED {
@@ -48,11 +52,10 @@ impl<O: Os> Heap<O> {
                 self.each_thread_heap(|thread_heap| {
                     self.reap_one(thread_heap, true);
                 });
-                return true;
+                return;
             }
             pause();
         }
-        false
     }
 
     /// Bytes in depots and on shelves.
@@ -73,7 +76,7 @@ impl<O: Os> Heap<O> {
         // SAFETY: thread heaps live as long as the heap.
         while let Some(thread_heap) = unsafe { next.as_ref() } {
             // Without a thread there is nothing in it.
-            if !thread_heap.cache.get().is_null() {
+            if !thread_heap.cache.read().is_null() {
                 visit(thread_heap);
             }
             next = thread_heap.next_all.get();
@@ -82,15 +85,19 @@ impl<O: Os> Heap<O> {
 
     #[unsafe(link_section = ".spanalloc.rare")]
     fn reap_one(&self, thread_heap: &ThreadHeap, all: bool) -> usize {
+        // A thread that frees meanwhile fills its depot as fast as this empties it.
+        let mut left = MAGAZINES;
         loop {
             let mut depot = thread_heap.depot.lock();
             // The thread may have ended meanwhile.
-            if thread_heap.cache.get().is_null() {
+            if thread_heap.cache.read().is_null() {
                 return 0;
             }
-            let Some((class, chain)) = depot.take_aged(all) else {
+            let taken = if left > 0 { depot.take_aged(all) } else { None };
+            left = left.saturating_sub(1);
+            let Some((class, chain)) = taken else {
                 depot.age();
-                thread_heap.reap_mail(self);
+                let depot = thread_heap.reap_mail(self, depot);
                 return depot.bytes() + self.reap_shelf(thread_heap, all);
             };
             thread_heap.bin(class).kept.sub(chain.blocks);
@@ -105,13 +112,24 @@ impl<O: Os> Heap<O> {
 
 impl ThreadHeap {
     /// Ends the empty spans that the mailbox names, links others, and asks to be told again of them.
-    /// The depot's lock is held.
-    fn reap_mail<O: Os>(&self, heap: &Heap<O>) {
+    /// Lets go of the depot's lock now and then: there may be as many messages as spans.
+    #[unsafe(link_section = ".spanalloc.rare")]
+    fn reap_mail<'a, O: Os>(
+        &'a self,
+        heap: &Heap<O>,
+        mut depot: Guard<'a, Depot>,
+    ) -> Guard<'a, Depot> {
         if !self.mailbox.has_mail() {
-            return;
+            return depot;
         }
+        let mut handled = 0;
         self.mailbox.drain(|item| {
             let Some(span) = Span::from_link(item) else { return };
+            handled += 1;
+            if handled % MESSAGES_MAX == 0 {
+                depot.let_others();
+            }
+            // The thread may have ended meanwhile.
             if !self.owns(span) {
                 heap.deliver(span);
             } else if span.place() == Place::Current {
@@ -121,6 +139,7 @@ impl ThreadHeap {
                 self.reap_posted(heap, span);
             }
         });
+        depot
     }
 
     /// As [`review`](Self::review), of a parked span whose message this handles, but the countdown
@@ -128,7 +147,8 @@ impl ThreadHeap {
     /// [`thread`](super::thread) the last free at the latest is told of: of `in_use` blocks the
     /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th, or when half
     /// of them were freed. Where fewer are in use than `left` the owner's side would not fire: then
-    /// the message stays, for the next one who reads it.
+    /// the message stays, for the owner, who reads it before it refills a list or finds one full,
+    /// and the scavenger is told again when others have freed half of them.
     #[unsafe(link_section = ".spanalloc.rare")]
     fn reap_posted<O: Os>(&self, heap: &Heap<O>, span: Span) {
         let remote = &span.cold().remote;
@@ -152,15 +172,25 @@ impl ThreadHeap {
                 return;
             }
             self.list_if_worthwhile(span);
-            if left > in_use && mail {
+            if left > in_use {
+                let again = elsewhere + in_use.div_ceil(2);
+                let before = remote.keep_posted(again);
+                if before.posted() && !mail {
+                    // Who sends that message delivers it.
+                    return;
+                }
+                mail = true;
+                if before.count() >= again {
+                    continue;
+                }
                 // SAFETY: the span's header stays valid while it is posted.
                 if unsafe { self.mailbox.push(span.link()) }.is_err() {
                     crate::sys::fatal::die("a thread's mailbox was closed without its lock");
                 }
                 return;
             }
-            let step = (in_use + 1).saturating_sub(left).min(in_use.div_ceil(2));
-            let notify = elsewhere + step.max(1);
+            let step = (in_use + 1 - left).min(in_use.div_ceil(2));
+            let notify = elsewhere + step;
             let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
             let is_told = before.posted() && !mail;
             if before.count() < notify || is_told {

@@ -38,6 +38,16 @@ const ABANDONED: u64 = 1 << 49;
 /// A notify count that no span reaches.
 pub(crate) const NEVER: u32 = FIELD as u32;
 
+/// Who is to hear of a push.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tell {
+    Nobody,
+    /// The span's owner: the caller has a message to deliver.
+    Owner,
+    /// The scavenger: it asked to be told again of a span whose message waits in a mailbox.
+    Scavenger,
+}
+
 /// The word's fields, unpacked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct View(u64);
@@ -100,9 +110,9 @@ impl Remote {
 
     /// Puts a chain of `blocks` blocks that starts at `head` in front. `link` is
     /// called, maybe more than once, with the head that the chain's last block
-    /// must point to. Returns whether the caller now has a message to deliver.
+    /// must point to.
     #[inline]
-    pub(crate) fn push(&self, head: u32, blocks: u32, mut link: impl FnMut(u32)) -> bool {
+    pub(crate) fn push(&self, head: u32, blocks: u32, mut link: impl FnMut(u32)) -> Tell {
         let mut old = self.0.load(Relaxed);
         loop {
             let view = View(old);
@@ -111,8 +121,13 @@ impl Remote {
             let mut new = old & !(FIELD | FIELD << COUNT_SHIFT)
                 | u64::from(head)
                 | u64::from(count) << COUNT_SHIFT;
-            let tell = count >= view.notify() && !view.posted();
-            if tell {
+            let tell = match (count >= view.notify(), view.posted()) {
+                (false, _) => Tell::Nobody,
+                (true, false) => Tell::Owner,
+                (true, true) if view.count() < view.notify() => Tell::Scavenger,
+                (true, true) => Tell::Nobody,
+            };
+            if tell == Tell::Owner {
                 new |= POSTED;
             }
             match self.0.compare_exchange_weak(old, new, Release, Relaxed) {
@@ -137,6 +152,12 @@ impl Remote {
     /// The message is handled: clears *posted*, asks to be told again at `notify`.
     pub(crate) fn acknowledge(&self, notify: u32) -> View {
         self.update(|view| View(view.with_notify(notify).0 & !POSTED))
+    }
+
+    /// The message stays, or there is one from here on, and its token is the caller's unless there
+    /// was one: the scavenger is told at `notify`.
+    pub(crate) fn keep_posted(&self, notify: u32) -> View {
+        self.update(|view| View(view.with_notify(notify).0 | POSTED))
     }
 
     /// Under the central lock: nobody owns the span any more.
@@ -171,16 +192,29 @@ mod tests {
     fn the_push_that_reaches_the_count_posts_once() {
         let remote = Remote::new();
         assert_eq!(remote.set_notify(3).count(), 0);
-        assert!(!remote.push(7, 2, |head| assert_eq!(head, 0)));
-        assert!(remote.push(9, 1, |head| assert_eq!(head, 7)));
-        assert!(!remote.push(1, 1, |head| assert_eq!(head, 9)));
+        assert_eq!(remote.push(7, 2, |head| assert_eq!(head, 0)), Tell::Nobody);
+        assert_eq!(remote.push(9, 1, |head| assert_eq!(head, 7)), Tell::Owner);
+        assert_eq!(remote.push(1, 1, |head| assert_eq!(head, 9)), Tell::Nobody);
         let before = remote.acknowledge(9);
         assert!(before.posted() && before.count() == 4);
         let taken = remote.take();
         assert_eq!((taken.head(), taken.count(), taken.posted()), (1, 4, false));
         assert_eq!(remote.view().count(), 0);
-        assert!(!remote.push(5, 8, |head| assert_eq!(head, 0)));
-        assert!(remote.push(6, 1, |_| ()), "the new notify count is in force");
+        assert_eq!(remote.push(5, 8, |head| assert_eq!(head, 0)), Tell::Nobody);
+        assert_eq!(remote.push(6, 1, |_| ()), Tell::Owner, "the new notify count is in force");
+    }
+
+    #[test]
+    fn who_kept_a_message_is_told_once_when_the_count_is_reached() {
+        let remote = Remote::new();
+        assert!(!remote.keep_posted(3).posted(), "the token is the caller's");
+        assert_eq!(remote.push(7, 2, |_| ()), Tell::Nobody);
+        assert_eq!(remote.push(9, 2, |_| ()), Tell::Scavenger);
+        assert_eq!(remote.push(1, 1, |_| ()), Tell::Nobody);
+        assert!(remote.keep_posted(6).posted(), "somebody has the token");
+        assert_eq!(remote.push(2, 1, |_| ()), Tell::Scavenger);
+        assert_eq!(remote.acknowledge(7).count(), 6);
+        assert_eq!(remote.push(3, 1, |_| ()), Tell::Owner);
     }
 
     #[test]
@@ -189,7 +223,7 @@ mod tests {
         remote.push(3, 5, |_| ());
         assert_eq!(remote.abandon(6).count(), 5);
         assert!(remote.view().abandoned());
-        assert!(remote.push(4, 1, |_| ()));
+        assert_eq!(remote.push(4, 1, |_| ()), Tell::Owner);
         let before = remote.adopt();
         assert!(before.abandoned() && before.posted() && before.count() == 6);
         assert!(!remote.view().abandoned() && remote.view().posted());

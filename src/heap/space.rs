@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use super::class::CLASSES;
-use super::geometry::{Window, slot_start};
+use super::geometry::{HEADER_SLOTS, SLOT_BYTES, Window, slot_start};
 use super::meta::Meta;
 use super::pages::{PageCounts, PageHeap, Slots};
 use super::span::{Kind, Span};
@@ -24,7 +24,8 @@ impl Space {
         Self { meta: Meta::new(), lower: PageHeap::new(), upper: PageHeap::new() }
     }
 
-    /// Takes slots for spans of `kind`; see [`PageHeap::take`].
+    /// Takes slots for spans of `kind`; see [`PageHeap::take`]. Where the system has no more
+    /// addresses, those that the other page heap has not used are given up.
     pub(crate) fn take(
         &mut self,
         os: &impl Os,
@@ -32,10 +33,14 @@ impl Space {
         count: usize,
         align: usize,
     ) -> Option<Slots> {
-        let (pages, window) = match kind {
-            Kind::Sampled => (&mut self.upper, Window::Upper),
-            _ => (&mut self.lower, Window::Lower),
+        let (pages, other, window) = match kind {
+            Kind::Sampled => (&mut self.upper, &mut self.lower, Window::Upper),
+            _ => (&mut self.lower, &mut self.upper, Window::Lower),
         };
+        let taken = pages.take(os, &mut self.meta, window, count, align);
+        if taken.is_some() || !other.shrink(os) {
+            return taken;
+        }
         pages.take(os, &mut self.meta, window, count, align)
     }
 
@@ -67,9 +72,10 @@ impl Space {
         }
     }
 
-    /// Bytes mapped for records.
+    /// Bytes mapped for records, and for the headers of spans, as if all of these were touched.
     pub(crate) fn records_bytes(&self) -> usize {
-        self.meta.mapped()
+        let headers_bytes = self.counts().chunks * HEADER_SLOTS * SLOT_BYTES;
+        self.meta.mapped() + headers_bytes
     }
 
     /// Notes that one thread heap more may have spans of `kind`.

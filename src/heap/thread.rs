@@ -256,7 +256,8 @@ impl ThreadHeap {
         }
         let chain = self.refill(heap, bin, class);
         // The lock is not held: what is in depots, this one's included, goes home.
-        if chain.blocks == 0 && heap.reap_in_need() {
+        if chain.blocks == 0 {
+            heap.reap_in_need();
             return self.refill(heap, bin, class);
         }
         chain

@@ -7,7 +7,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use super::os::{Linux, Os};
+use super::os::{Huge, Linux, Os};
 
 /// The operating system.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ pub(crate) struct Fake {
     pub(crate) refuse_every: AtomicUsize,
     /// Nothing is mapped at a given address.
     pub(crate) deny_map_at: AtomicBool,
+    /// Nothing is unmapped.
+    pub(crate) deny_unmap: AtomicBool,
+    /// Huge pages are to be asked for from the first block on.
+    pub(crate) huge_early: AtomicBool,
     /// Nothing is purged.
     pub(crate) deny_purge: AtomicBool,
     /// Times that something was to be purged.
@@ -44,6 +48,8 @@ impl Fake {
             budget_bytes: AtomicUsize::new(budget_bytes),
             refuse_every: AtomicUsize::new(0),
             deny_map_at: AtomicBool::new(false),
+            deny_unmap: AtomicBool::new(false),
+            huge_early: AtomicBool::new(false),
             deny_purge: AtomicBool::new(false),
             purges: AtomicUsize::new(0),
             huge_asks: AtomicUsize::new(0),
@@ -100,7 +106,11 @@ unsafe impl Os for Fake {
         self.charged(bytes, || Linux.map_at(at, bytes))
     }
 
-    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) {
+    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        if self.deny_unmap.load(Relaxed) {
+            // SAFETY: passed on.
+            return !unsafe { Linux.purge(start, bytes) };
+        }
         self.refund(bytes);
         // SAFETY: passed on.
         unsafe { Linux.unmap(start, bytes) }
@@ -126,6 +136,10 @@ unsafe impl Os for Fake {
             None => self.refund(new_bytes.saturating_sub(old_bytes)),
         }
         got
+    }
+
+    fn huge(&self) -> Huge {
+        if self.huge_early.load(Relaxed) { Huge::Early } else { Linux.huge() }
     }
 
     fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {

@@ -124,6 +124,18 @@ pub(crate) struct Guard<'a, T> {
     lock: &'a Lock<T>,
 }
 
+impl<T> Guard<'_, T> {
+    /// Lets those have the lock who wait for it, if anybody does, and takes it again: otherwise
+    /// whoever released it takes it again before they have woken up.
+    pub(crate) fn let_others(&mut self) {
+        if self.lock.is_waited_for() {
+            self.lock.release();
+            super::os::pause();
+            self.lock.acquire();
+        }
+    }
+}
+
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
 

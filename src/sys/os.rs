@@ -4,7 +4,7 @@
 //! on the kernel and, in tests, on one with a budget that can be told to fail.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// Where a heap's pages come from. All sizes are multiples of the page size.
 ///
@@ -23,12 +23,13 @@ pub(crate) unsafe trait Os: Sync {
     /// As [`reserve`](Self::reserve), exactly at the address of `at`, if nothing lies there.
     fn map_at(&self, at: *mut u8, bytes: usize) -> Option<NonNull<u8>>;
 
-    /// Unmaps a range of a mapping made here.
+    /// Unmaps a range of a mapping made here. `false` when the kernel refuses: the addresses stay
+    /// mapped.
     ///
     /// # Safety
     ///
     /// Nobody uses the range any more.
-    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize);
+    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool;
 
     /// Gives the pages of a range back; they read as zeroes afterwards. `false`
     /// when the kernel refuses and the contents are as before.
@@ -51,7 +52,10 @@ pub(crate) unsafe trait Os: Sync {
         new_bytes: usize,
     ) -> Option<NonNull<u8>>;
 
-    /// Asks for huge pages in a range, or that no more come. A hint.
+    /// When the heap is to ask for huge pages.
+    fn huge(&self) -> Huge;
+
+    /// Asks for huge pages in a range, or that no more come, as where there are to be none. A hint.
     fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool);
 
     /// A number to seed a thread's sampler with, so that no two runs sample alike.
@@ -62,12 +66,23 @@ pub(crate) unsafe trait Os: Sync {
 #[derive(Debug)]
 pub(crate) struct Linux;
 
-/// Whether nobody may ask for huge pages.
-static NO_HUGE: AtomicBool = AtomicBool::new(false);
+/// When the heap asks for huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Huge {
+    /// Where they pay ([`chunk`](crate::heap::chunk)).
+    Dense,
+    /// Never, and none come unasked.
+    Off,
+    /// From its first block on.
+    Early,
+}
 
-/// Whether the kernel is asked for huge pages from here on, where they pay.
-pub(crate) fn allow_huge(allowed: bool) {
-    NO_HUGE.store(!allowed, Relaxed);
+static HUGE: AtomicU8 = AtomicU8::new(Huge::Dense as u8);
+
+/// When huge pages are asked for from here on.
+pub(crate) fn set_huge(huge: Huge) {
+    HUGE.store(huge as u8, Relaxed);
 }
 
 // SAFETY: `mmap` of anonymous memory and `MADV_DONTNEED` on it promise just that.
@@ -91,16 +106,14 @@ unsafe impl Os for Linux {
         None
     }
 
-    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) {
+    unsafe fn unmap(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: the caller's contract.
         unsafe { unmap(start, bytes) }
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: the caller gives up the contents of a range mapped here.
-        keep_errno(|| unsafe {
-            libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0
-        })
+        drops_contents() && unsafe { dont_need(start, bytes) }
     }
 
     unsafe fn remap(
@@ -116,12 +129,19 @@ unsafe impl Os for Linux {
         (got != libc::MAP_FAILED).then(|| NonNull::new(got.cast())).flatten()
     }
 
-    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+    fn huge(&self) -> Huge {
         // Where pages are of 16 or 64 KiB, huge ones are of 32 or 512 MiB. The heap asks for such of
         // 2 MiB: beside a block would be resident what it never counts and never gives back.
-        if huge && (NO_HUGE.load(Relaxed) || page_bytes() > PAGE_BYTES_MIN) {
-            return;
+        match HUGE.load(Relaxed) {
+            _ if page_bytes() > PAGE_BYTES_MIN => Huge::Off,
+            huge if huge == Huge::Dense as u8 => Huge::Dense,
+            huge if huge == Huge::Early as u8 => Huge::Early,
+            _ => Huge::Off,
         }
+    }
+
+    fn prefer_huge(&self, start: NonNull<u8>, bytes: usize, huge: bool) {
+        let huge = huge && self.huge() != Huge::Off;
         let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // SAFETY: advice changes no contents; a wrong range is an error, ignored.
         keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) });
@@ -130,6 +150,39 @@ unsafe impl Os for Linux {
     fn entropy(&self) -> u64 {
         clock_bits()
     }
+}
+
+/// # Safety
+///
+/// Nobody relies on the contents.
+unsafe fn dont_need(start: NonNull<u8>, bytes: usize) -> bool {
+    // SAFETY: the caller's contract.
+    keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0 })
+}
+
+/// Whether pages that are not needed read as zeroes afterwards. Linux promises that; an emulator
+/// may say yes and do nothing, as `qemu` did for programs until its version 7.1. Asked once.
+#[unsafe(link_section = ".spanalloc.rare")]
+fn drops_contents() -> bool {
+    const UNKNOWN: u8 = 0;
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+    if let known @ (YES | NO) = ANSWER.load(Relaxed) {
+        return known == YES;
+    }
+    let bytes = page_bytes();
+    let Some(page) = map(bytes) else { return false };
+    // SAFETY: a fresh page, this function's own.
+    unsafe { page.write_volatile(1) };
+    // SAFETY: as above.
+    let answered = unsafe { dont_need(page, bytes) };
+    // SAFETY: as above.
+    let dropped = answered && unsafe { page.read_volatile() } == 0;
+    // SAFETY: as above; nobody uses it any more.
+    unsafe { unmap(page, bytes) };
+    ANSWER.store(if dropped { YES } else { NO }, Relaxed);
+    dropped
 }
 
 /// A coarse hash of the time: enough to tell runs and threads apart.
@@ -152,19 +205,22 @@ pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
 }
 
 /// Unmaps what [`map`] returned, or a part of it. Where the kernel refuses, since that would leave
-/// more mappings than a process may have, the memory goes back all the same and addresses are lost.
+/// more mappings than a process may have, the memory goes back all the same, the addresses do not,
+/// and this is `false`.
 ///
 /// # Safety
 ///
 /// Nobody uses the range any more.
-pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) -> bool {
     keep_errno(|| {
         // SAFETY: the caller's contract.
-        if unsafe { libc::munmap(start.as_ptr().cast(), bytes) } != 0 {
+        let unmapped = unsafe { libc::munmap(start.as_ptr().cast(), bytes) } == 0;
+        if !unmapped {
             // SAFETY: as above.
             unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
         }
-    });
+        unmapped
+    })
 }
 
 fn mmap(at: *mut u8, bytes: usize, flags: i32) -> Option<NonNull<u8>> {
@@ -225,6 +281,7 @@ pub(crate) fn resident_bytes() -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use core::ffi::c_void;
+    use core::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::sys::thread::without_cancellation;

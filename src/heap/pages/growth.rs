@@ -48,9 +48,9 @@ impl PageHeap {
         crate::heap::classmap::note_chunk(base);
         self.chunks[self.len].chunk = place.as_ptr();
         self.chunks[self.len].open();
-        let dense = self.is_dense();
+        let huge = self.wants_huge(os);
         if let Some(chunk) = self.chunk(self.len) {
-            if dense {
+            if huge {
                 chunk.ask_for_huge_throughout(os);
             } else {
                 chunk.begin_small(os, 0);
@@ -101,15 +101,18 @@ impl PageHeap {
             if count == 0 {
                 continue;
             }
+            // SAFETY: the slots lie in the chunk's mapped part.
+            let tail = unsafe { chunk.base.add(end * SLOT_BYTES) };
+            // SAFETY: by invariant 1 of [`pages`](super) they belong to no span.
+            if !unsafe { os.unmap(tail, count * SLOT_BYTES) } {
+                // In the middle of a mapping, and there may not be more of them.
+                continue;
+            }
             let dirty = chunk.dirty.count_in(end, count);
             for slots in [&mut chunk.free, &mut chunk.dirty, &mut chunk.aged] {
                 slots.remove(end, count);
             }
             chunk.mapped = end;
-            // SAFETY: the slots lie in the chunk's mapped part.
-            let tail = unsafe { chunk.base.add(end * SLOT_BYTES) };
-            // SAFETY: by invariant 1 of [`pages`](super) they belong to no span.
-            unsafe { os.unmap(tail, count * SLOT_BYTES) };
             self.free_dirty -= dirty;
             shrunk = true;
         }

@@ -81,7 +81,7 @@ impl<O: Os> Heap<O> {
         loop {
             self.sleep_for_a_tick();
             let left = self.scavenge_tick();
-            idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks + 1 } else { 0 };
+            idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks.saturating_add(1) } else { 0 };
             let idle_ms = idle_ticks.saturating_mul(self.scavenger.tick_ms());
             if idle_ticks >= LINGER_TICKS && idle_ms >= LINGER_MS_MIN && self.rest() {
                 return;

@@ -83,7 +83,7 @@ impl Program {
             13 => match argument % 8 {
                 3 => _ = HEAP.thin(true),
                 5 => _ = HEAP.release_free(),
-                7 => assert!(HEAP.reap_in_need(), "nobody else reaps"),
+                7 => HEAP.reap_in_need(),
                 _ => _ = HEAP.scavenge_tick(),
             },
             14 => HEAP.os.refuse_every.store(argument % 6, Relaxed),

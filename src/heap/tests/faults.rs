@@ -47,6 +47,51 @@ fn free_address_space_of_chunks_makes_room_for_a_mapping_and_can_be_had_again() 
 }
 
 #[test]
+fn address_space_that_sampled_blocks_do_not_use_is_there_for_others() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(130 << 20));
+    let mut worker = Worker::new(&HEAP);
+    worker.interval = 1;
+    let sampled = worker.allocate(Worker::layout(100, 8)).unwrap();
+    worker.interval = 0;
+    let layout = Worker::layout(200, 8);
+    let pieces: Vec<_> = std::iter::from_fn(|| worker.allocate(layout)).collect();
+    let mib = (pieces.len() * 200) >> 20;
+    assert!(mib > 100, "{mib} of 130 MiB");
+    HEAP.check();
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    worker.free(sampled);
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
+fn a_chunk_whose_end_cannot_be_unmapped_stays_as_long_as_it_is() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(100 << 20));
+    let layouts = [200, 90 << 20].map(|bytes| Worker::layout(bytes, 8));
+    HEAP.os.deny_unmap.store(true, Relaxed);
+    let had = fill_and_empty(&HEAP, &[layouts[0], layouts[1], layouts[0]]);
+    assert!(had[1] == 0 && had[2] + 100 > had[0], "{had:?}");
+}
+
+/// As long as somebody else gives memory back, what he has given counts.
+#[cfg(not(feature = "preload"))]
+#[test]
+fn what_came_back_is_had_though_somebody_goes_on_giving_back() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(96 << 20));
+    let worker = Worker::new(&HEAP);
+    let kept = worker.allocate(Worker::layout(30 << 20, 8)).unwrap();
+    worker.free(kept);
+    let _reaping = HEAP.reaping.lock();
+    let layout = Worker::layout(1 << 20, 8);
+    let pieces: Vec<_> = std::iter::from_fn(|| worker.allocate(layout)).collect();
+    assert!(pieces.len() > 80, "{} MiB of 96", pieces.len());
+    drop(_reaping);
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
 fn without_a_byte_nothing_is_had_and_nothing_breaks() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(0));
     let worker = Worker::new(&HEAP);

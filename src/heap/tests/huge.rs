@@ -42,6 +42,35 @@ fn free_and_wait(heap: &Heap<Fake>, worker: &Worker, pieces: Vec<Piece>) {
 }
 
 #[test]
+fn a_heap_that_is_to_have_huge_pages_early_asks_at_its_first_block() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    HEAP.os.huge_early.store(true, Relaxed);
+    let worker = Worker::new(&HEAP);
+    let first = fill(&worker, 1);
+    assert_eq!(asks(&HEAP), 1);
+    let more = fill(&worker, 12);
+    assert_eq!(asks(&HEAP), 1, "all of the chunk is asked for");
+    first.into_iter().chain(more).for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+}
+
+/// The variable may be read after the first blocks.
+#[test]
+fn a_heap_that_learns_late_that_it_is_to_have_huge_pages_early_asks_behind_what_it_has() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let first = fill(&worker, 1);
+    assert_eq!(asks(&HEAP), 0);
+    HEAP.os.huge_early.store(true, Relaxed);
+    let more = fill(&worker, 3);
+    assert_eq!(asks(&HEAP), 1);
+    first.into_iter().chain(more).for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
 fn a_dense_heap_asks_once_a_chunk_and_again_after_it_was_empty() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     let worker = Worker::new(&HEAP);

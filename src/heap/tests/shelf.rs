@@ -204,7 +204,7 @@ fn whoever_empties_shelves_beside_their_threads_loses_and_doubles_nothing() {
         scope.spawn(|| {
             for round in 0.. {
                 match round % 4 {
-                    0 => assert!(HEAP.reap_in_need()),
+                    0 => HEAP.reap_in_need(),
                     1 => _ = HEAP.release_free(),
                     _ => _ = HEAP.scavenge_tick(),
                 }

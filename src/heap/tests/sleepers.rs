@@ -173,6 +173,40 @@ fn spans_of_which_the_owner_frees_the_last_blocks_end() {
     sleeper.close();
 }
 
+/// Of most spans of a cache that expires the last eighth is freed after the scavenger has read that
+/// the others are.
+#[test]
+fn spans_of_which_the_scavenger_kept_the_message_are_told_of_again() {
+    static HEAPS: [Heap<Fake>; 2] = [const { Heap::new(Fake::new(1 << 32)) }; 2];
+    for (heap, owner_frees) in HEAPS.iter().zip([false, true]) {
+        let (sleeper, layout) = (Worker::new(heap), Worker::layout(64, 8));
+        let mut pieces: Vec<_> = (0..4).flat_map(|_| fill(&sleeper, layout)).collect();
+        pieces.sort_by_key(|piece| (piece.start.addr().get() / 64 % 16, piece.start.addr()));
+        let rest = pieces.split_off(pieces.len() * 15 / 16);
+        let other = Worker::new(heap);
+        pieces.into_iter().for_each(|piece| other.free(piece));
+        let before = heap.slots_in_use();
+        (0..3).for_each(|_| tick(heap));
+        assert!(!heap.is_sparse() && heap.slots_in_use() == before, "nothing is left to do");
+
+        let last = if owner_frees { &sleeper } else { &other };
+        rest.into_iter().for_each(|piece| last.free(piece));
+        last.cache.owner().unwrap().empty_lists(heap, &last.cache);
+        heap.flush_outbox(other.cache.owner().unwrap());
+        if !owner_frees {
+            assert!(heap.is_sparse(), "nobody wakes the scavenger for what is free now");
+            heap.scavenge_tick();
+        }
+        heap.check();
+        let after = heap.slots_in_use();
+        assert!(before > 70 && after <= 3, "{before} slots, then {after}");
+        [sleeper, other].iter().for_each(Worker::close);
+        heap.check();
+        heap.release_free();
+        assert_eq!(heap.slots_in_use(), 0);
+    }
+}
+
 #[test]
 fn what_is_kept_is_given_up_when_memory_runs_out() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(4 << 20));
