@@ -198,6 +198,20 @@ fn megabytes(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| black_box(vec![1; 1 << 20])).collect()
 }
 
+/// A refill reads which spans others have emptied; these go back though nobody frees afterwards.
+#[test]
+fn spans_that_an_allocation_ends_go_back() {
+    let _turn = turn();
+    spanalloc::set_decay(Duration::from_millis(1));
+    spanalloc::release_free_memory();
+    let before = spanalloc::held_bytes();
+    // 24 spans: so many messages alone wake nobody.
+    let blocks: Vec<_> = (0..24 * 32).map(|_| black_box(vec![1_u8; 2000])).collect();
+    thread::spawn(move || drop(blocks)).join().unwrap();
+    let _fresh = black_box(vec![1_u8; 5000]);
+    eventually("the spans go back", || spanalloc::held_bytes() < before + (512 << 10));
+}
+
 /// What one of them keeps is not worth a thread that gives it back; what all keep is.
 #[test]
 fn a_little_that_each_of_many_sleeping_threads_keeps_goes_back() {

@@ -65,6 +65,10 @@ pub(super) fn allocate(options: &SpanAlloc, class: ClassId, bytes: usize) -> *mu
     if !block.is_null() {
         measure::on_alloc(bytes, class.block_bytes());
     }
+    // A refill may have ended spans that others had emptied. By preload it would be this one that
+    // gives them back.
+    #[cfg(not(feature = "preload"))]
+    tend();
     block
 }
 
