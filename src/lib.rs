@@ -45,7 +45,7 @@
 //! | `grown` | write them each time that memory in use has grown past a further multiple of this size, too: as for `sample`, from 16MiB on |
 //! | `signal` | the signal at which to write them, too: `HUP`, `USR1`, `USR2`, with or without `SIG`, in letters of either case, or the number of a real-time signal; it does not end the program, also where nothing says where to write: a line says that then; one that is ignored or handled before `main` stays so, and a handler that the program installs later replaces it |
 //! | `decay` | how long free pages stay before they go back to the system: a whole number with or without `ms`, or with `s`, `min`, `h`, up to 49 days; 500ms unless given, 250ms by preload |
-//! | `huge` | `off`: no huge pages are asked for; `on`: as without it |
+//! | `huge` | `off`: no huge pages are asked for, and none come where the system makes them unasked; `on`: as without it; `early`: they are asked for from the first block on |
 //! | `trace` | `scavenge`: a line on standard error for each time that pages went back |
 //! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `dhat`, `speedscope`, `html`; all but `icicle`, `dhat` and `speedscope` unless given, or if all that are given are unknown |
 //!
