@@ -18,6 +18,18 @@ const FIRST_OF_FOUR: u64 = 0x1111_1111_1111_1111;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bits<const WORDS: usize>([u64; WORDS]);
 
+/// Those of the 64 numbers from `from` on, a multiple of 64, that are multiples of `align`, a power of
+/// two.
+#[inline]
+fn multiples(from: usize, align: usize) -> u64 {
+    match align {
+        0 | 1 => u64::MAX,
+        // A one in each `align` digits.
+        2..64 => u64::MAX / ((1 << align) - 1),
+        _ => u64::from(from.is_multiple_of(align)),
+    }
+}
+
 impl<const WORDS: usize> Bits<WORDS> {
     pub(crate) const EMPTY: Self = Self([0; WORDS]);
 
@@ -133,8 +145,14 @@ impl<const WORDS: usize> Bits<WORDS> {
         })
     }
 
-    /// The first of `count` numbers in a row that both sets have, [`ROW_MAX`] at most.
-    pub(crate) fn first_row_of_both(&self, other: &Self, count: usize) -> Option<usize> {
+    /// The first of `count` numbers in a row that both sets have, [`ROW_MAX`] at most: a multiple of
+    /// `align`, a power of two.
+    pub(crate) fn first_row_of_both(
+        &self,
+        other: &Self,
+        count: usize,
+        align: usize,
+    ) -> Option<usize> {
         let both = |index: usize| Some(self.0.get(index)? & other.0.get(index)?);
         let mut here = both(0)?;
         for index in 0..WORDS {
@@ -148,7 +166,7 @@ impl<const WORDS: usize> Bits<WORDS> {
                     begin &= begin >> more;
                     length += more;
                 }
-                let begin = begin as u64;
+                let begin = begin as u64 & multiples(index * 64, align);
                 if begin != 0 {
                     return Some(index * 64 + begin.trailing_zeros() as usize);
                 }
@@ -312,8 +330,11 @@ mod tests {
             assert!(!all || bits.next_run(behind).is_none());
             let length = 1 + next(ROW_MAX);
             let last = CHUNK_SLOTS - length;
-            let row = (0..=last).find(|&at| plain[at..at + length].iter().all(|set| *set));
-            assert_eq!(bits.first_row_of_both(&bits, length), row);
+            let is_row = |at: usize| plain[at..at + length].iter().all(|set| *set);
+            for align in (0..9).map(|power| 1 << power) {
+                let row = (0..=last).step_by(align).find(|&at| is_row(at));
+                assert_eq!(bits.first_row_of_both(&bits, length, align), row);
+            }
             let (most, in_row) =
                 (next(200), (start..).take_while(|&at| plain.get(at) == Some(&true)));
             assert_eq!(bits.row_of_both(&bits, start, most), in_row.count().min(most));

@@ -14,7 +14,6 @@ use core::ptr::{self, NonNull};
 
 use super::Heap;
 use super::cache::Cache;
-use super::class::rounded;
 use super::geometry::{CHUNK_BYTES, SLOT_BYTES};
 use super::kept::Kept;
 use super::large_span::large_span;
@@ -101,7 +100,7 @@ pub(super) fn row_of_slots(slots: usize) -> usize {
 /// Whether a large layout's block has a mapping of its own.
 #[inline(always)]
 pub(crate) fn is_mapping(layout: Layout) -> bool {
-    rounded(layout) > SPAN_BYTES_MAX || layout.align() > SPAN_BYTES_MAX
+    layout.size() > SPAN_BYTES_MAX || layout.align() > SPAN_BYTES_MAX
 }
 
 /// Bytes of the block that a large layout gets.
@@ -110,7 +109,7 @@ pub(crate) fn block_bytes(layout: Layout) -> usize {
     if is_mapping(layout) {
         layout.size().next_multiple_of(page_bytes())
     } else {
-        slots_of(rounded(layout)) * SLOT_BYTES
+        slots_of(layout.size()) * SLOT_BYTES
     }
 }
 
@@ -234,7 +233,7 @@ impl<O: Os> Heap<O> {
             return self.map_large(layout, sampled, wants_zeroes);
         }
         let align = layout.align().div_ceil(SLOT_BYTES);
-        self.allocate_span(cache, slots_of(rounded(layout)), align, sampled)
+        self.allocate_span(cache, slots_of(layout.size()), align, sampled)
     }
 
     /// Whether the large block at `start` is sampled. Dies if there is none.
@@ -313,7 +312,7 @@ impl<O: Os> Heap<O> {
         match (is_mapping(old), is_mapping(new)) {
             // SAFETY: the caller's contract.
             (true, true) => unsafe { self.remap_large(start, new, sampled) },
-            (false, false) => self.resize_span(cache, start, slots_of(rounded(new)), sampled),
+            (false, false) => self.resize_span(cache, start, slots_of(new.size()), sampled),
             _ => None,
         }
     }

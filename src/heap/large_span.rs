@@ -108,9 +108,7 @@ impl<O: Os> Heap<O> {
     ) -> Option<Large> {
         let mut taken = None;
         if let Some(thread_heap) = cache.owner() {
-            if align <= 1 {
-                taken = self.take_resident(thread_heap, slots);
-            }
+            taken = self.take_resident(thread_heap, slots, align);
             // Before fresh memory is used, what lies there joins what is free beside it.
             if taken.is_none() {
                 self.empty_shelf(thread_heap);
@@ -128,9 +126,9 @@ impl<O: Os> Heap<O> {
     }
 
     /// Takes resident slots from the page heap, and for the shelf what lies behind them.
-    fn take_resident(&self, thread_heap: &ThreadHeap, slots: usize) -> Option<Slots> {
-        let more = thread_heap.shelf.slots_wanted();
-        let (taken, behind) = self.space.lock().take_resident(slots, more)?;
+    fn take_resident(&self, thread_heap: &ThreadHeap, slots: usize, align: usize) -> Option<Slots> {
+        let more = if align <= 1 { thread_heap.shelf.slots_wanted() } else { 0 };
+        let (taken, behind) = self.space.lock().take_resident(slots, align, more)?;
         if behind > 0 {
             // SAFETY: a slot of the same chunk, just taken.
             let rest = unsafe { taken.span.slot_behind(slots) };

@@ -163,9 +163,7 @@ impl PageHeap {
         count: usize,
         align: usize,
     ) -> Option<Slots> {
-        if (align <= 1 || align == count)
-            && let Some((slots, _)) = self.take_dirty(count, align, 0)
-        {
+        if let Some((slots, _)) = self.take_dirty(count, align, 0) {
             return Some(slots);
         }
         let place = match self.place(count, align) {
@@ -321,9 +319,8 @@ impl PageHeap {
         Some((self.claim(index, place, count + behind), behind))
     }
 
-    /// The first dirty place for `count` slots, up to [`ROW_MAX`]: anywhere, or for
-    /// [`WIDE_SLOTS`] at a multiple of that. No other place is better but for how it leaves its
-    /// run.
+    /// The first dirty place for `count` slots, up to [`ROW_MAX`], at a multiple of `align`. No other
+    /// place is better but for how it leaves its run.
     #[inline]
     fn dirty_place(&mut self, count: usize, align: usize) -> Option<(usize, usize)> {
         if self.free_dirty < count || count > ROW_MAX {
@@ -335,18 +332,17 @@ impl PageHeap {
             }
             let chunk = self.chunk(index)?;
             let place = match (count, align) {
-                (1, _) => chunk.free.first_of_both(&chunk.dirty),
+                (1, 0 | 1) => chunk.free.first_of_both(&chunk.dirty),
                 (WIDE_SLOTS, WIDE_SLOTS) => chunk.free.first_four_of_both(&chunk.dirty),
-                (_, 0 | 1) => chunk.free.first_row_of_both(&chunk.dirty, count),
-                _ => return None,
+                _ => chunk.free.first_row_of_both(&chunk.dirty, count, align),
             };
             if let Some(place) = place {
-                if count == 1 {
+                if count == 1 && align <= 1 {
                     self.first_dirty = index;
                 }
                 return Some((index, place));
             }
-            if count == 1 || align <= 1 {
+            if align <= 1 {
                 self.chunks[index].dirty_run_max = count as u32 - 1;
             }
         }

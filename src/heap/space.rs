@@ -44,10 +44,15 @@ impl Space {
         pages.take(os, &mut self.meta, window, count, align)
     }
 
-    /// Takes `count` slots for a large block that are all resident, if there are such, and up to
-    /// `more` right behind it; how many.
-    pub(crate) fn take_resident(&mut self, count: usize, more: usize) -> Option<(Slots, usize)> {
-        self.lower.take_dirty(count, 1, more)
+    /// Takes `count` slots for a large block that are all resident, the first a multiple of `align`,
+    /// if there are such, and up to `more` right behind it; how many.
+    pub(crate) fn take_resident(
+        &mut self,
+        count: usize,
+        align: usize,
+        more: usize,
+    ) -> Option<(Slots, usize)> {
+        self.lower.take_dirty(count, align, more)
     }
 
     /// The page heap that `span` came from.

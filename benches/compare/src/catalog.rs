@@ -53,6 +53,7 @@ pub(crate) const PROGRAMS: [Program; 3] = [
             "zeroed_small",
             "zeroed_1m",
             "aligned",
+            "aligned_large",
             "fragmentation",
             "idle_burst",
             "idle_survivors",

@@ -1,6 +1,6 @@
 //! Where a span comes to lie: see [`pages`](crate::heap::pages).
 
-use super::{Piece, Worker};
+use super::{Piece, Random, Worker};
 use crate::heap::Heap;
 use crate::heap::geometry::SLOT_BYTES;
 use crate::sys::fake::Fake;
@@ -76,4 +76,32 @@ fn a_place_that_is_resident_in_part_comes_before_a_fresh_one_in_an_earlier_chunk
     let again = of_slots(&worker, 200);
     assert_eq!(again.start.addr().get(), second_chunk);
     HEAP.check();
+}
+
+/// Of one slot or several, of any alignment, and where resident places lie beside.
+#[test]
+fn aligned_blocks_take_resident_places_that_are_aligned() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(5));
+    let mut live: Vec<Piece> = Vec::new();
+    for round in 0..4000 {
+        let align = SLOT_BYTES << random.below(6);
+        let bytes = 33 * 1024 + random.below(5 * SLOT_BYTES);
+        let piece = worker.allocate(Worker::layout(bytes, align)).unwrap();
+        assert!(piece.start.addr().get().is_multiple_of(align), "{bytes} at {align}");
+        live.push(piece);
+        if live.len() > 40 {
+            worker.free(live.swap_remove(random.below(40)));
+        }
+        if round % 1000 == 999 {
+            HEAP.check();
+        }
+    }
+    let in_use: usize = live.iter().map(|piece| piece.layout.size().div_ceil(SLOT_BYTES)).sum();
+    let dirty = HEAP.space.lock().counts().free_dirty;
+    assert!(dirty < 4 * in_use, "{dirty} slots are resident beside {in_use}");
+    live.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+    assert_eq!(HEAP.slots_in_use(), 0);
 }

@@ -3,6 +3,7 @@
 use harness::{Bytes, Kind, Rng, Run, Workload, touched};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::hint::black_box;
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 
 pub(crate) const WORKLOADS: &[Workload] = &[
@@ -40,7 +41,13 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         name: "aligned",
         kind: Kind::Time,
         about: "blocks of 16 to 4096 bytes aligned to 16 to 4096, in a ring of 512",
-        run: aligned,
+        run: |run| aligned::<512>(run, 5_000_000, 16..=4096, 16..=4096),
+    },
+    Workload {
+        name: "aligned_large",
+        kind: Kind::Time,
+        about: "blocks of 1 to 256 KiB aligned to 8 KiB to 1 MiB, in a ring of 64",
+        run: |run| aligned::<64>(run, 200_000, 1 << 10..=256 << 10, 8 << 10..=1 << 20),
     },
 ];
 
@@ -121,20 +128,27 @@ impl Drop for Aligned {
     }
 }
 
-fn aligned(run: &mut Run) {
-    let ops = run.count(5_000_000);
+fn aligned<const LIVE: usize>(
+    run: &mut Run,
+    ops: usize,
+    sizes: RangeInclusive<usize>,
+    aligns: RangeInclusive<usize>,
+) {
+    let ops = run.count(ops);
     let mut rng = Rng::new(8);
+    let powers = (aligns.end() / aligns.start()).ilog2() as usize + 1;
     let mut layout = || {
-        let align = 16 << rng.below(9);
-        Layout::from_size_align(rng.between(16, 4096), align).expect("a power of two, small")
+        let align = aligns.start() << rng.below(powers);
+        let bytes = rng.between(*sizes.start(), *sizes.end());
+        Layout::from_size_align(bytes, align).expect("a power of two, not too large")
     };
-    let mut live: Vec<Aligned> = (0..512).map(|_| Aligned::new(layout())).collect();
+    let mut live: Vec<Aligned> = (0..LIVE).map(|_| Aligned::new(layout())).collect();
     let misaligned = run.time(ops, || {
         let mut misaligned = 0u64;
         for i in 0..ops {
             let block = Aligned::new(layout());
             misaligned += (block.start.addr().get() % block.layout.align()) as u64;
-            live[i & 511] = block;
+            live[i % LIVE] = block;
         }
         misaligned
     });
