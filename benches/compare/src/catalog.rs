@@ -44,6 +44,8 @@ pub(crate) const PROGRAMS: [Program; 3] = [
             "thread_churn",
             "producer_consumer",
             "many_to_many",
+            "many_to_one",
+            "large_handed_over",
             "vec_grow_small",
             "vec_grow_512m",
             "realloc_strings",
