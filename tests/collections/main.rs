@@ -3,9 +3,15 @@
 #![cfg(feature = "collections")]
 
 mod arena;
+#[path = "../map_support/mod.rs"]
+mod map_support;
 mod observe;
 mod pool;
 mod pool_fork;
 mod pool_kinds;
 mod pool_panics;
 mod random;
+
+/// For the tests of what is allocated, and of what happens when it is not.
+#[global_allocator]
+static ALLOCATOR: map_support::counting::Counting = map_support::counting::Counting;

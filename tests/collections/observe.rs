@@ -1,5 +1,6 @@
 //! What watches the memory, against series whose answer is known.
 
+use crate::map_support::counting::allocations;
 use crate::random::Random;
 use spanalloc::observe::{
     BudgetLimits, Limit, Listener, Listeners, SloRule, TagBudget, Threshold, Timer, Trend,
@@ -327,4 +328,17 @@ fn one_step_is_no_trend() {
     let step = |from: u64, to: u64| (0..WINDOW).map(move |at| if at < 45 { from } else { to });
     assert_eq!(judge(step(1000, 2000)), Trend::Steady);
     assert_eq!(judge(step(2000, 1000)), Trend::Steady);
+}
+
+/// The memory of a judgement grows with the window, not with its pairs.
+#[test]
+fn a_long_window_is_judged_in_bounded_memory() {
+    let mut detector = TrendDetector::new(2000, 0.99);
+    let (_, bytes, trend) = allocations(|| {
+        (0..2000).for_each(|step| detector.record(Duration::from_secs(step), 1000 + 3 * step));
+        detector.trend()
+    });
+    let Trend::Rising(slope) = trend else { panic!("{trend:?}") };
+    assert_eq!([slope.per_second, slope.per_second_low, slope.per_second_high], [3.0; 3]);
+    assert!(bytes <= 1 << 20, "{bytes} bytes");
 }

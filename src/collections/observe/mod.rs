@@ -13,6 +13,7 @@ mod budget;
 mod listeners;
 mod mann_kendall;
 mod slo;
+mod theil_sen;
 mod timer;
 mod trend;
 

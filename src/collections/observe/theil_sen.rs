@@ -1,0 +1,126 @@
+//! The slope of a series that a few outliers do not move, and how sure it is.
+//!
+//! It is the median of the slopes of all pairs (H. Theil, 1950). The interval ends at the slopes
+//! whose ranks are `z · σ / 2` below and above the median's, where `σ²` is the variance of the
+//! Mann-Kendall statistic and `z` the normal quantile of the confidence (P. K. Sen, 1968).
+//!
+//! A series of `n` points has `n (n − 1) / 2` pairs. Their slopes are not kept: those of the ranks
+//! wanted are found digit by digit, by counting how often each value of the next digit occurs.
+//!
+//! Invariants:
+//!
+//! 1. `key` is strictly monotonic, in the order of `f64::total_cmp`; `slope_of` undoes it.
+//! 2. After each digit, `rank` is the place of the slope wanted among those that begin with
+//!    `prefix`.
+
+use super::mann_kendall::variance;
+use super::trend::Slope;
+use crate::collections::quantile::normal_quantile;
+
+/// Where each digit of a key begins, from the highest on, and its bits.
+const DIGITS: [(u32, u32); 5] = [(51, 13), (38, 13), (25, 13), (12, 13), (0, 12)];
+/// How many values a digit has at most.
+const VALUES: usize = 1 << 13;
+
+/// The median of the slopes of all pairs, with the ranks around it that cover the confidence. There
+/// are two points at least, each later than the one before.
+pub(super) fn slope(points: &[(f64, f64)], confidence: f64, p_value: f64) -> Slope {
+    let values: Vec<f64> = points.iter().map(|point| point.1).collect();
+    let spread = -normal_quantile((1.0 - confidence) / 2.0) * variance(&values).sqrt();
+    let last = (points.len() * (points.len() - 1) / 2 - 1) as f64;
+    let middle = last / 2.0;
+    let ranks = [
+        middle.floor(),
+        middle.ceil(),
+        (middle - spread / 2.0).floor(),
+        (middle + spread / 2.0).ceil(),
+    ];
+    let [below, above, low, high] =
+        slopes_at(points, ranks.map(|rank| rank.clamp(0.0, last) as u64));
+    Slope { per_second: (below + above) / 2.0, per_second_low: low, per_second_high: high, p_value }
+}
+
+/// A slope that is looked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    rank: u64,
+    prefix: u64,
+}
+
+/// The slopes of these ranks among those of all pairs, the flattest fall first from rank 0 on.
+fn slopes_at<const N: usize>(points: &[(f64, f64)], ranks: [u64; N]) -> [f64; N] {
+    let mut wanted = ranks.map(|rank| Wanted { rank, prefix: 0 });
+    let mut counts = vec![[0u64; N]; VALUES];
+    for (from, bits) in DIGITS {
+        counts.fill([0; N]);
+        for (at, earlier) in points.iter().enumerate() {
+            for later in &points[at + 1..] {
+                let digits = key((later.1 - earlier.1) / (later.0 - earlier.0)) >> from;
+                let counts = &mut counts[digits as usize & ((1 << bits) - 1)];
+                for (count, wanted) in counts.iter_mut().zip(&wanted) {
+                    *count += u64::from(digits >> bits == wanted.prefix);
+                }
+            }
+        }
+        for (at, wanted) in wanted.iter_mut().enumerate() {
+            let mut digit = 0;
+            while wanted.rank >= counts[digit][at] {
+                wanted.rank -= counts[digit][at];
+                digit += 1;
+            }
+            wanted.prefix = wanted.prefix << bits | digit as u64;
+        }
+    }
+    wanted.map(|wanted| slope_of(wanted.prefix))
+}
+
+const SIGN: u64 = 1 << 63;
+
+/// The bits of a number, turned so that they are ordered as numbers are.
+fn key(slope: f64) -> u64 {
+    let bits = slope.to_bits();
+    if bits & SIGN == 0 { bits | SIGN } else { !bits }
+}
+
+fn slope_of(key: u64) -> f64 {
+    f64::from_bits(if key & SIGN == 0 { !key } else { key ^ SIGN })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_ordered_as_numbers_are() {
+        let ordered = [f64::NEG_INFINITY, -1e300, -2.0, -1e-310, -0.0, 0.0, 1e-310, 2.0, f64::MAX];
+        assert!(ordered.map(key).is_sorted_by(|a, b| a < b));
+        assert!(ordered.iter().all(|&slope| slope_of(key(slope)).to_bits() == slope.to_bits()));
+    }
+
+    /// Against all slopes, sorted.
+    #[test]
+    fn slopes_of_all_ranks_are_those_of_a_sort() {
+        let mut state = 7u64;
+        let mut random = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % bound
+        };
+        for bound in [1, 2, 1000, 1 << 30] {
+            let mut at = 0;
+            let mut points = Vec::new();
+            for _ in 0..13 {
+                at += 1 + random(5);
+                points.push((at as f64, random(bound) as f64));
+            }
+            let mut slopes = Vec::new();
+            for (at, a) in points.iter().enumerate() {
+                slopes.extend(points[at + 1..].iter().map(|b| (b.1 - a.1) / (b.0 - a.0)));
+            }
+            slopes.sort_by(f64::total_cmp);
+            for (rank, pair) in slopes.windows(2).enumerate() {
+                let found = slopes_at(&points, [rank as u64, rank as u64 + 1]);
+                assert_eq!(found.map(f64::to_bits), [pair[0].to_bits(), pair[1].to_bits()]);
+            }
+        }
+    }
+}
