@@ -342,3 +342,24 @@ fn a_long_window_is_judged_in_bounded_memory() {
     assert_eq!([slope.per_second, slope.per_second_low, slope.per_second_high], [3.0; 3]);
     assert!(bytes <= 1 << 20, "{bytes} bytes");
 }
+
+/// Calm traces bring back what breaches took once for each thousand, whoever begins them.
+#[test]
+fn calm_is_counted_once_by_however_many_threads() {
+    const THREADS: usize = 4;
+    for round in 0..100 {
+        let budget = TagBudget::new(BudgetLimits { tag_bytes_max: 0, ..BudgetLimits::default() });
+        (0..10).for_each(|_| assert!(budget.trace().span().tag("too", "long").is_err()));
+        assert_eq!(budget.keep_one_in(), 1024);
+        let begun = std::sync::Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    begun.wait();
+                    (0..1250).for_each(|_| drop(budget.trace()));
+                });
+            }
+        });
+        assert_eq!(budget.keep_one_in(), 1 << 5, "round {round}");
+    }
+}

@@ -78,8 +78,9 @@ impl TagBudget {
     /// Begins a trace.
     #[must_use]
     pub fn trace(&self) -> TraceBudget<'_> {
-        if self.calm.fetch_add(1, Relaxed) + 1 >= CALM_TRACES {
-            self.calm.store(0, Relaxed);
+        // Each number is one caller's, so that each thousand counts once, without a reset that
+        // others would come in between.
+        if self.calm.fetch_add(1, Relaxed).wrapping_add(1).is_multiple_of(CALM_TRACES) {
             let fewer = |halvings: u32| halvings.checked_sub(1);
             // Failing means that all traces are kept already.
             let _ = self.halvings.fetch_update(Relaxed, Relaxed, fewer);
