@@ -7,6 +7,7 @@ mod arena;
 mod map_support;
 mod observe;
 mod pool;
+mod pool_ends;
 mod pool_fork;
 mod pool_kinds;
 mod pool_panics;

@@ -7,13 +7,16 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
 /// Advances a pool from a background thread, until it is dropped or the pool is gone.
 ///
 /// When the `Drop` of a pooled value panics there, the epochs go on: the value is gone, the next one
 /// drops the rest.
+///
+/// Dropping it stops the thread and waits for it, unless it is dropped on that very thread, by the
+/// condition or by a value of the pool: then the thread ends as soon as it comes back from there.
 ///
 /// ```
 /// use spanalloc::pool::{Epochs, Pool};
@@ -110,7 +113,10 @@ impl Epochs {
 impl Drop for Epochs {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        // Its condition, or a value dropped with the pool, may have been the last owner of this: a
+        // thread cannot wait for itself.
+        let is_other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
+        if let Some(thread) = self.thread.take().filter(is_other) {
             // A panic there came from the condition, or from a value dropped with the pool, and has
             // been reported; this destructor must not raise it again.
             let _ = thread.join();
