@@ -278,15 +278,21 @@ impl<T: Send + 'static> Member for Core<T> {
         let Some(shard) = self.shards.get(index) else { return };
         // SAFETY: the index is given back only after all members have been left.
         let mine = unsafe { Owned::new(shard) };
+        // First: a chain takes turns, so what is private since two epochs ago would be put on the
+        // one that is local now.
+        let outdated = mine.rotate(self.epoch.load(Acquire));
         while let Some(value) = mine.take_private() {
             mine.push(value);
         }
         while let Some(value) = mine.take_victim() {
             mine.push_victim(value);
         }
-        // Both may be victims now: what was private is as old as this thread's last use of the pool.
+        // There may be victims now that nobody has found yet.
         self.victims_gone_in.store(u64::MAX, Relaxed);
         mine.sign(0);
+        // Last: it may panic, or come back to the pool.
+        mine.counts().drops.add(outdated.len() as u64);
+        drop(outdated);
     }
 
     fn advance(&self) {

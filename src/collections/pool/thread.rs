@@ -32,7 +32,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A pool of whatever type, to the threads that use it and to those that drive its epochs.
 pub trait Member: Send + Sync {
-    /// Makes what the ending thread keeps under `index` available to the others.
+    /// Makes what the ending thread keeps under `index` available to the others, and drops what is
+    /// too old for that.
     fn leave(&self, index: usize);
 
     /// Begins the pool's next epoch.
@@ -136,8 +137,9 @@ impl Drop for Membership {
                     member.leave(index);
                 }
             };
-            // This may have become the last reference to a pool, and drop its values. A panic has
-            // been reported then; leaving a thread's destructor, it would end the process.
+            // Values are dropped that are too old to leave, and all of them where this has become
+            // the last reference to a pool. A panic has been reported then; leaving a thread's
+            // destructor, it would end the process.
             let _ = catch_unwind(AssertUnwindSafe(leave));
         }
         INDICES.give_back(index);
