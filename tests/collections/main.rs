@@ -3,6 +3,7 @@
 #![cfg(feature = "collections")]
 
 mod arena;
+mod arena_memory;
 #[path = "../map_support/mod.rs"]
 mod map_support;
 mod observe;

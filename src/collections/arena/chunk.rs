@@ -158,42 +158,67 @@ impl Chunks {
     }
 
     /// Makes room for `bytes_min` more bytes in one piece, in a new chunk of at least twice the
-    /// size of the last one.
+    /// size of the last one; where that cannot be had, of what is needed.
     ///
     /// # Panics
     ///
-    /// When a chunk cannot be that large.
+    /// When a chunk cannot be that large. When there is no memory for it, the process ends.
     pub(super) fn reserve(&self, bytes_min: usize) {
+        if !self.try_reserve(bytes_min) {
+            let bytes = bytes_min.saturating_add(size_of::<Header>());
+            let layout = chunk_layout(bytes);
+            let none = || panic!("an arena cannot have a chunk of {bytes} bytes");
+            alloc::handle_alloc_error(layout.unwrap_or_else(none));
+        }
+    }
+
+    /// As [`reserve`](Self::reserve); false, with nothing changed, when there is no such chunk.
+    pub(super) fn try_reserve(&self, bytes_min: usize) -> bool {
         let older = self.newest.get();
         // SAFETY: by invariant 4.
-        let double = older.map_or(FIRST_CHUNK_BYTES, |older| unsafe { older.read() }.bytes * 2);
-        let bytes = bytes_min.saturating_add(size_of::<Header>()).max(double);
-        let layout = chunk_layout(bytes);
-        // SAFETY: not zero bytes.
-        let chunk = NonNull::new(unsafe { alloc::alloc(layout) });
-        let chunk = chunk.unwrap_or_else(|| alloc::handle_alloc_error(layout)).cast::<Header>();
+        let last = older.map(|older| unsafe { older.read() }.bytes);
+        let needed = bytes_min.saturating_add(size_of::<Header>()).max(FIRST_CHUNK_BYTES);
+        let doubled = last.map_or(needed, |last| last.saturating_mul(2).max(needed));
+        // Less than twice the size costs more chunks; no memory for it, the arena's user.
+        let Some((chunk, bytes)) = new_chunk(doubled).or_else(|| new_chunk(needed)) else {
+            return false;
+        };
         // SAFETY: the chunk has room for a header and is aligned for it.
-        unsafe { chunk.write(Header { older, bytes: layout.size() }) };
+        unsafe { chunk.write(Header { older, bytes }) };
         self.newest.set(Some(chunk));
         self.count.set(self.count.get() + 1);
         self.tail_bytes.set(self.tail_bytes.get() + self.room());
         self.begin(chunk);
+        true
     }
 
-    /// Takes all blocks back and keeps the newest chunk, which is the largest.
+    /// Takes all blocks back and keeps the largest chunk, which is the newest unless memory was
+    /// short.
     pub(super) fn reset(&mut self) {
-        let Some(newest) = self.newest.get() else { return };
+        let Some(mut largest) = self.newest.get() else { return };
         // SAFETY: by invariant 4.
-        let Header { older, bytes } = unsafe { newest.read() };
-        // SAFETY: by invariant 4, and the newest chunk no longer leads there.
-        unsafe { newest.write(Header { older: None, bytes }) };
-        free_chunks(older);
+        let Header { older: mut next, mut bytes } = unsafe { largest.read() };
+        // The largest seen is in nobody's list; of two, the other one goes.
+        while let Some(chunk) = next {
+            // SAFETY: by invariant 4.
+            let header = unsafe { chunk.read() };
+            next = header.older;
+            if header.bytes > bytes {
+                free_chunk(largest, bytes);
+                (largest, bytes) = (chunk, header.bytes);
+            } else {
+                free_chunk(chunk, header.bytes);
+            }
+        }
+        // SAFETY: by invariant 4, and the chunks that it led to are gone.
+        unsafe { largest.write(Header { older: None, bytes }) };
+        self.newest.set(Some(largest));
         self.count.set(1);
         for counter in [&self.chunk_bytes, &self.tail_bytes, &self.asked_bytes] {
             counter.set(0);
         }
         self.word.set(0);
-        self.begin(newest);
+        self.begin(largest);
     }
 
     /// The number of chunks.
@@ -242,27 +267,36 @@ impl Chunks {
 
 impl Drop for Chunks {
     fn drop(&mut self) {
-        free_chunks(self.newest.get());
+        let mut next = self.newest.get();
+        while let Some(chunk) = next {
+            // SAFETY: by invariant 4.
+            let Header { older, bytes } = unsafe { chunk.read() };
+            free_chunk(chunk, bytes);
+            next = older;
+        }
     }
 }
 
-/// Frees a list of chunks that nobody else refers to.
-fn free_chunks(mut next: Option<NonNull<Header>>) {
-    while let Some(chunk) = next {
-        // SAFETY: by invariant 4.
-        let Header { older, bytes } = unsafe { chunk.read() };
+/// Frees a chunk of `bytes` bytes, which nobody refers to any more.
+fn free_chunk(chunk: NonNull<Header>, bytes: usize) {
+    if let Some(layout) = chunk_layout(bytes) {
         // SAFETY: by invariant 4; the layout is the one the chunk was allocated with.
-        unsafe { alloc::dealloc(chunk.as_ptr().cast(), chunk_layout(bytes)) };
-        next = older;
+        unsafe { alloc::dealloc(chunk.as_ptr().cast(), layout) };
     }
+}
+
+/// A chunk without a header, of `bytes` bytes or a few more, and how many those are; `None` when
+/// there is no such chunk, or no memory for it.
+fn new_chunk(bytes: usize) -> Option<(NonNull<Header>, usize)> {
+    let layout = chunk_layout(bytes)?;
+    // SAFETY: it has room for a header, hence is not empty.
+    let chunk = NonNull::new(unsafe { alloc::alloc(layout) })?;
+    Some((chunk.cast(), layout.size()))
 }
 
 /// The layout of a chunk of `bytes` bytes or a few more.
-fn chunk_layout(bytes: usize) -> Layout {
-    let layout = Layout::from_size_align(bytes, CHUNK_ALIGN);
-    layout
-        .unwrap_or_else(|_| panic!("an arena cannot have a chunk of {bytes} bytes"))
-        .pad_to_align()
+fn chunk_layout(bytes: usize) -> Option<Layout> {
+    Some(Layout::from_size_align(bytes, CHUNK_ALIGN).ok()?.pad_to_align())
 }
 
 /// Marks `bytes` bytes from `at` as unused; they must belong to the caller.

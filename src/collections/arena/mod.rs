@@ -48,7 +48,9 @@ use std::str;
 /// A bump arena.
 ///
 /// An allocation is a subtraction and a comparison. All bytes are accounted for all the same; see
-/// [`stats`](Arena::stats). Chunks double in size. When there is no memory for one, the process ends as it does for a `Vec`.
+/// [`stats`](Arena::stats). Chunks double in size. Where there is no memory for twice the size, a
+/// chunk is as large as it must be; where there is none for that either, the process ends as it does
+/// for a `Vec`.
 ///
 /// ```
 /// use spanalloc::arena::Arena;
