@@ -6,6 +6,7 @@ mod arena;
 mod arena_memory;
 #[path = "../map_support/mod.rs"]
 mod map_support;
+mod maps;
 mod observe;
 mod pool;
 mod pool_ends;

@@ -59,8 +59,10 @@ impl<K, V, S> Map<K, V, S> {
         }
     }
 
-    /// How often the map has got another array or another hash seed: as long as it
-    /// does not change, no entry has moved for it.
+    /// How often the map has got another array or another hash seed. An entry may move
+    /// without it: after a growth has begun, inserts and removes move its chains one after
+    /// the other, and [`GrowthStats::entries_moved`](super::GrowthStats::entries_moved)
+    /// counts those. Costs no pass over the map.
     pub fn generation(&self) -> u64 {
         self.table.counters.arrays.iter().sum::<u64>() + self.table.counters.reseeds
     }
