@@ -1,6 +1,6 @@
 //! What the maps' calls promise beside what a map does.
 
-use spanalloc::map::Map;
+use spanalloc::map::{Growth, Map, Policy};
 
 /// Entries move by evacuation while the generation stays: it counts arrays and seeds alone.
 #[test]
@@ -13,4 +13,14 @@ fn a_generation_is_an_array_not_a_place() {
     map.insert(u32::MAX, 0);
     assert!(map.stats().growth.entries_moved > moved, "a growth is under way");
     assert_eq!(map.generation(), generation);
+}
+
+#[test]
+fn extending_keeps_the_number_of_buckets_that_never_grows() {
+    let never = Policy { growth: Growth::Never, ..Policy::default() };
+    let mut map: Map<u32, u32> = Map::with_capacity(100).with_policy(never);
+    let buckets = map.stats().buckets;
+    map.extend((0..10_000).map(|n| (n, n)));
+    map.extend((0..20_000).map(|n| (n, n)));
+    assert_eq!((map.stats().buckets, map.len(), map.check()), (buckets, 20_000, Ok(())));
 }

@@ -14,7 +14,8 @@ pub enum Growth {
     Incremental,
     /// The insert that starts a growth finishes it.
     AtOnce,
-    /// The number of buckets stays what it is; chains grow instead.
+    /// The number of buckets stays what it is; chains grow instead. Only `reserve`,
+    /// `try_reserve`, `shrink_to` and `shrink_to_fit` change it, which ask for just that.
     Never,
 }
 

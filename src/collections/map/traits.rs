@@ -9,7 +9,7 @@ use std::ops::Index;
 use super::api::Map;
 use super::array::Array;
 use super::bucket::{Bucket, Slot};
-use super::policy::Policy;
+use super::policy::{Growth, Policy};
 use super::table::{Old, Table};
 use super::tops::LIVE_MIN;
 
@@ -130,11 +130,13 @@ impl<K: Eq + Hash + Borrow<Q>, Q: ?Sized + Eq + Hash, V, S: BuildHasher> Index<&
 
 impl<K: Eq + Hash, V, S: BuildHasher> Extend<(K, V)> for Map<K, V, S> {
     /// Reserves for what the iterator promises; half of it when the map already
-    /// has entries, since keys may be present.
+    /// has entries, since keys may be present; nothing under [`Growth::Never`].
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
         let entries = entries.into_iter();
-        let promised = entries.size_hint().0;
-        self.reserve(if self.is_empty() { promised } else { promised.div_ceil(2) });
+        if self.policy().growth != Growth::Never {
+            let promised = entries.size_hint().0;
+            self.reserve(if self.is_empty() { promised } else { promised.div_ceil(2) });
+        }
         for (key, value) in entries {
             self.insert(key, value);
         }
