@@ -24,3 +24,17 @@ fn extending_keeps_the_number_of_buckets_that_never_grows() {
     map.extend((0..20_000).map(|n| (n, n)));
     assert_eq!((map.stats().buckets, map.len(), map.check()), (buckets, 20_000, Ok(())));
 }
+
+#[test]
+fn an_empty_map_shrinks_no_further_than_told() {
+    let mut map: Map<u32, u32> = (0..1000).map(|n| (n, n)).collect();
+    map.clear();
+    map.shrink_to(5);
+    assert!((5..100).contains(&map.capacity()), "{}", map.capacity());
+    map.shrink_to(5);
+    assert!(map.capacity() >= 5);
+    map.shrink_to_fit();
+    assert_eq!((map.capacity(), map.stats().bytes), (0, 0));
+    map.shrink_to(5);
+    assert_eq!(map.stats().bytes, 0, "shrinking makes no room");
+}

@@ -419,11 +419,12 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     }
 
     /// As [`shrink_to_fit`](Self::shrink_to_fit), keeping room for `capacity`
-    /// entries.
+    /// entries, if there is so much: it never makes room. What an empty map has goes
+    /// only when `capacity` is 0.
     pub fn shrink_to(&mut self, capacity: usize) {
         let Some(log2) = self.policy().log2_if_any(self.len().max(capacity)) else { return };
         let current = self.table.current();
-        if self.is_empty() && log2 == 0 {
+        if self.is_empty() && capacity == 0 {
             self.table.release();
         } else if log2 < current.log2()
             || log2 == current.log2() && (self.table.old.is_some() || current.overflow_heap() > 0)
