@@ -170,13 +170,14 @@ impl<V> Slab<V> {
         self.vacant = next;
     }
 
-    /// Takes the value out of its slot. No handle finds it any more.
+    /// Takes the value out of its slot, if it is still the handle's. No handle finds it any more.
     pub(super) fn vacate(&mut self, handle: Handle) -> Option<V> {
+        self.get(handle)?;
         let next = self.vacant;
         let slot = self.slot_mut(handle.index)?;
         let Tenant::Value(value) = std::mem::replace(&mut slot.tenant, Tenant::Vacant { next })
         else {
-            return None;
+            unreachable!("it has just been found");
         };
         if let Some(generation) = slot.generation.checked_add(1) {
             slot.generation = generation;
@@ -227,5 +228,20 @@ mod tests {
         assert_eq!(slab.vacate(last), Some('a'));
         assert_ne!(slab.next_handle().index, first.index);
         assert_eq!(slab.get(last), None);
+    }
+
+    #[test]
+    fn a_handle_vacates_its_own_value_only() {
+        let mut slab = Slab::default();
+        let first = slab.next_handle();
+        slab.fill(first, 'a');
+        assert_eq!((slab.vacate(first), slab.vacate(first)), (Some('a'), None));
+        let second = slab.next_handle();
+        assert_eq!(second.index, first.index, "the slot is used again");
+        slab.fill(second, 'b');
+        assert_eq!((slab.vacate(first), slab.get(second)), (None, Some(&'b')));
+        let third = slab.next_handle();
+        slab.fill(third, 'c');
+        assert!(third.index != second.index && slab.get(second) == Some(&'b'));
     }
 }
