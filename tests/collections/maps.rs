@@ -1,6 +1,8 @@
 //! What the maps' calls promise beside what a map does.
 
-use spanalloc::map::{Growth, Map, Policy};
+use crate::map_support::counting::allocations;
+use spanalloc::map::{Growth, Map, Policy, Sharded};
+use std::time::Instant;
 
 /// Entries move by evacuation while the generation stays: it counts arrays and seeds alone.
 #[test]
@@ -37,4 +39,32 @@ fn an_empty_map_shrinks_no_further_than_told() {
     assert_eq!((map.capacity(), map.stats().bytes), (0, 0));
     map.shrink_to(5);
     assert_eq!(map.stats().bytes, 0, "shrinking makes no room");
+}
+
+#[test]
+fn counting_the_entries_of_shards_allocates_nothing() {
+    let map = Sharded::new(8);
+    for n in 0..100 {
+        map.insert(n, n);
+    }
+    let (calls, _, seen) = allocations(|| (map.len(), map.is_empty()));
+    assert_eq!((calls, seen), (0, (100, false)));
+}
+
+/// Clearing a map that has nothing does not go over its array.
+#[test]
+fn clearing_an_empty_map_costs_nothing() {
+    let mut map: Map<u64, u64> = Map::with_capacity(1 << 18);
+    map.extend((0..1000).map(|n| (n, n)));
+    let mut clear = |times: u32| {
+        let since = Instant::now();
+        (0..times).for_each(|_| map.clear());
+        since.elapsed()
+    };
+    let (once, often) = (clear(1), clear(100));
+    assert!(often < once, "100 times {often:?}, once {once:?}");
+    map.extend((0..100_000).map(|n| (n, n)));
+    map.retain(|_, _| false);
+    map.clear();
+    assert_eq!((map.check(), map.stats().slots.empty_one), (Ok(()), 0));
 }

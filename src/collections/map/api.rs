@@ -140,7 +140,8 @@ impl<K, V, S> Map<K, V, S> {
     }
 
     /// Drops all entries. Keeps the array, as Go does: see
-    /// [`shrink_to_fit`](Self::shrink_to_fit). Costs a pass over the array.
+    /// [`shrink_to_fit`](Self::shrink_to_fit). Costs a pass over the array; of a map that
+    /// has nothing to drop and no overflow buckets, nothing.
     ///
     /// If the drop of an entry panics, the others are dropped nevertheless.
     pub fn clear(&mut self) {

@@ -120,23 +120,27 @@ impl<K, V, S: Clone + Default> Default for Sharded<K, V, S> {
 }
 
 impl<K, V, S> Sharded<K, V, S> {
-    /// What each shard counted.
+    /// What each shard counted. Costs a lock per shard, which is not counted.
     pub fn stats(&self) -> Vec<ShardStats> {
-        let read = |shard: &Shard<K, V, S>| {
+        self.each_stats().collect()
+    }
+
+    fn each_stats(&self) -> impl Iterator<Item = ShardStats> {
+        self.shards.iter().map(|shard| {
             let shard = shard.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             ShardStats { len: shard.map.len(), ..shard.counts }
-        };
-        self.shards.iter().map(read).collect()
+        })
     }
 
-    /// Entries in all shards. Each shard is counted at a different moment.
+    /// Entries in all shards. Each shard is counted at a different moment, under its lock.
     pub fn len(&self) -> usize {
-        self.stats().iter().map(|shard| shard.len).sum()
+        self.each_stats().map(|shard| shard.len).sum()
     }
 
-    /// Whether all shards are empty, each at its moment.
+    /// Whether all shards are empty, each at its moment. Locks them in turn, up to the first that is
+    /// not.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.each_stats().all(|shard| shard.len == 0)
     }
 
     /// Calls `visit` with the map of each shard in turn, under its lock. Entries that are put into

@@ -431,6 +431,10 @@ impl<K, V> Table<K, V> {
 
     /// Drops all entries and keeps the current array.
     pub(super) fn clear(&mut self) {
+        // Chains of one bucket without a live cell are wiped already: see `erase`.
+        if self.len == 0 && self.old.is_none() && self.overflow_buckets() == 0 {
+            return;
+        }
         self.counters.dropped += self.len as u64;
         let mut remains = self.detach();
         remains.drop_entries();
