@@ -1,13 +1,8 @@
 //! Iterating over a map while changing it, as Go's `range` permits.
 //!
 //! Rust's borrows forbid changing a map under an iterator. A cursor borrows
-//! nothing: it is given the map at each step. What it promises is what Go promises:
-//!
-//! * an entry that is there all the time is yielded exactly once, however often the
-//!   map grows, is tidied or shrinks meanwhile;
-//! * an entry that is removed before it is reached is not yielded;
-//! * an entry that is inserted meanwhile may be yielded or not;
-//! * a value is yielded as it is at that moment.
+//! nothing: it is given the map at each step. What it promises is what Go promises, and
+//! said at [`Cursor`].
 //!
 //! A cursor walks the *hash ranges* of the array at its start: those hashes whose
 //! low bits choose one bucket there. Wherever the map has moved the entries of a
@@ -23,6 +18,18 @@ use super::api::Map;
 use super::random::next_random;
 
 /// A place in an iteration over a map that may change: see [`Map::cursor`].
+///
+/// It borrows nothing, and promises what Go's `range` does:
+///
+/// * an entry that is there all the time is yielded exactly once, however often the map grows, is
+///   tidied or shrinks meanwhile;
+/// * an entry that is removed before it is reached is not yielded;
+/// * an entry that is inserted meanwhile may be yielded or not, and one that was removed and
+///   inserted again may come again;
+/// * a value is yielded as it is at that moment.
+///
+/// It goes through the map by the buckets that there were when it was made. Whenever it comes to the
+/// next, it clones the keys of one: see [`next`](Self::next) for the cost.
 #[derive(Clone, Debug)]
 pub struct Cursor<K> {
     /// Keys of the range entered last that are still to be yielded.
@@ -83,6 +90,10 @@ impl<K> Cursor<K> {
 impl<K: Clone + Eq + Hash> Cursor<K> {
     /// The next entry of `map`, or `None` at the end. A cursor that is given another
     /// map than the one it came from yields some of that map's entries.
+    ///
+    /// Costs a lookup for each key, and for each bucket of the map at the cursor's start
+    /// a vector of its keys, cloned, and a hash of each key in the chains that they may
+    /// lie in now: where the map has shrunk, those of other buckets too.
     pub fn next<'m, V, S: BuildHasher>(&mut self, map: &'m Map<K, V, S>) -> Option<(&'m K, &'m V)> {
         self.generations_crossed += map.generation().abs_diff(self.generation);
         self.generation = map.generation();

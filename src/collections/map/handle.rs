@@ -47,7 +47,8 @@ pub struct HandleStats {
     pub len: usize,
     /// Chunks allocated, each of [`HandleStats::chunk_bytes`].
     pub chunks: usize,
-    /// Bytes of a chunk: of 256 values, or as many as 64 KiB have room for, one at least.
+    /// Bytes of a chunk: of 256 values, or of the largest power of two of them that 64 KiB have
+    /// room for, one at least.
     pub chunk_bytes: usize,
     /// Bytes of the map from keys to handles.
     pub index_bytes: usize,

@@ -62,7 +62,11 @@ pub struct LazyStats {
     pub latency_max_ns: u64,
 }
 
-/// A map that removes by marking.
+/// A map that removes by marking. A *sweep* drops what is marked, by policy.
+///
+/// It has no clock. Calls that may sweep are given the time, `now_ns`: nanoseconds on any clock that
+/// does not go back, from the same beginning each time. The first interval of [`Sweep::Interval`]
+/// begins at 0. A time before an earlier one counts as no time passed.
 ///
 /// ```
 /// use spanalloc::map::{Lazy, Sweep};
@@ -122,7 +126,8 @@ impl<K, V, S> Lazy<K, V, S> {
         self.map.table.bytes()
     }
 
-    /// Sweeps if it is time to; returns how many entries were dropped.
+    /// Sweeps if it is time to, which it is told by `now_ns`; returns how many entries were dropped.
+    /// Costs a comparison, or a [`sweep`](Self::sweep).
     pub fn tick(&mut self, now_ns: u64) -> usize {
         let waited_ns = now_ns.saturating_sub(self.swept_at_ns);
         let due = match self.sweep {
@@ -135,7 +140,8 @@ impl<K, V, S> Lazy<K, V, S> {
         if due { self.sweep(now_ns) } else { 0 }
     }
 
-    /// Drops all marked entries; returns how many.
+    /// Drops all marked entries, whose latency ends at `now_ns`; returns how many. Costs a pass over
+    /// the map, or nothing when none is marked.
     pub fn sweep(&mut self, now_ns: u64) -> usize {
         self.swept_at_ns = now_ns;
         self.counts.sweeps += 1;
@@ -187,7 +193,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
     }
 
     /// Inserts an entry and returns the value the key had before, if it was there.
-    /// A marked entry of the key is taken over, and its old value dropped.
+    /// A marked entry of the key is taken over, and its old value dropped. Sweeps if it is time to.
     pub fn insert(&mut self, key: K, value: V, now_ns: u64) -> Option<V> {
         let old = self.map.insert(key, Marked { value, removed_at_ns: None });
         let was_marked = old.as_ref().is_some_and(|old| old.removed_at_ns.is_some());

@@ -68,7 +68,13 @@ use std::sync::Arc;
 ///
 /// A thread that ends leaves its values to the others. A thread that is idle keeps its private
 /// values and the victims among them, [`PRIVATE_MAX`] of each at most, through any number of epochs,
-/// until it next uses the pool or ends. More than 65,536 threads at a time are served, but those
+/// until it next uses the pool or ends. So a thread's first get or put after an epoch (whether by
+/// [`get`](Pool::get), [`take`](Pool::take), [`put`](Pool::put) or a guard that is dropped) may drop
+/// up to two times [`PRIVATE_MAX`] values that have become too old, and runs their `Drop`; the end of
+/// a thread may, too. If one panics there, the call does: a get has taken nothing, and what was to be
+/// put is dropped.
+///
+/// More than 65,536 threads at a time are served, but those
 /// beyond have no values of their own: they get what others have put back, and what they put back is
 /// dropped.
 ///
@@ -113,7 +119,8 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
         Self { core: Core::new(), init }
     }
 
-    /// A value that goes back to the pool, [reset](Reset), when the guard is dropped.
+    /// A value that goes back to the pool, [reset](Reset), when the guard is dropped. The thread's
+    /// first call after an epoch may drop values: see [`Pool`].
     #[inline]
     #[must_use]
     pub fn get(&self) -> PoolGuard<'_, T>
@@ -141,7 +148,8 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
         self.core.take()
     }
 
-    /// Gives `value` to the pool as it is, without a reset. It need not have come from it.
+    /// Gives `value` to the pool as it is, without a reset. It need not have come from it. The
+    /// thread's first call after an epoch may drop values: see [`Pool`].
     #[inline]
     pub fn put(&self, value: Box<T>) {
         self.core.put(value);
@@ -206,7 +214,8 @@ impl<T: Send + 'static, F: Fn() -> T> fmt::Debug for Pool<T, F> {
 /// A value on loan from a [`Pool`].
 ///
 /// Dropping the guard [resets](Reset) the value and gives it back. If the reset panics, the value is
-/// dropped and the pool goes on without it.
+/// dropped and the pool goes on without it. As every put, it may drop values after an epoch: see
+/// [`Pool`].
 pub struct PoolGuard<'a, T: Reset + Send + 'static> {
     core: &'a Core<Box<T>>,
     value: ManuallyDrop<Box<T>>,
