@@ -2,7 +2,9 @@
 
 use crate::pool::{Counted, check};
 use crate::random::Random;
-use spanalloc::pool::{AnyPool, BitmapPool, Keep, Prefault, SlicePool};
+use spanalloc::arena::Arena;
+use spanalloc::map::{Lazy, Sweep};
+use spanalloc::pool::{AnyPool, BitmapPool, Keep, Pool, Prefault, Reset, SlicePool};
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -123,4 +125,55 @@ fn bitmap_pool_refuses_impossible_sizes() {
     let error = BitmapPool::new(1 << 57, Prefault::OnUse, || ()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
     assert!(BitmapPool::new(1000, Prefault::Touch, || ()).unwrap().get().is_some());
+}
+
+/// A buffer that is not worth keeping once it is large.
+#[derive(Default)]
+struct Body(Vec<u8>);
+
+impl Reset for Body {
+    fn reset(&mut self) {
+        self.0.clear();
+    }
+
+    fn keep(&self) -> bool {
+        assert!(self.0.is_empty(), "asked before the reset");
+        self.0.capacity() <= 1000
+    }
+}
+
+#[test]
+fn what_is_not_worth_keeping_is_dropped() {
+    let pool: Pool<(Body, [Box<Body>; 1], Keep<u8>)> = Pool::default();
+    pool.get().0.0.reserve_exact(10);
+    assert!(pool.get().0.0.capacity() >= 10);
+    pool.get().1[0].0.reserve_exact(2000);
+    pool.get().0.0.reserve_exact(2000);
+    let stats = pool.stats();
+    assert_eq!((stats.new, stats.puts, stats.discards), (2, 2, 2), "{stats:?}");
+    check(stats, 0);
+    let slots = BitmapPool::new(1, Prefault::OnUse, Body::default).unwrap();
+    slots.get().unwrap().0.reserve_exact(2000);
+    assert_eq!(slots.stats().made, 0);
+    slots.get().unwrap().0.reserve_exact(10);
+    assert_eq!((slots.stats().made, slots.get().unwrap().0.capacity()), (1, 10));
+}
+
+#[test]
+fn arenas_and_lazy_maps_are_reset() {
+    let arenas: Pool<Arena> = Pool::new(Arena::new);
+    arenas.get().alloc([0_u8; 5000]);
+    let stats = arenas.get().stats();
+    assert_eq!((stats.live_bytes, stats.chunks, stats.resets), (0, 1, 1));
+    let maps: Pool<Lazy<u8, u8>> = Pool::new(|| Lazy::new(Sweep::Space(9)));
+    {
+        let mut map = maps.get();
+        (0..4).for_each(|key| assert_eq!(map.insert(key, key, 0), None));
+        assert!(map.remove(&1, 1));
+        assert_eq!(map.check(), Ok(()));
+    }
+    let map = maps.get();
+    assert_eq!((map.len(), map.get(&0), map.check()), (0, None, Ok(())));
+    assert_eq!((map.stats().backlog, map.stats().cleared), (0, 1));
+    assert!(map.bytes() > 0, "the array stays");
 }

@@ -12,7 +12,7 @@
 //! # Invariants
 //!
 //! 1. `live + backlog == map.len()`.
-//! 2. `marked − revived − swept == backlog`.
+//! 2. `marked − revived − swept − cleared == backlog`.
 
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
@@ -52,6 +52,8 @@ pub struct LazyStats {
     pub revived: u64,
     /// Marked entries dropped by sweeps.
     pub swept: u64,
+    /// Marked entries dropped by [`clear`](Lazy::clear).
+    pub cleared: u64,
     /// Sweeps so far.
     pub sweeps: u64,
     /// Entries looked at by sweeps.
@@ -124,6 +126,27 @@ impl<K, V, S> Lazy<K, V, S> {
     /// Bytes of the map's arrays: what the backlog keeps from shrinking. Costs no pass over them.
     pub fn bytes(&self) -> usize {
         self.map.table.bytes()
+    }
+
+    /// Drops all entries, marked or not; keeps the arrays. Those that were marked do not count as
+    /// swept, but as `cleared`. Costs as much as [`Map::clear`].
+    ///
+    /// ```
+    /// use spanalloc::map::{Lazy, Sweep};
+    ///
+    /// let mut map = Lazy::new(Sweep::Space(10));
+    /// map.insert("a", 1, 0);
+    /// map.insert("b", 2, 0);
+    /// map.remove("a", 1);
+    /// map.clear();
+    /// assert_eq!((map.len(), map.stats().backlog, map.stats().cleared), (0, 0, 1));
+    /// ```
+    pub fn clear(&mut self) {
+        // Before the drops, of which one may panic: then the others are dropped nevertheless.
+        let backlog = std::mem::take(&mut self.counts.backlog);
+        self.counts.cleared += backlog as u64;
+        self.counts.live = 0;
+        self.map.clear();
     }
 
     /// Sweeps if it is time to, which it is told by `now_ns`; returns how many entries were dropped.
@@ -232,14 +255,15 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
     /// A sentence that names the first violation.
     pub fn check(&self) -> Result<(), String> {
         self.map.check()?;
-        let LazyStats { live, backlog, marked, revived, swept, .. } = self.counts;
+        let LazyStats { live, backlog, marked, revived, swept, cleared, .. } = self.counts;
         let there = self.map.values().filter(|entry| entry.removed_at_ns.is_none()).count();
         if there != live || self.map.len() != live + backlog {
             return Err(format!("{there} there of {}, but live is {live}", self.map.len()));
         }
-        if marked - revived - swept != backlog as u64 {
+        if marked - revived - swept - cleared != backlog as u64 {
             return Err(format!(
-                "{marked} marked, {revived} revived, {swept} swept: {backlog} left"
+                "{marked} marked, {revived} revived, {swept} swept, {cleared} cleared: \
+                 {backlog} left"
             ));
         }
         Ok(())

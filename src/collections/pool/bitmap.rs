@@ -285,8 +285,8 @@ impl<T, F> Drop for Slot<'_, T, F> {
 
 /// A value on loan from a [`BitmapPool`], where it lies.
 ///
-/// Dropping the guard [resets](Reset) the value and frees the slot. If the reset panics, the value
-/// is dropped, and the slot's next user gets a new one.
+/// Dropping the guard [resets](Reset) the value and frees the slot. If the reset panics, or
+/// [`Reset::keep`] says no, the value is dropped, and the slot's next user gets a new one.
 pub struct BitmapGuard<'a, T: Reset, F> {
     slot: Slot<'a, T, F>,
     /// Shares and moves between threads as the value does.
@@ -308,9 +308,12 @@ impl<T: Reset, F> Drop for BitmapGuard<'_, T, F> {
 
         let mut place = self.slot.place();
         let unmake = Unmake(&self.slot);
-        // SAFETY: by invariants 1 and 2; the reference ends with the call.
-        unsafe { place.as_mut() }.reset();
-        std::mem::forget(unmake);
+        // SAFETY: by invariants 1 and 2; the reference ends before the value is dropped.
+        let value = unsafe { place.as_mut() };
+        value.reset();
+        if value.keep() {
+            std::mem::forget(unmake);
+        }
     }
 }
 

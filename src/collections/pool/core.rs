@@ -21,6 +21,7 @@
 //! 3. Only one thread advances at a time, and no lock is held while foreign code runs.
 
 use super::readers::{Pin, Readers};
+use super::reset::Reset;
 use super::shard::{Counts, Owned, Shard, ShardTable, steal};
 use super::stats::PoolStats;
 use super::thread::{self, Member};
@@ -51,6 +52,7 @@ struct ColdCounts {
     victim_steal: AtomicU64,
     puts: AtomicU64,
     drops: AtomicU64,
+    discards: AtomicU64,
 }
 
 impl<T: Send + 'static> Core<T> {
@@ -97,6 +99,23 @@ impl<T: Send + 'static> Core<T> {
         self.cold.new.fetch_add(1, Relaxed);
     }
 
+    /// Resets `value` and takes it back, or drops it if it is not worth keeping.
+    #[inline]
+    pub(super) fn put_reset(&self, mut value: T)
+    where
+        T: Reset,
+    {
+        value.reset();
+        if value.keep() { self.put(value) } else { self.discard(value) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn discard(&self, value: T) {
+        self.cold.discards.fetch_add(1, Relaxed);
+        drop(value);
+    }
+
     /// Begins the next epoch and returns how many values were dropped, or `None` when another
     /// thread is doing it.
     pub(super) fn advance(&self) -> Option<u64> {
@@ -129,6 +148,7 @@ impl<T: Send + 'static> Core<T> {
             new: cold.new.load(Relaxed),
             puts: sum(|c| c.puts.get()) + cold.puts.load(Relaxed),
             drops: sum(|c| c.drops.get()) + cold.drops.load(Relaxed),
+            discards: cold.discards.load(Relaxed),
             epochs: self.epoch.load(Relaxed),
         }
     }

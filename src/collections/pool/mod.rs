@@ -213,8 +213,8 @@ impl<T: Send + 'static, F: Fn() -> T> fmt::Debug for Pool<T, F> {
 
 /// A value on loan from a [`Pool`].
 ///
-/// Dropping the guard [resets](Reset) the value and gives it back. If the reset panics, the value is
-/// dropped and the pool goes on without it. As every put, it may drop values after an epoch: see
+/// Dropping the guard [resets](Reset) the value and gives it back. If the reset panics, or
+/// [`Reset::keep`] says no, the value is dropped and the pool goes on without it. As every put, it may drop values after an epoch: see
 /// [`Pool`].
 pub struct PoolGuard<'a, T: Reset + Send + 'static> {
     core: &'a Core<Box<T>>,
@@ -236,9 +236,8 @@ impl<T: Reset + Send + 'static> Drop for PoolGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: by invariant 1; this is the guard's end. From here on the value is a local, so a
         // panicking reset drops it.
-        let mut value = unsafe { ManuallyDrop::take(&mut self.value) };
-        value.reset();
-        self.core.put(value);
+        let value = unsafe { ManuallyDrop::take(&mut self.value) };
+        self.core.put_reset(value);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What makes a used value as good as new.
 
-use crate::collections::map::{HandleMap, Map};
+use crate::collections::arena::Arena;
+use crate::collections::map::{HandleMap, Lazy, Map};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
@@ -8,11 +9,13 @@ use std::ops::{Deref, DerefMut};
 /// Brings a value back to its initial state and keeps its memory.
 ///
 /// A pool's guard calls [`reset`](Reset::reset) when it is dropped, before the value becomes
-/// available to others. If `reset` panics, the value is dropped instead of reused.
+/// available to others. If `reset` panics, the value is dropped instead of reused; so it is when
+/// [`keep`](Reset::keep) then says that it is not worth keeping.
 ///
 /// The collections of the standard library and the maps of this one clear themselves and keep their
-/// capacity (a `BTreeMap` or `BTreeSet` has none to keep); an array, a slice and a tuple of up
-/// to six reset each element; an `Option` becomes `None`.
+/// capacity (a `BTreeMap` or `BTreeSet` has none to keep), whatever it is; an arena keeps its largest
+/// chunk; an array, a slice and a tuple of up to six reset each element, and are kept if each is; an
+/// `Option` becomes `None`.
 ///
 /// ```
 /// use spanalloc::pool::{Pool, Reset};
@@ -37,6 +40,36 @@ use std::ops::{Deref, DerefMut};
 pub trait Reset {
     /// Brings `self` back to its initial state.
     fn reset(&mut self);
+
+    /// Whether `self` is worth keeping, asked after each [`reset`](Reset::reset). What is not is
+    /// dropped, and counted by [`PoolStats::discards`](super::PoolStats::discards). So one unusual
+    /// job does not leave its memory with every later one:
+    ///
+    /// ```
+    /// use spanalloc::pool::{Pool, Reset};
+    ///
+    /// #[derive(Default)]
+    /// struct Body(Vec<u8>);
+    ///
+    /// impl Reset for Body {
+    ///     fn reset(&mut self) {
+    ///         self.0.clear();
+    ///     }
+    ///
+    ///     fn keep(&self) -> bool {
+    ///         self.0.capacity() <= 64 << 10
+    ///     }
+    /// }
+    ///
+    /// let pool: Pool<Body> = Pool::new(Body::default);
+    /// pool.get().0.resize(1 << 20, 0);
+    /// assert_eq!(pool.get().0.capacity(), 0);
+    /// assert_eq!(pool.stats().discards, 1);
+    /// ```
+    #[inline]
+    fn keep(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! reset_by_clear {
@@ -61,6 +94,15 @@ reset_by_clear! {
     [T: Eq + Hash, S] HashSet<T, S>,
     [K, V, S] Map<K, V, S>,
     [K, V, S] HandleMap<K, V, S>,
+    [K, V, S] Lazy<K, V, S>,
+}
+
+impl Reset for Arena {
+    /// As [`Arena::reset`].
+    #[inline]
+    fn reset(&mut self) {
+        Self::reset(self);
+    }
 }
 
 macro_rules! reset_by_default {
@@ -106,6 +148,11 @@ impl<T: Reset + ?Sized> Reset for Box<T> {
     fn reset(&mut self) {
         (**self).reset();
     }
+
+    #[inline]
+    fn keep(&self) -> bool {
+        (**self).keep()
+    }
 }
 
 impl<T: Reset, const N: usize> Reset for [T; N] {
@@ -113,12 +160,22 @@ impl<T: Reset, const N: usize> Reset for [T; N] {
     fn reset(&mut self) {
         self.iter_mut().for_each(Reset::reset);
     }
+
+    #[inline]
+    fn keep(&self) -> bool {
+        self.iter().all(Reset::keep)
+    }
 }
 
 impl<T: Reset> Reset for [T] {
     #[inline]
     fn reset(&mut self) {
         self.iter_mut().for_each(Reset::reset);
+    }
+
+    #[inline]
+    fn keep(&self) -> bool {
+        self.iter().all(Reset::keep)
     }
 }
 
@@ -130,6 +187,13 @@ macro_rules! reset_each {
             fn reset(&mut self) {
                 let ($($name,)*) = self;
                 $($name.reset();)*
+            }
+
+            #[inline]
+            #[allow(non_snake_case, reason = "each is named as its type")]
+            fn keep(&self) -> bool {
+                let ($($name,)*) = self;
+                $($name.keep())&&*
             }
         }
     };

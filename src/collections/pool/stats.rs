@@ -27,6 +27,9 @@ pub struct PoolStats {
     /// Values the pool dropped: by an epoch, or because a thread gave them while it was being torn
     /// down or was one too many to have a place for them.
     pub drops: u64,
+    /// Values that did not go back because [`Reset::keep`](super::Reset::keep) said no; neither
+    /// `puts` nor `drops` counts them.
+    pub discards: u64,
     /// Epochs begun since the pool was made.
     pub epochs: u64,
 }

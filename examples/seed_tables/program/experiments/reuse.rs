@@ -4,7 +4,7 @@ use super::{Experiment, Finding, Plot, Verdict};
 use crate::program::probe::{Probe, faults, peak_resident, quantile, timed};
 use spanalloc::arena::Arena;
 use spanalloc::observe::Timer;
-use spanalloc::pool::{BitmapPool, Keep, PRIVATE_MAX, Pool, Prefault, Reset};
+use spanalloc::pool::{BitmapPool, Keep, PRIVATE_MAX, Pool, Prefault};
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
@@ -68,22 +68,12 @@ pub(super) const E2: Experiment = Experiment {
     },
 };
 
-/// An arena that is emptied when it goes back.
-#[derive(Default)]
-struct Bulk(Arena);
-
-impl Reset for Bulk {
-    fn reset(&mut self) {
-        self.0.reset();
-    }
-}
-
 const PER_REQUEST: usize = 64;
 
 /// What requests take their objects from.
 struct Pools {
     objects: Pool<Keep<Object>>,
-    arenas: Pool<Bulk>,
+    arenas: Pool<Arena>,
     kept: Pool<Keep<Box<[Object]>>>,
 }
 
@@ -91,7 +81,7 @@ impl Pools {
     fn new() -> Self {
         Self {
             objects: Pool::new(|| Keep([0; 512])),
-            arenas: Pool::new(Bulk::default),
+            arenas: Pool::new(Arena::new),
             kept: Pool::new(|| Keep(vec![[0; 512]; PER_REQUEST].into())),
         }
     }
@@ -124,7 +114,7 @@ fn tiers(probe: &mut Probe) {
             ARENA => way(probe, name, pools, |pools| {
                 let arena = pools.arenas.get();
                 for _ in 0..PER_REQUEST {
-                    touch(arena.0.alloc_with(|| [0; 512]));
+                    touch(arena.alloc_with(|| [0; 512]));
                 }
                 arena
             }),
@@ -137,14 +127,14 @@ fn tiers(probe: &mut Probe) {
                 let arena = pools.arenas.get();
                 for _ in 0..PER_REQUEST {
                     let slot = || Slot { object: [0; 512], _rest: MaybeUninit::uninit() };
-                    touch(&mut arena.0.alloc_with(slot).object);
+                    touch(&mut arena.alloc_with(slot).object);
                 }
                 arena
             }),
             _ => way(probe, name, pools, |pools| {
                 let arena = pools.arenas.get();
                 for _ in 0..PER_REQUEST / 8 {
-                    arena.0.alloc_with(|| [[0; 512]; 8]).iter_mut().for_each(touch);
+                    arena.alloc_with(|| [[0; 512]; 8]).iter_mut().for_each(touch);
                 }
                 arena
             }),
