@@ -4,7 +4,9 @@ use crate::pool::{Counted, check};
 use crate::random::Random;
 use spanalloc::arena::Arena;
 use spanalloc::map::{Lazy, Sweep};
-use spanalloc::pool::{AnyPool, BitmapPool, Keep, Pool, Prefault, Reset, SlicePool};
+use spanalloc::pool::{
+    AnyPool, BitmapPool, Keep, OwnedPoolGuard, OwnedSliceGuard, Pool, Prefault, Reset, SlicePool,
+};
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -148,7 +150,7 @@ fn what_is_not_worth_keeping_is_dropped() {
     pool.get().0.0.reserve_exact(10);
     assert!(pool.get().0.0.capacity() >= 10);
     pool.get().1[0].0.reserve_exact(2000);
-    pool.get().0.0.reserve_exact(2000);
+    pool.get_owned().0.0.reserve_exact(2000);
     let stats = pool.stats();
     assert_eq!((stats.new, stats.puts, stats.discards), (2, 2, 2), "{stats:?}");
     check(stats, 0);
@@ -176,4 +178,49 @@ fn arenas_and_lazy_maps_are_reset() {
     assert_eq!((map.len(), map.get(&0), map.check()), (0, None, Ok(())));
     assert_eq!((map.stats().backlog, map.stats().cleared), (0, 1));
     assert!(map.bytes() > 0, "the array stays");
+}
+
+/// Guards that own what they need outlive the pool, and bring their values back.
+#[test]
+fn owned_guards_outlive_their_pool() {
+    fn is_static<T: Send + Sync + 'static>(_: &T) {}
+    let live = Arc::new(AtomicUsize::new(0));
+    let made = live.clone();
+    let pool = Pool::new(move || Counted::new(&made));
+    let mut guard = pool.get_owned();
+    is_static(&guard);
+    guard.dirty = true;
+    thread::spawn(move || drop(guard)).join().unwrap();
+    check(pool.stats(), 1);
+    let guard = pool.get_owned();
+    assert!(!guard.dirty);
+    let (other, kept) = (pool.get_owned(), OwnedPoolGuard::detach(pool.get_owned()));
+    drop(pool);
+    assert_eq!(live.load(SeqCst), 3);
+    drop(guard);
+    assert_eq!(live.load(SeqCst), 3, "it is in what is left of the pool");
+    drop(other);
+    assert_eq!(live.load(SeqCst), 1);
+    drop(kept);
+    let slices: Arc<SlicePool<u8>> = Arc::new(SlicePool::new(64, 128));
+    let (mut first, second) = (slices.get_owned(), slices.get_owned());
+    first.extend([1; 100]);
+    thread::spawn(move || drop(first)).join().unwrap();
+    assert_eq!(OwnedSliceGuard::detach(second).capacity(), 64);
+    assert!(slices.take().capacity() >= 100);
+    assert_eq!(slices.stats().pool.new, 2);
+}
+
+#[test]
+fn slice_pool_takes_vectors_by_value() {
+    let pool = SlicePool::<u8>::new(64, 128);
+    let mut page = pool.take();
+    page.extend([7; 100]);
+    pool.put(page);
+    let page = pool.take();
+    assert!(page.is_empty() && page.capacity() >= 100);
+    pool.put(vec![0; 129]);
+    pool.put(Vec::new());
+    let stats = pool.stats();
+    assert_eq!((stats.discards, stats.pool.puts, stats.pool.new), (2, 1, 1), "{stats:?}");
 }

@@ -6,6 +6,7 @@
 //!    once.
 
 use super::core::Core;
+use super::owned::OwnedSliceGuard;
 use super::stats::PoolStats;
 use std::alloc::Layout;
 use std::fmt;
@@ -62,12 +63,62 @@ impl<T: Send + 'static> SlicePool<T> {
     #[inline]
     #[must_use]
     pub fn get(&self) -> SliceGuard<'_, T> {
-        let value = self.core.take().unwrap_or_else(|| {
+        SliceGuard { pool: self, value: ManuallyDrop::new(self.take()) }
+    }
+
+    /// As [`get`](SlicePool::get), without a guard: the caller may give the vector back by
+    /// [`put`](SlicePool::put), or keep it.
+    ///
+    /// ```
+    /// use spanalloc::pool::SlicePool;
+    ///
+    /// let pool: SlicePool<u8> = SlicePool::new(1024, 4096);
+    /// let mut page = pool.take();
+    /// page.extend(b"sent to another thread");
+    /// std::thread::scope(|scope| scope.spawn(|| pool.put(page)).join()).unwrap();
+    /// assert!(pool.take().is_empty());
+    /// assert_eq!(pool.stats().pool.new, 1);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn take(&self) -> Vec<T> {
+        self.core.take().unwrap_or_else(|| {
             let value = Vec::with_capacity(self.capacity);
             self.core.count_new();
             value
-        });
-        SliceGuard { pool: self, value: ManuallyDrop::new(value) }
+        })
+    }
+
+    /// Clears `value` and gives it to the pool, or frees it when its capacity is out of the pool's
+    /// bounds. It need not have come from it. If dropping an element panics, the vector is freed.
+    #[inline]
+    pub fn put(&self, mut value: Vec<T>) {
+        // What has no size has room without end.
+        let kept = self.capacity..=self.capacity_max;
+        if size_of::<T>() > 0 && !kept.contains(&value.capacity()) {
+            return self.discard(value);
+        }
+        value.clear();
+        self.core.put(value);
+    }
+
+    /// As [`get`](SlicePool::get), with a guard that keeps the pool alive instead of borrowing it:
+    /// for tasks and threads. Costs an addition to the count of owners more, and a subtraction when
+    /// the guard goes.
+    ///
+    /// ```
+    /// use spanalloc::pool::SlicePool;
+    /// use std::sync::Arc;
+    ///
+    /// let pool: Arc<SlicePool<u8>> = Arc::default();
+    /// let mut line = pool.get_owned();
+    /// std::thread::spawn(move || line.push(b'x')).join().unwrap();
+    /// assert_eq!(pool.stats().pool.puts, 1);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn get_owned(self: &Arc<Self>) -> OwnedSliceGuard<T> {
+        OwnedSliceGuard::new(self.clone(), self.take())
     }
 
     /// Begins an epoch; see [`Pool::advance`](super::Pool::advance).
@@ -135,14 +186,8 @@ impl<T: Send + 'static> Drop for SliceGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: by invariant 1; this is the guard's end.
-        let mut value = unsafe { ManuallyDrop::take(&mut self.value) };
-        // What has no size has room without end.
-        let kept = self.pool.capacity..=self.pool.capacity_max;
-        if size_of::<T>() > 0 && !kept.contains(&value.capacity()) {
-            return self.pool.discard(value);
-        }
-        value.clear();
-        self.pool.core.put(value);
+        let value = unsafe { ManuallyDrop::take(&mut self.value) };
+        self.pool.put(value);
     }
 }
 
