@@ -42,6 +42,7 @@ pub struct HandleMap<K, V, S = RandomState> {
 
 /// What a [`HandleMap`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HandleStats {
     /// Entries.
     pub len: usize,

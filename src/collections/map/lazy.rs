@@ -39,6 +39,7 @@ pub enum Sweep {
 
 /// What a [`Lazy`] map counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LazyStats {
     /// Entries that are there.
     pub live: usize,

@@ -65,6 +65,7 @@ struct Counted<K, V, S> {
 
 /// How a shard's lock was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShardStats {
     /// Entries in the shard.
     pub len: usize,

@@ -14,6 +14,7 @@ use super::tops::{
 /// `inserts.new_keys() − removed == len`, and
 /// `slots.live == len` with both arrays counted.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Entries.
     pub len: usize,
@@ -77,6 +78,7 @@ pub struct Stats {
 
 /// The array being evacuated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OldStats {
     /// Main buckets.
     pub buckets: usize,
@@ -96,6 +98,7 @@ pub struct OldStats {
 
 /// Cells by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Slots {
     /// Empty, and so is the rest of the chain.
     pub empty_rest: u64,
@@ -113,6 +116,7 @@ pub struct Slots {
 
 /// Inserts by what they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Inserts {
     /// A cell after which the chain was empty, mostly one never used.
     pub empty_rest: u64,
@@ -140,6 +144,7 @@ impl Inserts {
 
 /// Growth so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GrowthStats {
     /// Growths to twice the buckets.
     pub doublings: u64,
@@ -158,6 +163,7 @@ pub struct GrowthStats {
 /// Where a key and a value together need no padding, each value lies beside its key;
 /// otherwise the eight values follow the eight keys, and only their end is padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BucketLayout {
     /// All of a bucket: eight tophash bytes, the link to the next bucket, and the
     /// entries.
