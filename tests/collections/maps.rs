@@ -1,6 +1,6 @@
 //! What the maps' calls promise beside what a map does.
 
-use crate::map_support::counting::allocations;
+use crate::map_support::counting::{allocations, refusing_above};
 use spanalloc::map::{Growth, Map, Policy, Sharded};
 use std::time::Instant;
 
@@ -67,4 +67,50 @@ fn clearing_an_empty_map_costs_nothing() {
     map.retain(|_, _| false);
     map.clear();
     assert_eq!((map.check(), map.stats().slots.empty_one), (Ok(()), 0));
+}
+
+#[test]
+fn a_capacity_that_cannot_be_had_is_an_error() {
+    for capacity in [0, 1, 8, 9, 1000] {
+        let (tried, made) =
+            (Map::<u64, u64>::try_with_capacity(capacity).unwrap(), Map::with_capacity(capacity));
+        let shape = |map: &Map<u64, u64>| {
+            let stats = map.stats();
+            (map.capacity(), map.bytes(), stats.buckets, stats.growth, stats.arrays_by_tier)
+        };
+        assert_eq!(shape(&tried), shape(&made));
+    }
+    let refused = refusing_above(1 << 16, || Map::<u64, u64>::try_with_capacity(1 << 16));
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("65536"), "{message}");
+    assert!(Map::<u64, u64>::try_with_capacity(usize::MAX).is_err());
+}
+
+#[test]
+fn bytes_are_those_of_the_statistics() {
+    let mut map: Map<u64, u64> = Map::new();
+    for n in 0..5000 {
+        map.insert(n, n);
+        if n % 97 == 0 {
+            assert_eq!(map.bytes(), map.stats().bytes);
+        }
+    }
+}
+
+#[test]
+fn a_map_s_statistics_read_well() {
+    let mut map: Map<u32, u32, _> = Map::with_hasher(crate::map_support::Masked(7));
+    let empty = map.stats().to_string();
+    assert!(empty.starts_with("0 entries in 0 buckets, 0.00 of 6.50 each"), "{empty}");
+    map.extend((0..1000).map(|n| (n, n)));
+    map.insert(1, 1);
+    while map.stats().old.is_none() {
+        map.insert(map.len() as u32, 0);
+    }
+    let (stats, text) = (map.stats(), map.stats().to_string());
+    assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+    assert!(text.contains("\nupdate                            1     0."), "{text}");
+    assert!(text.contains("\n4 or more"), "{text}");
+    assert!(text.contains(&format!("growing: {}", stats.old.unwrap().evacuated)), "{text}");
+    assert!(text.ends_with(" 0 in blocks of large keys and values"), "{text}");
 }

@@ -72,6 +72,27 @@ impl<K, V> Map<K, V, RandomState> {
     pub fn with_capacity(capacity: usize) -> Self {
         Self { table: Table::with_capacity(capacity, Policy::default()), ..Self::default() }
     }
+
+    /// As [`with_capacity`](Self::with_capacity), but an array that cannot be had is an error.
+    ///
+    /// # Errors
+    ///
+    /// When the array would be larger than `isize::MAX` bytes, or the allocator has no memory for
+    /// it.
+    ///
+    /// ```
+    /// use spanalloc::map::Map;
+    ///
+    /// assert!(Map::<u32, u32>::try_with_capacity(usize::MAX).is_err());
+    /// let map: Map<u32, u32> = Map::try_with_capacity(100)?;
+    /// assert!(map.capacity() >= 100);
+    /// # Ok::<(), spanalloc::map::ReserveError>(())
+    /// ```
+    pub fn try_with_capacity(capacity: usize) -> Result<Self, ReserveError> {
+        let table = Table::try_with_capacity(capacity, Policy::default());
+        let table = table.ok_or(ReserveError { entries: capacity })?;
+        Ok(Self { table, ..Self::default() })
+    }
 }
 
 impl<K, V, S> Map<K, V, S> {

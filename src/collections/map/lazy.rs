@@ -126,7 +126,7 @@ impl<K, V, S> Lazy<K, V, S> {
 
     /// Bytes of the map's arrays: what the backlog keeps from shrinking. Costs no pass over them.
     pub fn bytes(&self) -> usize {
-        self.map.table.bytes()
+        self.map.bytes()
     }
 
     /// Drops all entries, marked or not; keeps the arrays. Those that were marked do not count as

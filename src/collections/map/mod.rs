@@ -40,7 +40,7 @@
 // | `grow` | evacuation and resizing |
 // | `walk`, `remains` | visiting all entries; taking all out |
 // | `api`, `entry`, `iter`, `traits` | the map as users see it |
-// | `policy`, `record`, `stats`, `check`, `heat`, `cursor` | knobs, counters, reports |
+// | `policy`, `record`, `stats`, `stats_text`, `check`, `heat`, `cursor` | knobs, counters, reports |
 // | `sharded`, `handle`, `handle_traits`, `slab`, `lazy`, `lab` | built on the map, or beside it |
 
 mod api;
@@ -64,6 +64,7 @@ mod remains;
 mod sharded;
 mod slab;
 mod stats;
+mod stats_text;
 mod table;
 mod tops;
 mod traits;

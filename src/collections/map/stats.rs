@@ -283,6 +283,20 @@ impl<K, V, S> Map<K, V, S> {
         }
     }
 
+    /// Bytes of the map's arrays with their overflow buckets: [`Stats::bytes`], without a pass over
+    /// them. What keys and values point to is not counted, nor the blocks of those larger than
+    /// [`INLINE_MAX_BYTES`].
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::Map::new();
+    /// assert_eq!(map.bytes(), 0);
+    /// map.insert(1, 'a');
+    /// assert_eq!(map.bytes(), map.stats().bytes);
+    /// ```
+    pub fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
     /// Starts recording events; the last `events_max` are kept. A call while
     /// recording starts afresh; 0 stops. Inserts take longer while anything is recorded.
     ///
@@ -306,7 +320,8 @@ impl<K, V, S> Map<K, V, S> {
         log.into_iter().flat_map(|log| &log.events)
     }
 
-    /// Starts recording, from nothing, which cells new entries take.
+    /// Starts recording, from nothing, which cells new entries take, until
+    /// [`stop_heat`](Self::stop_heat). Inserts take longer meanwhile.
     pub fn record_heat(&mut self) {
         self.table.record_mut().heat = Some(Heat::new());
     }
@@ -314,6 +329,24 @@ impl<K, V, S> Map<K, V, S> {
     /// Which cells new entries took since [`record_heat`](Self::record_heat).
     pub fn heat(&self) -> Option<&Heat> {
         self.table.record()?.heat.as_ref()
+    }
+
+    /// Stops recording which cells new entries take, and returns what was recorded; `None` if
+    /// nothing was.
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::Map::new();
+    /// map.record_heat();
+    /// map.insert(1, 'a');
+    /// let heat = map.stop_heat().unwrap();
+    /// map.insert(2, 'b');
+    /// assert_eq!((heat.total().inserts, map.heat()), (1, None));
+    /// ```
+    pub fn stop_heat(&mut self) -> Option<Heat> {
+        self.table.record()?;
+        let heat = self.table.record_mut().heat.take();
+        self.table.end_record_of_nothing();
+        heat
     }
 }
 
@@ -381,5 +414,12 @@ mod tests {
         map.record_heat();
         map.record_events(0);
         assert!(map.heat().is_some() && map.table.quick_below() == 0);
+        assert!(map.stop_heat().is_some() && map.stop_heat().is_none());
+        assert!(map.table.record().is_none() && map.heat().is_none());
+        assert_eq!(map.table.quick_below(), quick_below);
+        map.record_events(16);
+        map.record_heat();
+        map.stop_heat();
+        assert!(map.table.record().is_some_and(|record| record.log.is_some()));
     }
 }

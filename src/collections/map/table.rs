@@ -90,6 +90,16 @@ impl<K, V> Table<K, V> {
         table
     }
 
+    /// As `with_capacity`, or `None` when there is no such array or no memory for it.
+    pub(super) fn try_with_capacity(entries: usize, policy: Policy) -> Option<Self> {
+        let mut table = Self::with_capacity(0, policy);
+        let log2 = policy.log2_if_any(entries)?;
+        if log2 > 0 {
+            table.install(Array::new_if_possible(log2)?);
+        }
+        Some(table)
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
