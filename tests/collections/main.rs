@@ -4,6 +4,7 @@
 
 mod arena;
 mod arena_memory;
+mod handles;
 #[path = "../map_support/mod.rs"]
 mod map_support;
 mod maps;

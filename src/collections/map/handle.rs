@@ -17,7 +17,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 
 use super::api::Map;
-use super::handle_traits::HandleIter;
+use super::entry::Entry;
 use super::slab::{Handle, Slab};
 
 /// A map whose values keep their place in an arena, found by key or by handle.
@@ -130,27 +130,21 @@ impl<K, V, S> HandleMap<K, V, S> {
         self.slab.get_mut(handle)
     }
 
-    /// All keys and values.
-    pub fn iter(&self) -> HandleIter<'_, K, V> {
-        HandleIter::new(self)
-    }
-
-    /// All keys and values, the values to change where they lie. Allocates a pointer
-    /// per chunk.
+    /// Removes the entry at `handle`, unless it was removed. Nothing but the key tells where in the
+    /// index the handle lies, so this costs a pass over the index until it is found. Where that is
+    /// too much, keep the key beside the handle and [`remove`](Self::remove) it, at the cost of a
+    /// lookup. A handle that is good no more costs nothing.
     ///
     /// ```
-    /// let mut map: spanalloc::map::HandleMap<_, _> = [("a", 1), ("b", 2)].into_iter().collect();
-    /// let place = std::ptr::from_ref(&map["a"]);
-    /// map.iter_mut().for_each(|(_, value)| *value *= 10);
-    /// assert_eq!((map["a"], map["b"]), (10, 20));
-    /// assert_eq!(std::ptr::from_ref(&map["a"]), place);
+    /// let mut map = spanalloc::map::HandleMap::new();
+    /// let handle = map.insert("a", 1).0;
+    /// assert_eq!(map.remove_handle(handle), Some(("a", 1)));
+    /// assert_eq!(map.remove_handle(handle), None);
     /// ```
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        let places = self.slab.places();
-        self.index.iter().filter_map(move |(key, handle)| {
-            // SAFETY: by invariant 2 no other key has this handle.
-            Some((key, unsafe { places.get(*handle) }?))
-        })
+    pub fn remove_handle(&mut self, handle: Handle) -> Option<(K, V)> {
+        self.slab.get(handle)?;
+        let key = self.index.extract_if(|_, other| *other == handle).next()?.0;
+        self.slab.vacate(handle).map(|value| (key, value))
     }
 
     /// Removes all entries. Their handles are good no more; chunks and buckets stay,
@@ -213,7 +207,6 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
     ///
     /// When 2³² slots are in use.
     pub fn insert(&mut self, key: K, value: V) -> (Handle, Option<V>) {
-        use super::entry::Entry;
         match self.index.entry(key) {
             Entry::Occupied(entry) => {
                 let handle = *entry.get();
@@ -227,6 +220,33 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
                 (handle, None)
             }
         }
+    }
+
+    /// The handle and the value of `key`, to change; of what `make` returns if it is absent. Costs a
+    /// lookup, and of a new key what an insert costs. If `make` panics, the key is absent.
+    ///
+    /// # Panics
+    ///
+    /// As [`insert`](Self::insert).
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::HandleMap::new();
+    /// let (handle, count) = map.get_or_insert_with("a", || 0);
+    /// *count += 1;
+    /// assert_eq!(map.get_or_insert_with("a", || unreachable!()), (handle, &mut 1));
+    /// ```
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> (Handle, &mut V) {
+        let Self { index, slab } = self;
+        let handle = match index.entry(key) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let (value, handle) = (make(), slab.next_handle());
+                entry.insert(handle);
+                slab.fill(handle, value);
+                handle
+            }
+        };
+        (handle, slab.get_mut(handle).expect("by invariant 1 the slot is occupied"))
     }
 
     /// The value of `key`.
@@ -254,17 +274,6 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
         self.index.contains_key(key)
     }
 
-    /// Makes room for `additional` more entries: chunks for their values, and buckets for their
-    /// handles.
-    ///
-    /// # Panics
-    ///
-    /// When there would be more than 2³² slots.
-    pub fn reserve(&mut self, additional: usize) {
-        self.slab.reserve(self.index.len(), additional);
-        self.index.reserve(additional);
-    }
-
     /// The handle of `key`.
     pub fn handle<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<Handle>
     where
@@ -282,6 +291,21 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
         let value = self.slab.vacate(handle);
         drop(own_key);
         value
+    }
+
+    /// As [`remove`](Self::remove), with the map's own key.
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::HandleMap::new();
+    /// map.insert(String::from("a"), 1);
+    /// assert_eq!(map.remove_entry("a"), Some((String::from("a"), 1)));
+    /// ```
+    pub fn remove_entry<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        let (own_key, handle) = self.index.remove_entry(key)?;
+        self.slab.vacate(handle).map(|value| (own_key, value))
     }
 
     /// Verifies the invariants.

@@ -41,7 +41,7 @@
 // | `walk`, `remains` | visiting all entries; taking all out |
 // | `api`, `entry`, `iter`, `traits` | the map as users see it |
 // | `policy`, `record`, `stats`, `stats_text`, `check`, `heat`, `cursor` | knobs, counters, reports |
-// | `sharded`, `handle`, `handle_traits`, `slab`, `lazy`, `lab` | built on the map, or beside it |
+// | `sharded`, `handle`, `handle_room`, `handle_traits`, `slab`, `lazy`, `lab` | built on the map, or beside it |
 
 mod api;
 mod array;
@@ -51,6 +51,7 @@ mod cursor;
 mod entry;
 mod grow;
 mod handle;
+mod handle_room;
 mod handle_traits;
 mod heat;
 mod iter;
@@ -76,7 +77,7 @@ pub use check::Tophashes;
 pub use cursor::Cursor;
 pub use entry::{Entry, OccupiedEntry, VacantEntry};
 pub use handle::{HandleMap, HandleStats};
-pub use handle_traits::HandleIter;
+pub use handle_traits::{HandleIntoIter, HandleIter, HandleIterMut};
 pub use heat::{Heat, Reuse};
 pub use iter::{
     Drain, ExtractIf, IntoIter, IntoKeys, IntoValues, Iter, IterMut, Keys, Values, ValuesMut,

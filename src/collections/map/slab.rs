@@ -95,10 +95,46 @@ impl<V> Slab<V> {
     /// Has slots for `additional` values beside the `len` that there are. What was vacant stays so,
     /// behind what is added.
     pub(super) fn reserve(&mut self, len: usize, additional: usize) {
-        let vacant = self.chunks.len() * Self::SLOTS - len;
+        let vacant = self.slots() - len;
         if additional > vacant {
             self.add_chunks((additional - vacant).div_ceil(Self::SLOTS));
         }
+    }
+
+    /// As [`reserve`](Self::reserve); `None`, with nothing changed, when there are no such slots or no
+    /// memory for them.
+    pub(super) fn try_reserve(&mut self, len: usize, additional: usize) -> Option<()> {
+        let vacant = self.slots() - len;
+        if additional <= vacant {
+            return Some(());
+        }
+        let count = (additional - vacant).div_ceil(Self::SLOTS);
+        let (first, last) = self.next_slots(count)?;
+        let mut chunks = Vec::new();
+        chunks.try_reserve_exact(count).ok()?;
+        for start in (first..=last).step_by(Self::SLOTS) {
+            let mut chunk = Vec::new();
+            chunk.try_reserve_exact(Self::SLOTS).ok()?;
+            chunk.extend(self.chunk(start, last));
+            chunks.push(chunk.into_boxed_slice());
+        }
+        self.chunks.try_reserve(count).ok()?;
+        self.chunks.append(&mut chunks);
+        self.vacant = Some(first);
+        Some(())
+    }
+
+    /// Slots there are, occupied or not.
+    pub(super) fn slots(&self) -> usize {
+        self.chunks.len() * Self::SLOTS
+    }
+
+    /// All values, in the order of their slots.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.chunks.iter_mut().flatten().filter_map(|slot| match &mut slot.tenant {
+            Tenant::Value(value) => Some(value),
+            Tenant::Vacant { .. } => None,
+        })
     }
 
     fn slot(&self, index: u32) -> Option<&Slot<V>> {
@@ -145,18 +181,30 @@ impl<V> Slab<V> {
 
     /// Adds `count` chunks, one at least, before the slots that are vacant.
     fn add_chunks(&mut self, count: usize) {
-        let first = self.chunks.len() * Self::SLOTS;
-        let end = count.checked_mul(Self::SLOTS).and_then(|slots| slots.checked_add(first));
-        let last = end.and_then(|end| u32::try_from(end - 1).ok());
-        let last = last.expect("HandleMap: no slots left");
+        let (first, last) = self.next_slots(count).expect("HandleMap: no slots left");
+        for start in (first..=last).step_by(Self::SLOTS) {
+            let chunk = self.chunk(start, last).collect();
+            self.chunks.push(chunk);
+        }
+        self.vacant = Some(first);
+    }
+
+    /// The first and the last of the slots that `count` more chunks would have, if they can be
+    /// numbered.
+    fn next_slots(&self, count: usize) -> Option<(u32, u32)> {
+        let first = self.slots();
+        let end = first.checked_add(count.checked_mul(Self::SLOTS)?)?;
+        Some((u32::try_from(first).ok()?, u32::try_from(end.checked_sub(1)?).ok()?))
+    }
+
+    /// The slots of the chunk that begins with slot `start`, of those up to `last`: each leads to the
+    /// next, the last to what is vacant now.
+    fn chunk(&self, start: u32, last: u32) -> impl Iterator<Item = Slot<V>> + use<V> {
         let vacant = self.vacant;
-        let slot = |index| Slot {
+        (start..=start + (Self::SLOTS - 1) as u32).map(move |index| Slot {
             generation: 0,
             tenant: Tenant::Vacant { next: if index < last { Some(index + 1) } else { vacant } },
-        };
-        let chunk = |start| (start..=start + (Self::SLOTS - 1) as u32).map(slot).collect();
-        self.chunks.extend((first as u32..=last).step_by(Self::SLOTS).map(chunk));
-        self.vacant = Some(first as u32);
+        })
     }
 
     /// Puts a value at the handle that [`next_handle`](Self::next_handle) returned last.
