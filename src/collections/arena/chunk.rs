@@ -114,20 +114,30 @@ impl Chunks {
         Some(block)
     }
 
+    /// As [`alloc`](Self::alloc), or `None` when there is no memory.
+    #[inline]
+    pub(super) fn try_alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
+        self.bump(layout).or_else(|| self.try_alloc_slow(layout))
+    }
+
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> NonNull<u8> {
+        self.try_alloc_slow(layout).unwrap_or_else(|| no_chunk(bytes_for(layout)))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_alloc_slow(&self, layout: Layout) -> Option<NonNull<u8>> {
         // There may be room all the same.
         let may_fit = layout.align() > CHUNK_ALIGN || self.base.get() != self.floor.get();
         if may_fit && let Some(block) = self.cut(layout) {
-            return block;
+            return Some(block);
         }
-        let slack = layout.align().saturating_sub(CHUNK_ALIGN);
-        let padded = layout.pad_to_align().size();
-        let Some(bytes) = padded.checked_add(slack) else { alloc::handle_alloc_error(layout) };
-        self.reserve(bytes);
-        let block = self.bump(layout).or_else(|| self.cut(layout));
-        block.unwrap_or_else(|| alloc::handle_alloc_error(layout))
+        if !self.try_reserve(bytes_for(layout)) {
+            return None;
+        }
+        self.bump(layout).or_else(|| self.cut(layout))
     }
 
     /// As [`bump`](Self::bump), of any alignment and from all of the room.
@@ -165,10 +175,7 @@ impl Chunks {
     /// When a chunk cannot be that large. When there is no memory for it, the process ends.
     pub(super) fn reserve(&self, bytes_min: usize) {
         if !self.try_reserve(bytes_min) {
-            let bytes = bytes_min.saturating_add(size_of::<Header>());
-            let layout = chunk_layout(bytes);
-            let none = || panic!("an arena cannot have a chunk of {bytes} bytes");
-            alloc::handle_alloc_error(layout.unwrap_or_else(none));
+            no_chunk(bytes_min);
         }
     }
 
@@ -274,6 +281,22 @@ impl Drop for Chunks {
             free_chunk(chunk, bytes);
             next = older;
         }
+    }
+}
+
+/// Room in which a block for `layout` lies, wherever that begins.
+fn bytes_for(layout: Layout) -> usize {
+    let slack = layout.align().saturating_sub(CHUNK_ALIGN);
+    layout.pad_to_align().size().saturating_add(slack)
+}
+
+/// Says that there was no chunk with room for `bytes_min` bytes.
+#[cold]
+fn no_chunk(bytes_min: usize) -> ! {
+    let bytes = bytes_min.saturating_add(size_of::<Header>());
+    match chunk_layout(bytes) {
+        Some(layout) => alloc::handle_alloc_error(layout),
+        None => panic!("an arena cannot have a chunk of {bytes} bytes"),
     }
 }
 

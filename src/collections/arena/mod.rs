@@ -25,14 +25,17 @@ mod boxed;
 mod capacity;
 mod chunk;
 mod drops;
+mod fallible;
 mod reuse;
 mod stats;
+mod text;
 mod tiny;
 
 pub use super::quantile::{log_normal_quantile, poisson_quantile};
 pub use boxed::ArenaBox;
 pub use capacity::{CapacityEstimator, SizeModel};
 pub use drops::DropArena;
+pub use fallible::AllocError;
 pub use stats::ArenaStats;
 
 use blocks::Blocks;
@@ -50,7 +53,7 @@ use std::str;
 /// An allocation is a subtraction and a comparison. All bytes are accounted for all the same; see
 /// [`stats`](Arena::stats). Chunks double in size. Where there is no memory for twice the size, a
 /// chunk is as large as it must be; where there is none for that either, the process ends as it does
-/// for a `Vec`.
+/// for a `Vec`, but for calls that begin with `try`.
 ///
 /// ```
 /// use spanalloc::arena::Arena;
@@ -151,10 +154,7 @@ impl Arena {
     #[expect(clippy::mut_from_ref, reason = "each block is handed out once")]
     pub fn alloc_slice_fill_with<T>(&self, len: usize, make: impl FnMut(usize) -> T) -> &mut [T] {
         const { assert!(!mem::needs_drop::<T>(), "the arena would never drop the values") };
-        let layout = Layout::array::<T>(len).unwrap_or_else(|_| {
-            panic!("a slice of {len} values of {} bytes does not fit", size_of::<T>())
-        });
-        let place = self.alloc_layout(layout).cast::<T>();
+        let place = self.alloc_layout(array_layout::<T>(len)).cast::<T>();
         for (index, value) in (0..len).map(make).enumerate() {
             // SAFETY: `index < len`.
             let slot = unsafe { place.add(index) };
@@ -163,6 +163,38 @@ impl Arena {
         }
         // SAFETY: all values have been written, and the borrow of `self` keeps the place.
         unsafe { slice::from_raw_parts_mut(place.as_ptr(), len) }
+    }
+
+    /// Fills a slice with what `values` yields: as many as it promises, or fewer if no more come.
+    ///
+    /// # Panics
+    ///
+    /// When a slice of so many values does not fit the address space.
+    ///
+    /// ```
+    /// let arena = spanalloc::arena::Arena::new();
+    /// let squares = arena.alloc_slice_fill_iter([1, 2, 3].iter().map(|n| n * n));
+    /// assert_eq!(squares, [1, 4, 9]);
+    /// ```
+    #[expect(clippy::mut_from_ref, reason = "each block is handed out once")]
+    pub fn alloc_slice_fill_iter<T, I>(&self, values: I) -> &mut [T]
+    where
+        I: IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+    {
+        const { assert!(!mem::needs_drop::<T>(), "the arena would never drop the values") };
+        let values = values.into_iter();
+        let len = values.len();
+        let place = self.alloc_layout(array_layout::<T>(len)).cast::<T>();
+        let mut written = 0;
+        for value in values.take(len) {
+            // SAFETY: `written < len`.
+            let slot = unsafe { place.add(written) };
+            // SAFETY: by invariant 1 the slot is ours.
+            unsafe { slot.write(value) };
+            written += 1;
+        }
+        // SAFETY: so many have been written, and the borrow of `self` keeps the place.
+        unsafe { slice::from_raw_parts_mut(place.as_ptr(), written) }
     }
 
     /// Copies `text` into the arena.
@@ -243,6 +275,12 @@ impl Arena {
         self.blocks.set(Some(blocks));
         blocks
     }
+}
+
+fn array_layout<T>(len: usize) -> Layout {
+    Layout::array::<T>(len).unwrap_or_else(|_| {
+        panic!("a slice of {len} values of {} bytes does not fit", size_of::<T>())
+    })
 }
 
 impl Default for Arena {
