@@ -1,7 +1,10 @@
 //! What the maps' calls promise beside what a map does.
 
+use crate::map_support::Random;
 use crate::map_support::counting::{allocations, refusing_above};
-use spanalloc::map::{Growth, Map, Policy, Sharded};
+use spanalloc::map::{Growth, Lazy, Map, Policy, Sharded, Sweep};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 /// Entries move by evacuation while the generation stays: it counts arrays and seeds alone.
@@ -113,4 +116,77 @@ fn a_map_s_statistics_read_well() {
     assert!(text.contains("\n4 or more"), "{text}");
     assert!(text.contains(&format!("growing: {}", stats.old.unwrap().evacuated)), "{text}");
     assert!(text.ends_with(" 0 in blocks of large keys and values"), "{text}");
+}
+
+/// The calls of a map of shards against a map of std's.
+#[test]
+fn shards_do_what_a_map_does() {
+    for shards in [1, 8] {
+        let (ours, mut theirs) = (Sharded::new(shards), HashMap::new());
+        let mut random = Random(shards as u64);
+        for _ in 0..3000 {
+            let (key, value) = (random.below(200), random.next() % 100);
+            match random.below(50) {
+                0..=19 => assert_eq!(
+                    ours.get_or_insert_with(key, || value),
+                    *theirs.entry(key).or_insert(value)
+                ),
+                20..=29 => assert_eq!(ours.remove_entry(&key), theirs.remove_entry(&key)),
+                30..=38 => assert_eq!(
+                    ours.update(&key, |place| std::mem::replace(place, value)),
+                    theirs.get_mut(&key).map(|place| std::mem::replace(place, value))
+                ),
+                39..=47 => {
+                    assert_eq!(ours.get_with(&key, |place| *place), theirs.get(&key).copied());
+                }
+                48 => {
+                    ours.retain(|key, value| (*key + *value) % 3 > 0);
+                    theirs.retain(|key, value| (*key + *value) % 3 > 0);
+                }
+                _ => {
+                    if random.below(5) == 0 {
+                        ours.clear();
+                        theirs.clear();
+                    }
+                }
+            }
+            assert_eq!(ours.len(), theirs.len());
+        }
+        ours.for_each_shard(|shard| assert_eq!(shard.check(), Ok(())));
+    }
+}
+
+#[test]
+fn what_one_thread_makes_no_other_does() {
+    let map: Sharded<u32, u32> = Sharded::new(2);
+    let made = std::sync::atomic::AtomicU32::new(0);
+    let make = || made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                (0..100).for_each(|key| assert!(map.get_or_insert_with(key, make) < 100))
+            });
+        }
+    });
+    assert_eq!(made.into_inner(), 100);
+    let looked = catch_unwind(AssertUnwindSafe(|| map.get_with(&1, |_| panic!("in the middle"))));
+    assert!(looked.is_err() && map.get(&1).is_some());
+}
+
+#[test]
+fn iterating_a_lazy_map_passes_marked_entries_by() {
+    let mut map = Lazy::new(Sweep::Space(usize::MAX));
+    (0..100).for_each(|key| assert_eq!(map.insert(key, key, 0), None));
+    (0..100).step_by(3).for_each(|key| assert!(map.remove(&key, 1)));
+    map.iter_mut().for_each(|(_, value)| *value *= 2);
+    let there = |key: &u32| key % 3 > 0;
+    assert!(map.iter().all(|(key, value)| there(key) && *value == 2 * key));
+    let mut keys: Vec<u32> = map.keys().copied().collect();
+    keys.sort_unstable();
+    assert_eq!((keys.len(), map.len()), (66, 66));
+    assert!((0..100).filter(there).eq(keys));
+    assert!((0..100).all(|key| map.contains_key(&key) == there(&key)));
+    map.clear();
+    assert_eq!((map.iter().count(), map.stats().backlog, map.check()), (0, 0, Ok(())));
+    assert_eq!((map.insert(1, 1, 2), map.stats().revived), (None, 0));
 }

@@ -94,6 +94,12 @@ struct Marked<V> {
     removed_at_ns: Option<u64>,
 }
 
+impl<V> Marked<V> {
+    fn is_there(&self) -> bool {
+        self.removed_at_ns.is_none()
+    }
+}
+
 impl<K, V> Lazy<K, V> {
     /// An empty map that sweeps by `sweep`.
     #[must_use]
@@ -127,6 +133,36 @@ impl<K, V, S> Lazy<K, V, S> {
     /// Bytes of the map's arrays: what the backlog keeps from shrinking. Costs no pass over them.
     pub fn bytes(&self) -> usize {
         self.map.bytes()
+    }
+
+    /// All entries that are there, in an order that differs from call to call. Costs a pass over the
+    /// map, the marked entries included.
+    ///
+    /// ```
+    /// use spanalloc::map::{Lazy, Sweep};
+    ///
+    /// let mut map = Lazy::new(Sweep::Space(10));
+    /// map.insert("a", 1, 0);
+    /// map.insert("b", 2, 0);
+    /// map.remove("a", 1);
+    /// assert!(map.iter().eq([(&"b", &2)]));
+    /// map.iter_mut().for_each(|(_, value)| *value += 1);
+    /// assert_eq!((map.get("b"), map.keys().count()), (Some(&3), 1));
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
+        let there = self.map.iter().filter(|(_, entry)| entry.is_there());
+        there.map(|(key, entry)| (key, &entry.value))
+    }
+
+    /// As [`iter`](Self::iter), with values to change in place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        let there = self.map.iter_mut().filter(|(_, entry)| entry.is_there());
+        there.map(|(key, entry)| (key, &mut entry.value))
+    }
+
+    /// The keys of all entries that are there. Costs what [`iter`](Self::iter) does.
+    pub fn keys(&self) -> impl Iterator<Item = &K> + Clone {
+        self.iter().map(|(key, _)| key)
     }
 
     /// Drops all entries, marked or not; keeps the arrays. Those that were marked do not count as
@@ -195,7 +231,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
         K: Borrow<Q>,
     {
         let entry = self.map.get(key)?;
-        entry.removed_at_ns.is_none().then_some(&entry.value)
+        entry.is_there().then_some(&entry.value)
     }
 
     /// The value of `key`, to change, unless it is absent or marked.
@@ -213,7 +249,23 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
         K: Borrow<Q>,
     {
         let entry = self.map.get_mut(key)?;
-        entry.removed_at_ns.is_none().then_some(&mut entry.value)
+        entry.is_there().then_some(&mut entry.value)
+    }
+
+    /// Whether `key` is there: neither absent nor marked.
+    ///
+    /// ```
+    /// let mut map = spanalloc::map::Lazy::new(spanalloc::map::Sweep::Space(2));
+    /// map.insert("a", 1, 0);
+    /// assert!(map.contains_key("a"));
+    /// map.remove("a", 1);
+    /// assert!(!map.contains_key("a"));
+    /// ```
+    pub fn contains_key<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.map.get(key).is_some_and(Marked::is_there)
     }
 
     /// Inserts an entry and returns the value the key had before, if it was there.
@@ -236,7 +288,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        let entry = self.map.get_mut(key).filter(|entry| entry.removed_at_ns.is_none());
+        let entry = self.map.get_mut(key).filter(|entry| entry.is_there());
         let found = entry.is_some();
         if let Some(entry) = entry {
             entry.removed_at_ns = Some(now_ns);
@@ -257,7 +309,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
     pub fn check(&self) -> Result<(), String> {
         self.map.check()?;
         let LazyStats { live, backlog, marked, revived, swept, cleared, .. } = self.counts;
-        let there = self.map.values().filter(|entry| entry.removed_at_ns.is_none()).count();
+        let there = self.map.values().filter(|entry| entry.is_there()).count();
         if there != live || self.map.len() != live + backlog {
             return Err(format!("{there} there of {}, but live is {live}", self.map.len()));
         }

@@ -144,6 +144,32 @@ impl<K, V, S> Sharded<K, V, S> {
         self.each_stats().all(|shard| shard.len == 0)
     }
 
+    /// Drops all entries; the arrays stay. Locks one shard after the other: what others insert
+    /// meanwhile may stay. `Drop` of keys and values runs under the lock.
+    ///
+    /// ```
+    /// let map = spanalloc::map::Sharded::new(4);
+    /// map.insert("a", 1);
+    /// map.clear();
+    /// assert!(map.is_empty());
+    /// ```
+    pub fn clear(&self) {
+        self.for_each_shard(Map::clear);
+    }
+
+    /// Keeps the entries for which `keep` returns true and drops the others, under the lock of one
+    /// shard after the other. `keep` must not use this map: it would wait for itself.
+    ///
+    /// ```
+    /// let map = spanalloc::map::Sharded::new(4);
+    /// (0..10).for_each(|n| assert_eq!(map.insert(n, n), None));
+    /// map.retain(|key, _| key % 2 == 0);
+    /// assert_eq!((map.len(), map.get(&1)), (5, None));
+    /// ```
+    pub fn retain(&self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        self.for_each_shard(|shard| shard.retain(&mut keep));
+    }
+
     /// Calls `visit` with the map of each shard in turn, under its lock. Entries that are put into
     /// a shard which their hash does not pick are not found again.
     pub fn for_each_shard(&self, mut visit: impl FnMut(&mut Map<K, V, S>)) {
@@ -161,6 +187,68 @@ impl<K: Eq + Hash, V, S: BuildHasher> Sharded<K, V, S> {
         V: Clone,
     {
         self.shard(key).map.get(key).cloned()
+    }
+
+    /// What `look` returns for the value of `key`, without a copy of it; `None` if it is absent, and
+    /// `look` is not called. It runs under the shard's lock, and must not use this map: it would wait
+    /// for itself.
+    ///
+    /// ```
+    /// let map = spanalloc::map::Sharded::new(4);
+    /// map.insert("a", String::from("long"));
+    /// assert_eq!(map.get_with("a", |text| text.len()), Some(4));
+    /// assert_eq!(map.get_with("b", |text| text.len()), None);
+    /// ```
+    pub fn get_with<Q: ?Sized + Eq + Hash, R>(
+        &self,
+        key: &Q,
+        look: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+    {
+        self.shard(key).map.get(key).map(look)
+    }
+
+    /// As [`get_with`](Self::get_with), with the value to change. Unlike [`with`](Self::with), it
+    /// inserts nothing and needs no key of its own.
+    ///
+    /// ```
+    /// let map = spanalloc::map::Sharded::new(4);
+    /// map.insert("a", 1);
+    /// let doubled = map.update("a", |value| {
+    ///     *value *= 2;
+    ///     *value
+    /// });
+    /// assert_eq!((doubled, map.update("b", |value| *value)), (Some(2), None));
+    /// ```
+    pub fn update<Q: ?Sized + Eq + Hash, R>(
+        &self,
+        key: &Q,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+    {
+        self.shard(key).map.get_mut(key).map(change)
+    }
+
+    /// A copy of the value of `key`, after inserting what `make` returns if there was none. `make`
+    /// runs under the shard's lock, so that no other thread makes the same, and must not use this
+    /// map: it would wait for itself.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let map = spanalloc::map::Sharded::new(4);
+    /// let text: Arc<str> = map.get_or_insert_with(1, || Arc::from("one"));
+    /// assert!(Arc::ptr_eq(&text, &map.get_or_insert_with(1, || unreachable!())));
+    /// ```
+    pub fn get_or_insert_with(&self, key: K, make: impl FnOnce() -> V) -> V
+    where
+        V: Clone,
+    {
+        self.shard(&key).map.entry(key).or_insert_with(make).clone()
     }
 
     /// Whether `key` is present.
@@ -182,6 +270,20 @@ impl<K: Eq + Hash, V, S: BuildHasher> Sharded<K, V, S> {
         K: Borrow<Q>,
     {
         self.shard(key).map.remove(key)
+    }
+
+    /// As [`remove`](Self::remove), with the map's own key.
+    ///
+    /// ```
+    /// let map = spanalloc::map::Sharded::new(4);
+    /// map.insert(String::from("a"), 1);
+    /// assert_eq!(map.remove_entry("a"), Some((String::from("a"), 1)));
+    /// ```
+    pub fn remove_entry<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        self.shard(key).map.remove_entry(key)
     }
 
     /// Calls `change` with the value of `key`, the default if there was none, under
