@@ -17,7 +17,6 @@ impl Arena {
     /// assert_eq!(name, "part-007");
     /// assert_eq!(arena.stats().live_bytes, 8);
     /// ```
-    #[expect(clippy::mut_from_ref, reason = "each block is handed out once")]
     pub fn alloc_fmt(&self, arguments: fmt::Arguments<'_>) -> &mut str {
         if let Some(text) = arguments.as_str() {
             return self.alloc_str(text);

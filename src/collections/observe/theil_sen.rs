@@ -50,7 +50,7 @@ struct Wanted {
 /// The slopes of these ranks among those of all pairs, the flattest fall first from rank 0 on.
 fn slopes_at<const N: usize>(points: &[(f64, f64)], ranks: [u64; N]) -> [f64; N] {
     let mut wanted = ranks.map(|rank| Wanted { rank, prefix: 0 });
-    let mut counts = vec![[0u64; N]; VALUES];
+    let mut counts: Box<[[u64; N]]> = vec![[0; N]; VALUES].into();
     for (from, bits) in DIGITS {
         counts.fill([0; N]);
         for (at, earlier) in points.iter().enumerate() {
