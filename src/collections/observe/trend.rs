@@ -127,7 +127,7 @@ impl TrendDetector {
 
     /// The trend of the window. Its time grows with the square of the window's length, since each
     /// pair of points is looked at, of a trend several times; its memory with the length, by some
-    /// hundred bytes per point beside 256 KiB.
+    /// hundred bytes per point beside 256 KiB at most.
     #[must_use]
     pub fn trend(&self) -> Trend {
         if self.window.len() < self.window_len {

@@ -148,7 +148,7 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
     ///     tokio::task::yield_now().await;
     ///     body.len()
     /// });
-    /// assert_eq!(task.await, Ok(4));
+    /// assert_eq!(task.await.unwrap(), 4);
     /// assert_eq!(pool.stats().puts, 1);
     /// # });
     /// # Ok::<(), std::io::Error>(())
