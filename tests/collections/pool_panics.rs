@@ -177,3 +177,40 @@ fn dropping_may_come_back_to_the_pool() {
     assert_eq!(numbers.stats().gets(), 2);
     check(echoes.stats(), 0);
 }
+
+/// What an ending thread drops because it is too old may panic: nothing else is lost.
+#[test]
+fn a_panicking_drop_at_a_thread_s_end_costs_no_other_value() {
+    let live = Arc::new(AtomicUsize::new(0));
+    let pools = [(); 2].map(|()| Pool::new(|| Bomb::new(&live)));
+    let meet = Barrier::new(2);
+    thread::scope(|scope| {
+        let idle = scope.spawn(|| {
+            for pool in &pools {
+                let mut bomb = Bomb::new(&live);
+                bomb.armed = true;
+                pool.put(Box::new(bomb));
+                pool.put(Box::new(Bomb::new(&live)));
+            }
+            meet.wait();
+            meet.wait();
+            // The stash of the last epoch, of which nothing is too old.
+            pools[1].put(Box::new(Bomb::new(&live)));
+            meet.wait();
+            meet.wait();
+        });
+        meet.wait();
+        pools[1].advance();
+        meet.wait();
+        meet.wait();
+        pools[0].advance();
+        pools[0].advance();
+        pools[1].advance();
+        meet.wait();
+        idle.join().unwrap();
+    });
+    assert_eq!(live.load(SeqCst), 1, "one was put back late enough");
+    check(pools[0].stats(), 0);
+    check(pools[1].stats(), 1);
+    assert!(pools[1].try_take().is_some() && pools[0].try_take().is_none());
+}

@@ -73,7 +73,9 @@ impl<K, V> Map<K, V, RandomState> {
         Self { table: Table::with_capacity(capacity, Policy::default()), ..Self::default() }
     }
 
-    /// As [`with_capacity`](Self::with_capacity), but an array that cannot be had is an error.
+    /// As [`with_capacity`](Self::with_capacity), but an array that cannot be had is an error. With
+    /// another hasher, [`with_hasher`](Self::with_hasher) and [`try_reserve`](Self::try_reserve) do
+    /// the same.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@
 //! current values become the victims.
 //!
 //! Nothing is moved by an advance: the two chains of every shard change roles with the parity of
-//! the epoch, and each thread rotates its own two stashes when it next comes by. A thread with a stale
+//! the epoch, and each thread rotates its own two stashes when it next comes by, or ends. A thread with a stale
 //! view of the epoch may put a value among the victims; the value then merely goes one epoch early.
 //!
 //! In the child of a fork that came during an advance, the next one takes the turn over and begins

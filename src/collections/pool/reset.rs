@@ -42,8 +42,9 @@ pub trait Reset {
     fn reset(&mut self);
 
     /// Whether `self` is worth keeping, asked after each [`reset`](Reset::reset). What is not is
-    /// dropped, and counted by [`PoolStats::discards`](super::PoolStats::discards). So one unusual
-    /// job does not leave its memory with every later one:
+    /// dropped, and if it was a [`Pool`](super::Pool)'s, counted by
+    /// [`PoolStats::discards`](super::PoolStats::discards). So one unusual job does not leave its
+    /// memory with every later one:
     ///
     /// ```
     /// use spanalloc::pool::{Pool, Reset};
