@@ -2,11 +2,16 @@
 //!
 //! Sizes that a free brings along are not looked at: programs that state a wrong one run
 //! with glibc, and the class is found by one load anyway.
+//!
+//! What the C library makes of `realloc` and `free` calls those of the program, which may bring its
+//! own and leave this one out; so it does here.
 
 use core::ffi::{c_int, c_void};
+use core::mem::transmute;
 use core::ptr::NonNull;
 
 use super::exit::inside;
+use super::names::bound;
 use super::{next, rules};
 use crate::global::by_pointer;
 use crate::heap::geometry::SLOT_BYTES;
@@ -59,11 +64,13 @@ unsafe extern "C" fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, bytes: usize) -> *mut c_void {
-    match rules::array(count, bytes) {
-        // SAFETY: the caller's contract.
-        Some(bytes) => unsafe { rules::resize(block, bytes) },
-        None => rules::no_memory(),
-    }
+    let Some(bytes) = rules::array(count, bytes) else { return rules::no_memory() };
+    type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+    let realloc = bound!("realloc");
+    // SAFETY: the function of that name has this type.
+    let realloc: Realloc = unsafe { transmute(realloc) };
+    // SAFETY: the caller's contract.
+    unsafe { realloc(block, bytes) }
 }
 
 #[unsafe(no_mangle)]
@@ -104,12 +111,23 @@ extern "C" fn pvalloc(bytes: usize) -> *mut c_void {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn free_sized(block: *mut c_void, _bytes: usize) {
     // SAFETY: the caller's contract.
-    unsafe { free(block) }
+    unsafe { free_by_program(block) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _bytes: usize) {
     // SAFETY: the caller's contract.
+    unsafe { free_by_program(block) }
+}
+
+/// # Safety
+///
+/// `free`'s contract, of the program's.
+unsafe fn free_by_program(block: *mut c_void) {
+    let free = bound!("free");
+    // SAFETY: the function of that name has this type.
+    let free: unsafe extern "C" fn(*mut c_void) = unsafe { transmute(free) };
+    // SAFETY: passed on.
     unsafe { free(block) }
 }
 

@@ -17,6 +17,7 @@
 //! | [`cpp`] | the operators `new` and `delete` |
 //! | [`exit`] | `_exit`, by which children of a fork end |
 //! | `hooks` | functions of which the profiler must hear |
+//! | [`names`] | whose function a name is in the program |
 //! | [`rules`] | sizes, alignments, `errno` |
 //! | [`next`] | the functions that the program would have had without the library |
 //!
@@ -33,6 +34,7 @@ mod cpp;
 mod exit;
 #[cfg(feature = "profile")]
 mod hooks;
+mod names;
 mod next;
 mod rules;
 
