@@ -274,6 +274,8 @@ extern "C" fn start() {
         #[cfg(not(feature = "profile"))]
         None => {}
     }
+    #[cfg(all(feature = "preload", feature = "profile"))]
+    crate::preload::prepare();
 }
 
 /// Does what the environment asks for.

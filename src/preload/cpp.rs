@@ -3,24 +3,21 @@
 //! A program may bring operators of its own. C++ lets it replace only the basic ones, of
 //! one object or an array, with and without an alignment: the C++ library's other forms
 //! call those, and so must ours. Where any of them is replaced, every form but the four
-//! that call no other leaves the call to the C++ library.
+//! that call no other calls the one that it calls in the C++ library.
 //!
-//! It also goes on when there is no memory: its operator calls `malloc` again, asks the
+//! That library goes on when there is no memory: its operator calls `malloc` again, asks the
 //! program's handler, and throws or does not. It is looked for behind this library only
-//! then, so C programs need no C++ library.
+//! then, so C programs need no C++ library; and for the forms that do not throw, where they call
+//! an operator of the program's that does.
 
 use core::ffi::{CStr, c_void};
 use core::mem::transmute;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use super::names::{bound, is_here};
 use super::next::Next;
 use super::{c, rules};
 use crate::sys::fatal::die;
-
-/// Calls no other form.
-const BASIC: bool = false;
-/// Calls a basic one, which may be the program's.
-const DERIVED: bool = true;
 
 const UNKNOWN: u8 = 0;
 const OURS: u8 = 1;
@@ -36,22 +33,32 @@ fn replaced() -> bool {
 }
 
 #[cold]
+#[unsafe(link_section = ".spanalloc.text")]
 fn look() -> bool {
     if BASICS.load(Relaxed) == UNKNOWN {
         let basics = [
-            c"_Znwm",
-            c"_Znam",
-            c"_ZnwmSt11align_val_t",
-            c"_ZnamSt11align_val_t",
-            c"_ZdlPv",
-            c"_ZdaPv",
-            c"_ZdlPvSt11align_val_t",
-            c"_ZdaPvSt11align_val_t",
+            bound!("_Znwm"),
+            bound!("_Znam"),
+            bound!("_ZnwmSt11align_val_t"),
+            bound!("_ZnamSt11align_val_t"),
+            bound!("_ZdlPv"),
+            bound!("_ZdaPv"),
+            bound!("_ZdlPvSt11align_val_t"),
+            bound!("_ZdaPvSt11align_val_t"),
         ];
-        let replaced = basics.into_iter().any(super::is_replaced);
-        BASICS.store(if replaced { REPLACED } else { OURS }, Relaxed);
+        BASICS.store(if basics.into_iter().all(is_here) { OURS } else { REPLACED }, Relaxed);
     }
     BASICS.load(Relaxed) == REPLACED
+}
+
+/// Finds what may be needed while a library is opened, when `dlsym` may wait for ever.
+#[cfg(feature = "profile")]
+pub(super) fn prepare() {
+    if replaced() {
+        for next in [&NOTHROW, &ARRAY_NOTHROW, &NOTHROW_AT, &ARRAY_NOTHROW_AT] {
+            _ = next.find();
+        }
+    }
 }
 
 /// The operator that the C++ library has in place of ours.
@@ -72,100 +79,145 @@ macro_rules! name {
         }
     };
 }
-/// Plain and nothrowing forms: the arguments behind the size are for the C++ library.
-macro_rules! new {
-    ($($kind:ident $symbol:literal $name:ident($($tag:ident)?);)*) => {$(
-        #[unsafe(export_name = $symbol)]
-        #[unsafe(link_section = ".spanalloc.text")]
-        extern "C-unwind" fn $name(bytes: usize $(, $tag: *const c_void)?) -> *mut c_void {
-            if !($kind && replaced()) {
-                let block = c::malloc(bytes);
-                if !block.is_null() {
-                    return block;
-                }
-            }
-            type New = extern "C-unwind" fn(usize $(, new!(pointer $tag))?) -> *mut c_void;
-            static NEXT: Next = Next::new(name!($symbol));
-            // SAFETY: the operator of that name has this type.
-            let new: New = unsafe { transmute(of_library(&NEXT)) };
-            new(bytes $(, $tag)?)
-        }
-    )*};
-    (pointer $tag:ident) => { *const c_void };
+
+/// A block for a type, or for one that asks for more alignment than any block has.
+macro_rules! allocate {
+    ($bytes:ident) => {
+        c::malloc($bytes)
+    };
+    ($bytes:ident $align:ident) => {
+        rules::allocate_aligned($bytes, $align)
+    };
 }
 
-/// The same for types that ask for more alignment than any block has.
-macro_rules! new_aligned {
-    ($($kind:ident $symbol:literal $name:ident($($tag:ident)?);)*) => {$(
+macro_rules! word {
+    ($argument:ident) => {
+        usize
+    };
+}
+
+/// The forms that call no other, and allocate or have the C++ library say why not.
+macro_rules! new {
+    ($($symbol:literal $name:ident($($align:ident)?);)*) => {$(
         #[unsafe(export_name = $symbol)]
-        extern "C-unwind" fn $name(
-            bytes: usize,
-            align: usize
-            $(, $tag: *const c_void)?
-        ) -> *mut c_void {
-            if !($kind && replaced()) {
-                let block = rules::allocate_aligned(bytes, align);
+        #[unsafe(link_section = ".spanalloc.text")]
+        extern "C-unwind" fn $name(bytes: usize $(, $align: usize)?) -> *mut c_void {
+            let block = allocate!(bytes $($align)?);
+            if !block.is_null() {
+                return block;
+            }
+            type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
+            static NEXT: Next = Next::new(name!($symbol));
+            // SAFETY: the operator of that name has this type.
+            let new: New = unsafe { transmute(of_library(&NEXT)) };
+            new(bytes $(, $align)?)
+        }
+    )*};
+}
+
+/// The forms of arrays, which call those.
+macro_rules! new_array {
+    ($($symbol:literal $name:ident($($align:ident)?) by $basic:literal;)*) => {$(
+        #[unsafe(export_name = $symbol)]
+        #[unsafe(link_section = ".spanalloc.text")]
+        extern "C-unwind" fn $name(bytes: usize $(, $align: usize)?) -> *mut c_void {
+            if !replaced() {
+                let block = allocate!(bytes $($align)?);
                 if !block.is_null() {
                     return block;
                 }
             }
-            type New = extern "C-unwind" fn(usize, usize $(, new!(pointer $tag))?) -> *mut c_void;
-            static NEXT: Next = Next::new(name!($symbol));
+            type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
+            let new = bound!($basic);
             // SAFETY: the operator of that name has this type.
-            let new: New = unsafe { transmute(of_library(&NEXT)) };
-            new(bytes, align $(, $tag)?)
+            let new: New = unsafe { transmute(new) };
+            new(bytes $(, $align)?)
+        }
+    )*};
+}
+
+/// The forms that do not throw what those throw.
+macro_rules! new_nothrow {
+    ($($symbol:literal $name:ident($($align:ident)?) by $basic:literal, $next:ident;)*) => {$(
+        static $next: Next = Next::new(name!($symbol));
+
+        #[unsafe(export_name = $symbol)]
+        #[unsafe(link_section = ".spanalloc.text")]
+        extern "C-unwind" fn $name(
+            bytes: usize,
+            $($align: usize,)?
+            tag: *const c_void,
+        ) -> *mut c_void {
+            if !replaced() {
+                let block = allocate!(bytes $($align)?);
+                if !block.is_null() {
+                    return block;
+                }
+            }
+            type New = extern "C-unwind" fn(usize $(, word!($align))?, *const c_void) -> *mut c_void;
+            // SAFETY: the operator of that name has this type.
+            let new: New = unsafe { transmute(of_library(&$next)) };
+            new(bytes $(, $align)?, tag)
         }
     )*};
 }
 
 /// Neither a size nor an alignment is needed to free; see [`c`].
 macro_rules! delete {
-    ($($kind:ident $symbol:literal $name:ident($($more:ident)*);)*) => {$(
+    ($(
+        $symbol:literal $name:ident($($more:ident)*)
+        $(by $basic:literal($($passed:ident)?))?;
+    )*) => {$(
         #[unsafe(export_name = $symbol)]
         #[unsafe(link_section = ".spanalloc.text")]
         unsafe extern "C" fn $name(block: *mut c_void $(, $more: usize)*) {
-            if $kind && replaced() {
-                type Delete = unsafe extern "C" fn(*mut c_void $(, delete!(word $more))*);
-                static NEXT: Next = Next::new(name!($symbol));
-                if let Some(next) = NEXT.find() {
-                    // SAFETY: the operator of that name has this type.
-                    let delete: Delete = unsafe { transmute(next) };
-                    // SAFETY: the caller's contract.
-                    return unsafe { delete(block $(, $more)*) };
-                }
-            }
+            $(if replaced() {
+                type Delete = unsafe extern "C" fn(*mut c_void $(, word!($passed))?);
+                let delete = bound!($basic);
+                // SAFETY: the operator of that name has this type.
+                let delete: Delete = unsafe { transmute(delete) };
+                // SAFETY: the caller's contract.
+                return unsafe { delete(block $(, $passed)?) };
+            })?
             // SAFETY: the caller's contract.
             unsafe { c::free(block) }
         }
     )*};
-    (word $more:ident) => { usize };
 }
 
 new! {
-    BASIC "_Znwm" new();
-    DERIVED "_Znam" new_array();
-    DERIVED "_ZnwmRKSt9nothrow_t" new_nothrow(tag);
-    DERIVED "_ZnamRKSt9nothrow_t" new_array_nothrow(tag);
+    "_Znwm" new();
+    "_ZnwmSt11align_val_t" new_at(align);
 }
 
-new_aligned! {
-    BASIC "_ZnwmSt11align_val_t" new_at();
-    DERIVED "_ZnamSt11align_val_t" new_array_at();
-    DERIVED "_ZnwmSt11align_val_tRKSt9nothrow_t" new_at_nothrow(tag);
-    DERIVED "_ZnamSt11align_val_tRKSt9nothrow_t" new_array_at_nothrow(tag);
+new_array! {
+    "_Znam" new_array() by "_Znwm";
+    "_ZnamSt11align_val_t" new_array_at(align) by "_ZnwmSt11align_val_t";
+}
+
+new_nothrow! {
+    "_ZnwmRKSt9nothrow_t" new_nothrow() by "_Znwm", NOTHROW;
+    "_ZnamRKSt9nothrow_t" new_array_nothrow() by "_Znam", ARRAY_NOTHROW;
+    "_ZnwmSt11align_val_tRKSt9nothrow_t" new_at_nothrow(align)
+        by "_ZnwmSt11align_val_t", NOTHROW_AT;
+    "_ZnamSt11align_val_tRKSt9nothrow_t" new_array_at_nothrow(align)
+        by "_ZnamSt11align_val_t", ARRAY_NOTHROW_AT;
 }
 
 delete! {
-    BASIC "_ZdlPv" delete();
-    DERIVED "_ZdaPv" delete_array();
-    DERIVED "_ZdlPvm" delete_sized(bytes);
-    DERIVED "_ZdaPvm" delete_array_sized(bytes);
-    BASIC "_ZdlPvSt11align_val_t" delete_at(align);
-    DERIVED "_ZdaPvSt11align_val_t" delete_array_at(align);
-    DERIVED "_ZdlPvmSt11align_val_t" delete_sized_at(bytes align);
-    DERIVED "_ZdaPvmSt11align_val_t" delete_array_sized_at(bytes align);
-    DERIVED "_ZdlPvRKSt9nothrow_t" delete_nothrow(tag);
-    DERIVED "_ZdaPvRKSt9nothrow_t" delete_array_nothrow(tag);
-    DERIVED "_ZdlPvSt11align_val_tRKSt9nothrow_t" delete_at_nothrow(align tag);
-    DERIVED "_ZdaPvSt11align_val_tRKSt9nothrow_t" delete_array_at_nothrow(align tag);
+    "_ZdlPv" delete();
+    "_ZdaPv" delete_array() by "_ZdlPv"();
+    "_ZdlPvm" delete_sized(_bytes) by "_ZdlPv"();
+    "_ZdaPvm" delete_array_sized(_bytes) by "_ZdaPv"();
+    "_ZdlPvSt11align_val_t" delete_at(_align);
+    "_ZdaPvSt11align_val_t" delete_array_at(align) by "_ZdlPvSt11align_val_t"(align);
+    "_ZdlPvmSt11align_val_t" delete_sized_at(_bytes align) by "_ZdlPvSt11align_val_t"(align);
+    "_ZdaPvmSt11align_val_t" delete_array_sized_at(_bytes align)
+        by "_ZdaPvSt11align_val_t"(align);
+    "_ZdlPvRKSt9nothrow_t" delete_nothrow(_tag) by "_ZdlPv"();
+    "_ZdaPvRKSt9nothrow_t" delete_array_nothrow(_tag) by "_ZdaPv"();
+    "_ZdlPvSt11align_val_tRKSt9nothrow_t" delete_at_nothrow(align _tag)
+        by "_ZdlPvSt11align_val_t"(align);
+    "_ZdaPvSt11align_val_tRKSt9nothrow_t" delete_array_at_nothrow(align _tag)
+        by "_ZdaPvSt11align_val_t"(align);
 }

@@ -49,9 +49,21 @@ unsafe extern "C" fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void {
     )
 }
 
+/// Finds what a sample may need while a library is opened: its initializer holds the loader's
+/// lock, for which `dlsym` waits, and may itself wait for the thread that takes the sample. Nor may
+/// `dlsym` come between a call that fails and `dlerror`, which would no more tell of it.
+#[unsafe(link_section = ".spanalloc.text")]
+pub(crate) fn prepare() {
+    if crate::profile::interval() != 0 {
+        GETATTR.get();
+    }
+}
+
 /// The function that is to open the library of this name.
 #[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn choose(name: *const c_char) -> *mut c_void {
+    prepare();
+    super::cpp::prepare();
     let is_path = || {
         // SAFETY: not null, so a terminated name, by `dlopen`'s contract.
         let name = unsafe { CStr::from_ptr(name) }.to_bytes();

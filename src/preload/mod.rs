@@ -39,6 +39,8 @@ mod next;
 mod rules;
 
 pub(crate) use exit::{enter, interrupts, is_inside, leave};
+#[cfg(feature = "profile")]
+pub(crate) use hooks::prepare;
 
 // What the standard library unwinds with, from the compiler's archive: the same code in a
 // library of its own costs every process that has no other use for it a tenth of its start.

@@ -7,6 +7,7 @@
 #![cfg(feature = "profile")]
 
 mod hardships;
+mod loading;
 #[allow(dead_code, reason = "each test uses a part")]
 #[path = "../support/mod.rs"]
 mod support;
