@@ -405,6 +405,8 @@ static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);
 unsafe extern "C" fn before_fork() {
     enter();
     if !interrupts() {
+        #[cfg(feature = "preload")]
+        crate::preload::before_fork();
         BESIDE_OTHERS.store(HEAP.threads_open() > 1, Relaxed);
         limit::before_fork();
         dump_at_exit::before_fork();
@@ -420,6 +422,8 @@ unsafe extern "C" fn after_fork_in_parent() {
         sampling::after_fork_parent();
         dump_at_exit::after_fork_in_parent();
         limit::after_fork();
+        #[cfg(feature = "preload")]
+        crate::preload::after_fork_in_parent();
     }
     leave();
 }
@@ -433,6 +437,8 @@ unsafe extern "C" fn after_fork_in_child() {
         let dumps = dump_at_exit::after_fork_in_child();
         limit::after_fork_in_child();
         dump_live::after_fork_in_child();
+        #[cfg(feature = "preload")]
+        crate::preload::after_fork_in_child();
         if dumps {
             dump_live::begin_here();
         }

@@ -18,6 +18,7 @@
 //! | [`exit`] | `_exit`, by which children of a fork end |
 //! | `hooks` | functions of which the profiler must hear |
 //! | [`names`] | whose function a name is in the program |
+//! | `streams` | a lock of the C library's that comes before ours at a fork |
 //! | [`rules`] | sizes, alignments, `errno` |
 //! | [`next`] | the functions that the program would have had without the library |
 //!
@@ -37,10 +38,22 @@ mod hooks;
 mod names;
 mod next;
 mod rules;
+#[cfg(target_env = "gnu")]
+mod streams;
 
 pub(crate) use exit::{enter, interrupts, is_inside, leave};
 #[cfg(feature = "profile")]
 pub(crate) use hooks::prepare;
+#[cfg(target_env = "gnu")]
+pub(crate) use streams::{after_fork_in_child, after_fork_in_parent, before_fork};
+
+/// Other C libraries have no such lock that is known.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn before_fork() {}
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn after_fork_in_parent() {}
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn after_fork_in_child() {}
 
 // What the standard library unwinds with, from the compiler's archive: the same code in a
 // library of its own costs every process that has no other use for it a tenth of its start.

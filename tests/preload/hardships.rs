@@ -1,5 +1,5 @@
 //! Programs that leave little to work with: a `malloc` of their own, stacks of a few pages, no
-//! memory at the end, a cancellation that waits.
+//! memory at the end, a cancellation that waits, streams that others wait for.
 
 use std::fs;
 use std::process::Command;
@@ -24,6 +24,11 @@ fn a_program_with_a_malloc_of_its_own_is_left_alone_and_told() {
 #[test]
 fn a_sample_takes_no_more_of_a_small_stack_than_there_is() {
     passes_in_every_way("coroutines.c", &[]);
+}
+
+#[test]
+fn a_fork_waits_for_no_stream_that_waits_for_memory() {
+    passes_in_every_way("stdio_forks.c", &["300"]);
 }
 
 #[test]
