@@ -12,17 +12,15 @@ use core::ptr::NonNull;
 
 use super::exit::inside;
 use super::names::bound;
-use super::{next, rules};
+use super::{next, own, rules};
 use crate::global::by_pointer;
 use crate::heap::geometry::SLOT_BYTES;
-use crate::sys::os::page_bytes;
 use crate::sys::stderr::Line;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".spanalloc.text")]
-pub(super) extern "C" fn malloc(bytes: usize) -> *mut c_void {
-    let block = by_pointer::pop(bytes);
-    if block.is_null() { rules::allocate(bytes) } else { block.cast() }
+extern "C" fn malloc(bytes: usize) -> *mut c_void {
+    own::malloc(bytes)
 }
 
 /// # Safety
@@ -30,36 +28,22 @@ pub(super) extern "C" fn malloc(bytes: usize) -> *mut c_void {
 /// C's contract, here and below.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".spanalloc.text")]
-pub(super) unsafe extern "C" fn free(block: *mut c_void) {
+unsafe extern "C" fn free(block: *mut c_void) {
     // SAFETY: the caller's contract.
-    if !unsafe { by_pointer::push(block.cast()) } {
-        // SAFETY: as above.
-        unsafe { rules::free(block) };
-    }
+    unsafe { own::free(block) }
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".spanalloc.text")]
 extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {
-    let Some(bytes) = rules::array(count, bytes) else { return rules::no_memory() };
-    let block = by_pointer::pop(bytes);
-    if block.is_null() {
-        return rules::allocate_zeroed(bytes);
-    }
-    // SAFETY: a fresh block of that size.
-    unsafe { block.write_bytes(0, bytes) };
-    block.cast()
+    own::calloc(count, bytes)
 }
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
     // SAFETY: the caller's contract.
-    if unsafe { by_pointer::stays(block.cast(), bytes) } {
-        return block;
-    }
-    // SAFETY: the caller's contract.
-    unsafe { rules::resize(block, bytes) }
+    unsafe { own::realloc(block, bytes) }
 }
 
 #[unsafe(no_mangle)]
@@ -86,7 +70,7 @@ unsafe extern "C" fn posix_memalign(place: *mut *mut c_void, align: usize, bytes
 }
 
 #[unsafe(no_mangle)]
-pub(super) extern "C" fn memalign(align: usize, bytes: usize) -> *mut c_void {
+extern "C" fn memalign(align: usize, bytes: usize) -> *mut c_void {
     rules::allocate_aligned(bytes, align)
 }
 
@@ -97,15 +81,12 @@ extern "C" fn aligned_alloc(align: usize, bytes: usize) -> *mut c_void {
 
 #[unsafe(no_mangle)]
 extern "C" fn valloc(bytes: usize) -> *mut c_void {
-    rules::allocate_aligned(bytes, page_bytes())
+    own::valloc(bytes)
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn pvalloc(bytes: usize) -> *mut c_void {
-    match bytes.checked_next_multiple_of(page_bytes()) {
-        Some(bytes) => rules::allocate_aligned(bytes, page_bytes()),
-        None => rules::no_memory(),
-    }
+    own::pvalloc(bytes)
 }
 
 #[unsafe(no_mangle)]
@@ -120,10 +101,27 @@ unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _byte
     unsafe { free_by_program(block) }
 }
 
+/// A block of the program's `malloc`.
+pub(super) fn malloc_by_program(bytes: usize) -> *mut c_void {
+    let malloc = bound!("malloc");
+    // SAFETY: the function of that name has this type.
+    let malloc: extern "C" fn(usize) -> *mut c_void = unsafe { transmute(malloc) };
+    malloc(bytes)
+}
+
+/// A block of the program's `aligned_alloc`, which may want whole multiples.
+pub(super) fn aligned_by_program(bytes: usize, align: usize) -> *mut c_void {
+    let Some(bytes) = bytes.checked_next_multiple_of(align) else { return rules::no_memory() };
+    let aligned = bound!("aligned_alloc");
+    // SAFETY: the function of that name has this type.
+    let aligned: extern "C" fn(usize, usize) -> *mut c_void = unsafe { transmute(aligned) };
+    aligned(align, bytes)
+}
+
 /// # Safety
 ///
 /// `free`'s contract, of the program's.
-unsafe fn free_by_program(block: *mut c_void) {
+pub(super) unsafe fn free_by_program(block: *mut c_void) {
     let free = bound!("free");
     // SAFETY: the function of that name has this type.
     let free: unsafe extern "C" fn(*mut c_void) = unsafe { transmute(free) };

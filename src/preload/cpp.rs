@@ -5,6 +5,8 @@
 //! call those, and so must ours. Where any of them is replaced, every form but the four
 //! that call no other calls the one that it calls in the C++ library.
 //!
+//! A program may also bring a `malloc` and no operators. Those of the C++ library call it then.
+//!
 //! That library goes on when there is no memory: its operator calls `malloc` again, asks the
 //! program's handler, and throws or does not. It is looked for behind this library only
 //! then, so C programs need no C++ library; and for the forms that do not throw, where they call
@@ -12,30 +14,33 @@
 
 use core::ffi::{CStr, c_void};
 use core::mem::transmute;
+use core::ptr;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::names::{bound, is_here};
 use super::next::Next;
-use super::{c, rules};
+use super::{c, own, rules};
 use crate::sys::fatal::die;
 
 const UNKNOWN: u8 = 0;
 const OURS: u8 = 1;
-const REPLACED: u8 = 2;
+/// Bits beside that one: the program has a basic operator of its own; a `malloc` or `free`.
+const OPERATORS: u8 = 2;
+const MALLOC: u8 = 4;
 
-/// Whose the operators are that a program can replace.
-static BASICS: AtomicU8 = AtomicU8::new(UNKNOWN);
+/// Whose the functions are that a program can replace.
+static WHOSE: AtomicU8 = AtomicU8::new(UNKNOWN);
 
-/// Whether the program has an operator of its own. One load, but for the first time.
+/// Whether any is the program's, of those that the bits name. One load, but for the first time.
 #[inline(always)]
-fn replaced() -> bool {
-    BASICS.load(Relaxed) != OURS && look()
+fn replaced(bits: u8) -> bool {
+    WHOSE.load(Relaxed) != OURS && look() & bits != 0
 }
 
 #[cold]
 #[unsafe(link_section = ".spanalloc.text")]
-fn look() -> bool {
-    if BASICS.load(Relaxed) == UNKNOWN {
+fn look() -> u8 {
+    if WHOSE.load(Relaxed) == UNKNOWN {
         let basics = [
             bound!("_Znwm"),
             bound!("_Znam"),
@@ -46,15 +51,41 @@ fn look() -> bool {
             bound!("_ZdlPvSt11align_val_t"),
             bound!("_ZdaPvSt11align_val_t"),
         ];
-        BASICS.store(if basics.into_iter().all(is_here) { OURS } else { REPLACED }, Relaxed);
+        let blocks = [bound!("malloc"), bound!("free")];
+        let operators = if basics.into_iter().all(is_here) { 0 } else { OPERATORS };
+        let malloc = if blocks.into_iter().all(is_here) { 0 } else { MALLOC };
+        WHOSE.store(OURS | operators | malloc, Relaxed);
     }
-    BASICS.load(Relaxed) == REPLACED
+    WHOSE.load(Relaxed)
+}
+
+/// A block for a form that calls another one, or `BASIC` that calls none, where not all is ours;
+/// null if it is that other's to give, or there is no memory.
+#[cold]
+#[unsafe(link_section = ".spanalloc.text")]
+fn allocate_otherwise(basic: bool, bytes: usize) -> *mut c_void {
+    match look() {
+        whose if whose & OPERATORS != 0 && !basic => ptr::null_mut(),
+        whose if whose & MALLOC != 0 => c::malloc_by_program(bytes.max(1)),
+        _ => own::malloc(bytes),
+    }
+}
+
+/// As [`allocate_otherwise`].
+#[cold]
+#[unsafe(link_section = ".spanalloc.text")]
+fn allocate_aligned_otherwise(basic: bool, bytes: usize, align: usize) -> *mut c_void {
+    match look() {
+        whose if whose & OPERATORS != 0 && !basic => ptr::null_mut(),
+        whose if whose & MALLOC != 0 => c::aligned_by_program(bytes.max(1), align),
+        _ => rules::allocate_aligned(bytes, align),
+    }
 }
 
 /// Finds what may be needed while a library is opened, when `dlsym` may wait for ever.
 #[cfg(feature = "profile")]
 pub(super) fn prepare() {
-    if replaced() {
+    if replaced(OPERATORS) {
         for next in [&NOTHROW, &ARRAY_NOTHROW, &NOTHROW_AT, &ARRAY_NOTHROW_AT] {
             _ = next.find();
         }
@@ -80,13 +111,24 @@ macro_rules! name {
     };
 }
 
+const BASIC: bool = true;
+const DERIVED: bool = false;
+
 /// A block for a type, or for one that asks for more alignment than any block has.
 macro_rules! allocate {
-    ($bytes:ident) => {
-        c::malloc($bytes)
+    ($kind:ident $bytes:ident) => {
+        if WHOSE.load(Relaxed) == OURS {
+            own::malloc($bytes)
+        } else {
+            allocate_otherwise($kind, $bytes)
+        }
     };
-    ($bytes:ident $align:ident) => {
-        rules::allocate_aligned($bytes, $align)
+    ($kind:ident $bytes:ident $align:ident) => {
+        if WHOSE.load(Relaxed) == OURS {
+            rules::allocate_aligned($bytes, $align)
+        } else {
+            allocate_aligned_otherwise($kind, $bytes, $align)
+        }
     };
 }
 
@@ -102,7 +144,7 @@ macro_rules! new {
         #[unsafe(export_name = $symbol)]
         #[unsafe(link_section = ".spanalloc.text")]
         extern "C-unwind" fn $name(bytes: usize $(, $align: usize)?) -> *mut c_void {
-            let block = allocate!(bytes $($align)?);
+            let block = allocate!(BASIC bytes $($align)?);
             if !block.is_null() {
                 return block;
             }
@@ -121,11 +163,9 @@ macro_rules! new_array {
         #[unsafe(export_name = $symbol)]
         #[unsafe(link_section = ".spanalloc.text")]
         extern "C-unwind" fn $name(bytes: usize $(, $align: usize)?) -> *mut c_void {
-            if !replaced() {
-                let block = allocate!(bytes $($align)?);
-                if !block.is_null() {
-                    return block;
-                }
+            let block = allocate!(DERIVED bytes $($align)?);
+            if !block.is_null() {
+                return block;
             }
             type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
             let new = bound!($basic);
@@ -148,11 +188,9 @@ macro_rules! new_nothrow {
             $($align: usize,)?
             tag: *const c_void,
         ) -> *mut c_void {
-            if !replaced() {
-                let block = allocate!(bytes $($align)?);
-                if !block.is_null() {
-                    return block;
-                }
+            let block = allocate!(DERIVED bytes $($align)?);
+            if !block.is_null() {
+                return block;
             }
             type New = extern "C-unwind" fn(usize $(, word!($align))?, *const c_void) -> *mut c_void;
             // SAFETY: the operator of that name has this type.
@@ -171,7 +209,7 @@ macro_rules! delete {
         #[unsafe(export_name = $symbol)]
         #[unsafe(link_section = ".spanalloc.text")]
         unsafe extern "C" fn $name(block: *mut c_void $(, $more: usize)*) {
-            $(if replaced() {
+            $(if replaced(OPERATORS) {
                 type Delete = unsafe extern "C" fn(*mut c_void $(, word!($passed))?);
                 let delete = bound!($basic);
                 // SAFETY: the operator of that name has this type.
@@ -179,8 +217,12 @@ macro_rules! delete {
                 // SAFETY: the caller's contract.
                 return unsafe { delete(block $(, $passed)?) };
             })?
+            if replaced(MALLOC) {
+                // SAFETY: the caller's contract.
+                return unsafe { c::free_by_program(block) };
+            }
             // SAFETY: the caller's contract.
-            unsafe { c::free(block) }
+            unsafe { own::free(block) }
         }
     )*};
 }

@@ -15,10 +15,12 @@
 //! | --- | --- |
 //! | [`c`] | `malloc` to `mallinfo2` |
 //! | [`cpp`] | the operators `new` and `delete` |
+//! | `glibc` | names by which glibc's own `malloc` is called |
 //! | [`exit`] | `_exit`, by which children of a fork end |
 //! | `hooks` | functions of which the profiler must hear |
 //! | [`names`] | whose function a name is in the program |
 //! | `streams` | a lock of the C library's that comes before ours at a fork |
+//! | [`own`] | what the entries do |
 //! | [`rules`] | sizes, alignments, `errno` |
 //! | [`next`] | the functions that the program would have had without the library |
 //!
@@ -33,10 +35,13 @@ use core::mem::MaybeUninit;
 mod c;
 mod cpp;
 mod exit;
+#[cfg(target_env = "gnu")]
+mod glibc;
 #[cfg(feature = "profile")]
 mod hooks;
 mod names;
 mod next;
+mod own;
 mod rules;
 #[cfg(target_env = "gnu")]
 mod streams;

@@ -83,10 +83,10 @@ pub(super) unsafe extern "C" fn free(block: *mut c_void) {
 /// `realloc`'s contract.
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) unsafe extern "C" fn resize(block: *mut c_void, bytes: usize) -> *mut c_void {
-    let Some(start) = NonNull::new(block.cast::<u8>()) else { return super::c::malloc(bytes) };
+    let Some(start) = NonNull::new(block.cast::<u8>()) else { return super::own::malloc(bytes) };
     if bytes == 0 {
         // SAFETY: passed on. That this frees is glibc's rule.
-        unsafe { super::c::free(block) };
+        unsafe { super::own::free(block) };
         return ptr::null_mut();
     }
     if bytes > BYTES_MAX {

@@ -21,6 +21,21 @@ fn a_program_with_a_malloc_of_its_own_is_left_alone_and_told() {
     }
 }
 
+/// Whatever the program leaves out is of the kind that its `free` knows.
+#[test]
+fn what_a_program_s_malloc_lacks_fits_what_it_has() {
+    let Some(setup) = setup() else { return };
+    for (source, output) in
+        [("own_malloc.cc", "own-malloc-cc"), ("wrapped_malloc.c", "wrapped-malloc")]
+    {
+        let program = setup.compile(source, output, &["-rdynamic"]);
+        passes(Command::new(&program));
+        for variable in VARIABLES {
+            passes(setup.command(&program, variable));
+        }
+    }
+}
+
 #[test]
 fn a_sample_takes_no_more_of_a_small_stack_than_there_is() {
     passes_in_every_way("coroutines.c", &[]);
