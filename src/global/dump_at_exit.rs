@@ -216,6 +216,10 @@ fn outlive_long_files() {
 /// a signal handler, but in no slow path of the allocator's.
 #[cfg(feature = "preload")]
 pub(crate) fn at_bare_exit() {
+    // Without a system call more: a process may be one that is killed for it.
+    if !REGISTERED.load(Ordering::Relaxed) {
+        return;
+    }
     let process = std::process::id();
     let armed = AT_EXIT
         .try_lock()

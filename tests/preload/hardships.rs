@@ -36,6 +36,12 @@ fn what_a_program_s_malloc_lacks_fits_what_it_has() {
     }
 }
 
+/// Nothing but to read, to write and to end is allowed there.
+#[test]
+fn a_process_in_a_sandbox_ends_by_the_call_that_it_makes() {
+    passes_in_every_way("sandbox.c", &[]);
+}
+
 #[test]
 fn a_sample_takes_no_more_of_a_small_stack_than_there_is() {
     passes_in_every_way("coroutines.c", &[]);
