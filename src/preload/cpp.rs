@@ -176,7 +176,9 @@ macro_rules! new_array {
     )*};
 }
 
-/// The forms that do not throw what those throw.
+/// The forms that do not throw what those throw. Where the C++ library is part of a plugin and not
+/// to be found, there is no handler to ask: null. What an operator of the program's throws there
+/// passes through.
 macro_rules! new_nothrow {
     ($($symbol:literal $name:ident($($align:ident)?) by $basic:literal, $next:ident;)*) => {$(
         static $next: Next = Next::new(name!($symbol));
@@ -192,10 +194,21 @@ macro_rules! new_nothrow {
             if !block.is_null() {
                 return block;
             }
-            type New = extern "C-unwind" fn(usize $(, word!($align))?, *const c_void) -> *mut c_void;
+            if let Some(new) = $next.find() {
+                type New =
+                    extern "C-unwind" fn(usize $(, word!($align))?, *const c_void) -> *mut c_void;
+                // SAFETY: the operator of that name has this type.
+                let new: New = unsafe { transmute(new) };
+                return new(bytes $(, $align)?, tag);
+            }
+            if !replaced(OPERATORS) {
+                return block;
+            }
+            type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
+            let new = bound!($basic);
             // SAFETY: the operator of that name has this type.
-            let new: New = unsafe { transmute(of_library(&$next)) };
-            new(bytes $(, $align)?, tag)
+            let new: New = unsafe { transmute(new) };
+            new(bytes $(, $align)?)
         }
     )*};
 }

@@ -176,5 +176,14 @@ int main(void) {
     if (sized != NULL) sized(malloc(100), 100);
     if (at != NULL) at(aligned_alloc(256, 512), 256, 512);
     if (getenv("LD_PRELOAD") != NULL) CHECK(sized != NULL && at != NULL);
+
+    // Operators that promise not to throw, where there is no C++ library.
+    typedef void *(*Nothrow)(size_t, const void *);
+    typedef void *(*NothrowAt)(size_t, size_t, const void *);
+    Nothrow new = (Nothrow)dlsym(RTLD_DEFAULT, "_ZnwmRKSt9nothrow_t");
+    NothrowAt new_at = (NothrowAt)dlsym(RTLD_DEFAULT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
+    if (new != NULL) CHECK(new(vast, "") == NULL);
+    if (new_at != NULL) CHECK(new_at(vast, 64, "") == NULL);
+    if (getenv("LD_PRELOAD") != NULL) CHECK(new != NULL && new_at != NULL);
     return 0;
 }
