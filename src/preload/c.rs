@@ -33,6 +33,13 @@ unsafe extern "C" fn free(block: *mut c_void) {
     unsafe { own::free(block) }
 }
 
+/// What `free` was called, too, until glibc 2.26.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cfree(block: *mut c_void) {
+    // SAFETY: the caller's contract.
+    unsafe { own::free(block) }
+}
+
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".spanalloc.text")]
 extern "C" fn calloc(count: usize, bytes: usize) -> *mut c_void {

@@ -177,6 +177,11 @@ int main(void) {
     if (at != NULL) at(aligned_alloc(256, 512), 256, 512);
     if (getenv("LD_PRELOAD") != NULL) CHECK(sized != NULL && at != NULL);
 
+    // The name that programs of before 2017 have for `free`.
+    void (*old)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "cfree");
+    if (old != NULL) old(malloc(100));
+    if (getenv("LD_PRELOAD") != NULL) CHECK(old != NULL);
+
     // Operators that promise not to throw, where there is no C++ library.
     typedef void *(*Nothrow)(size_t, const void *);
     typedef void *(*NothrowAt)(size_t, size_t, const void *);
