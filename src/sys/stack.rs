@@ -84,13 +84,19 @@ pub(crate) unsafe fn load_word(address: u64) -> u64 {
 
 /// How far below the program's name the main thread's stack pointer may lie and
 /// still be taken for the main stack without asking: less than the room that
-/// the kernel leaves for the main stack at the least.
+/// the kernel leaves between the main stack and mappings at the least. How far the stack may
+/// reach is its limit's to say, which may be less, and mostly is more.
 const MAIN_STACK_BYTES_SURE: u64 = 4 << 20;
 const PAGE_BYTES_MIN: u64 = os::PAGE_BYTES_MIN as u64;
 
 per_thread! {
     /// Bounds of this thread's stack, low and top; both 0 until asked for.
     static BOUNDS: Cell<(u64, u64)> = Cell::new((0, 0)), "spanalloc_bounds";
+}
+
+per_thread! {
+    /// Whether the lower bound is a guess: the stack may reach below it.
+    static GUESSED: Cell<bool> = Cell::new(false), "spanalloc_guessed";
 }
 
 per_thread! {
@@ -115,9 +121,9 @@ pub(crate) fn asking<R>(work: impl FnOnce() -> R) -> R {
 #[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn top(sp: u64) -> u64 {
     let (mut low, mut top) = BOUNDS.with(Cell::get);
-    if top == 0 && !ASKING.with(Cell::get) {
-        (low, top) = bounds(sp);
-        BOUNDS.with(|bounds| bounds.set((low, top)));
+    let is_unknown = top == 0 || sp < low && GUESSED.with(Cell::get);
+    if is_unknown && !ASKING.with(Cell::get) {
+        (low, top) = find_bounds(sp, (low, top));
     }
     if (low..top).contains(&sp) { top } else { (sp | (PAGE_BYTES_MIN - 1)) + 1 }
 }
@@ -140,15 +146,35 @@ pub(crate) fn has_room(bytes: usize) -> bool {
     bounds.is_some_and(|(low, top)| (low..top).contains(&sp) && sp - low >= bytes as u64)
 }
 
-fn bounds(sp: u64) -> (u64, u64) {
+/// Finds the bounds for [`top`] and keeps them; `guessed` are those of before, or zeroes.
+#[cold]
+#[unsafe(link_section = ".spanalloc.sample")]
+fn find_bounds(sp: u64, guessed: (u64, u64)) -> (u64, u64) {
+    // The costly question (60 µs on the main thread) is spared where the answer is sure, and
+    // asked once where it was and `sp` lies below.
+    let guess = if guessed.1 == 0 { keep_errno(|| guess(sp)) } else { None };
+    let unknown = if guessed.1 == 0 { (u64::MAX, u64::MAX) } else { guessed };
+    let found = guess.unwrap_or_else(|| keep_errno(thread_bounds).unwrap_or(unknown));
+    GUESSED.with(|guessed| guessed.set(guess.is_some()));
+    BOUNDS.with(|bounds| bounds.set(found));
+    found
+}
+
+/// The main stack's bounds, if `sp` lies near its top, from the program's name, which stands
+/// above its first frame.
+#[unsafe(link_section = ".spanalloc.sample")]
+fn guess(sp: u64) -> Option<(u64, u64)> {
     // SAFETY: `getauxval` only reads the vector the kernel left.
     let name = unsafe { libc::getauxval(libc::AT_EXECFN) };
-    // The program's name stands above the first frame of the main stack, so the
-    // costly question (60 µs there) is spared where the answer is sure.
-    if sp < name && name - sp < MAIN_STACK_BYTES_SURE {
-        return (name - MAIN_STACK_BYTES_SURE, name & !7);
+    if sp >= name || name - sp >= MAIN_STACK_BYTES_SURE {
+        return None;
     }
-    keep_errno(thread_bounds).unwrap_or((u64::MAX, u64::MAX))
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: an out-parameter.
+    let status = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) };
+    // The limit counts from the end of the stack, less than a page above the name's beginning.
+    let reach = if status == 0 { limit.rlim_cur } else { 0 }.min(MAIN_STACK_BYTES_SURE);
+    Some((name - reach.saturating_sub(os::page_bytes() as u64), name & !7))
 }
 
 fn thread_bounds() -> Option<(u64, u64)> {

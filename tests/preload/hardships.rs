@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::{VARIABLES, passes, passes_in_every_way, prefixes, setup};
+use super::{VARIABLES, fresh_directory, passes, passes_in_every_way, prefixes, setup};
 
 #[test]
 fn a_program_with_a_malloc_of_its_own_is_left_alone_and_told() {
@@ -50,6 +50,29 @@ fn a_sample_takes_no_more_of_a_small_stack_than_there_is() {
 #[test]
 fn a_fork_waits_for_no_stream_that_waits_for_memory() {
     passes_in_every_way("stdio_forks.c", &["300"]);
+}
+
+/// The main stack, of which its first sample asks nobody.
+#[test]
+fn a_sample_is_walked_wherever_on_the_main_stack_there_is_room() {
+    let Some(setup) = setup() else { return };
+    let program = setup.compile("deep.c", "deep", &[]);
+    let allocated = |command: &str| {
+        let reports = fresh_directory(setup, "deep-reports");
+        let variable = format!("sample=1,formats=folded,dump={}/%n", reports.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command, "sh"]).arg(&program);
+        shell.env("SPANALLOC", variable).env("LIBRARY", &setup.library);
+        passes(shell);
+        let name = prefixes(&reports).into_keys().next().expect("a report");
+        let folded = fs::read_to_string(reports.join(format!("{name}.alloc.folded"))).unwrap();
+        let line = folded.lines().find(|line| line.ends_with(" 70007"));
+        line.unwrap_or_else(|| panic!("{folded}")).to_owned()
+    };
+    let deep = allocated("ulimit -S -s 8192 && LD_PRELOAD=$LIBRARY exec $1");
+    assert!(deep.matches("deeper").count() >= 60, "{deep}");
+    let edge = allocated("ulimit -S -s 256 && LD_PRELOAD=$LIBRARY exec $1 edge");
+    assert!(!edge.contains("nearer"), "{edge}");
 }
 
 #[test]
