@@ -20,6 +20,7 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use super::names::{bound, is_here};
 use super::next::Next;
 use super::{c, own, rules};
+use crate::global::by_pointer;
 use crate::sys::fatal::die;
 
 const UNKNOWN: u8 = 0;
@@ -59,26 +60,28 @@ fn look() -> u8 {
     WHOSE.load(Relaxed)
 }
 
-/// A block for a form that calls another one, or `BASIC` that calls none, where not all is ours;
-/// null if it is that other's to give, or there is no memory.
-#[cold]
+/// A block for a form that calls another one, or that is `basic` and calls none; null if it is that
+/// other's to give, or there is no memory.
 #[unsafe(link_section = ".spanalloc.text")]
-fn allocate_otherwise(basic: bool, bytes: usize) -> *mut c_void {
-    match look() {
-        whose if whose & OPERATORS != 0 && !basic => ptr::null_mut(),
-        whose if whose & MALLOC != 0 => c::malloc_by_program(bytes.max(1)),
-        _ => own::malloc(bytes),
+fn allocate(basic: bool, bytes: usize) -> *mut c_void {
+    if !basic && replaced(OPERATORS) {
+        ptr::null_mut()
+    } else if replaced(MALLOC) {
+        c::malloc_by_program(bytes.max(1))
+    } else {
+        own::malloc(bytes)
     }
 }
 
-/// As [`allocate_otherwise`].
-#[cold]
+/// As [`allocate`].
 #[unsafe(link_section = ".spanalloc.text")]
-fn allocate_aligned_otherwise(basic: bool, bytes: usize, align: usize) -> *mut c_void {
-    match look() {
-        whose if whose & OPERATORS != 0 && !basic => ptr::null_mut(),
-        whose if whose & MALLOC != 0 => c::aligned_by_program(bytes.max(1), align),
-        _ => rules::allocate_aligned(bytes, align),
+fn allocate_aligned(basic: bool, bytes: usize, align: usize) -> *mut c_void {
+    if !basic && replaced(OPERATORS) {
+        ptr::null_mut()
+    } else if replaced(MALLOC) {
+        c::aligned_by_program(bytes.max(1), align)
+    } else {
+        rules::allocate_aligned(bytes, align)
     }
 }
 
@@ -114,21 +117,26 @@ macro_rules! name {
 const BASIC: bool = true;
 const DERIVED: bool = false;
 
+/// Returns a block for a type from this thread's list, where all is ours, if it has one.
+macro_rules! pop {
+    ($bytes:ident) => {
+        if WHOSE.load(Relaxed) == OURS {
+            let block = by_pointer::pop($bytes);
+            if !block.is_null() {
+                return block.cast();
+            }
+        }
+    };
+    ($bytes:ident $align:ident) => {};
+}
+
 /// A block for a type, or for one that asks for more alignment than any block has.
 macro_rules! allocate {
     ($kind:ident $bytes:ident) => {
-        if WHOSE.load(Relaxed) == OURS {
-            own::malloc($bytes)
-        } else {
-            allocate_otherwise($kind, $bytes)
-        }
+        allocate($kind, $bytes)
     };
     ($kind:ident $bytes:ident $align:ident) => {
-        if WHOSE.load(Relaxed) == OURS {
-            rules::allocate_aligned($bytes, $align)
-        } else {
-            allocate_aligned_otherwise($kind, $bytes, $align)
-        }
+        allocate_aligned($kind, $bytes, $align)
     };
 }
 
@@ -144,15 +152,23 @@ macro_rules! new {
         #[unsafe(export_name = $symbol)]
         #[unsafe(link_section = ".spanalloc.text")]
         extern "C-unwind" fn $name(bytes: usize $(, $align: usize)?) -> *mut c_void {
-            let block = allocate!(BASIC bytes $($align)?);
-            if !block.is_null() {
-                return block;
+            pop!(bytes $($align)?);
+
+            #[cold]
+            #[inline(never)]
+            #[unsafe(link_section = ".spanalloc.text")]
+            extern "C-unwind" fn otherwise(bytes: usize $(, $align: usize)?) -> *mut c_void {
+                let block = allocate!(BASIC bytes $($align)?);
+                if !block.is_null() {
+                    return block;
+                }
+                type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
+                static NEXT: Next = Next::new(name!($symbol));
+                // SAFETY: the operator of that name has this type.
+                let new: New = unsafe { transmute(of_library(&NEXT)) };
+                new(bytes $(, $align)?)
             }
-            type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
-            static NEXT: Next = Next::new(name!($symbol));
-            // SAFETY: the operator of that name has this type.
-            let new: New = unsafe { transmute(of_library(&NEXT)) };
-            new(bytes $(, $align)?)
+            otherwise(bytes $(, $align)?)
         }
     )*};
 }
@@ -163,15 +179,23 @@ macro_rules! new_array {
         #[unsafe(export_name = $symbol)]
         #[unsafe(link_section = ".spanalloc.text")]
         extern "C-unwind" fn $name(bytes: usize $(, $align: usize)?) -> *mut c_void {
-            let block = allocate!(DERIVED bytes $($align)?);
-            if !block.is_null() {
-                return block;
+            pop!(bytes $($align)?);
+
+            #[cold]
+            #[inline(never)]
+            #[unsafe(link_section = ".spanalloc.text")]
+            extern "C-unwind" fn otherwise(bytes: usize $(, $align: usize)?) -> *mut c_void {
+                let block = allocate!(DERIVED bytes $($align)?);
+                if !block.is_null() {
+                    return block;
+                }
+                type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
+                let new = bound!($basic);
+                // SAFETY: the operator of that name has this type.
+                let new: New = unsafe { transmute(new) };
+                new(bytes $(, $align)?)
             }
-            type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
-            let new = bound!($basic);
-            // SAFETY: the operator of that name has this type.
-            let new: New = unsafe { transmute(new) };
-            new(bytes $(, $align)?)
+            otherwise(bytes $(, $align)?)
         }
     )*};
 }
@@ -190,25 +214,38 @@ macro_rules! new_nothrow {
             $($align: usize,)?
             tag: *const c_void,
         ) -> *mut c_void {
-            let block = allocate!(DERIVED bytes $($align)?);
-            if !block.is_null() {
-                return block;
-            }
-            if let Some(new) = $next.find() {
-                type New =
-                    extern "C-unwind" fn(usize $(, word!($align))?, *const c_void) -> *mut c_void;
+            pop!(bytes $($align)?);
+
+            #[cold]
+            #[inline(never)]
+            #[unsafe(link_section = ".spanalloc.text")]
+            extern "C-unwind" fn otherwise(
+                bytes: usize,
+                $($align: usize,)?
+                tag: *const c_void,
+            ) -> *mut c_void {
+                let block = allocate!(DERIVED bytes $($align)?);
+                if !block.is_null() {
+                    return block;
+                }
+                if let Some(new) = $next.find() {
+                    type Tag = *const c_void;
+                    type New =
+                        extern "C-unwind" fn(usize $(, word!($align))?, Tag) -> *mut c_void;
+                    // SAFETY: the operator of that name has this type.
+                    let new: New = unsafe { transmute(new) };
+                    return new(bytes $(, $align)?, tag);
+                }
+                if !replaced(OPERATORS) {
+                    return block;
+                }
+                type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
+                let new = bound!($basic);
                 // SAFETY: the operator of that name has this type.
                 let new: New = unsafe { transmute(new) };
-                return new(bytes $(, $align)?, tag);
+                new(bytes $(, $align)?)
             }
-            if !replaced(OPERATORS) {
-                return block;
-            }
-            type New = extern "C-unwind" fn(usize $(, word!($align))?) -> *mut c_void;
-            let new = bound!($basic);
-            // SAFETY: the operator of that name has this type.
-            let new: New = unsafe { transmute(new) };
-            new(bytes $(, $align)?)
+            otherwise(bytes $(, $align)?, tag)
         }
     )*};
 }
