@@ -1,9 +1,9 @@
 //! The C library's lock of the list of all streams, around a fork.
 //!
-//! glibc's `fork` takes it once the handlers of the program have run, and ours hold the locks of the
-//! heap by then. But who flushes all streams holds it and waits for each stream's lock, and who
-//! reads a line allocates under a stream's lock: three threads, each of which would wait for the
-//! next. So it is taken before the locks of the heap. It is one that a thread may take again.
+//! glibc's `fork` takes it once the handlers of the program have run, and ours hold the locks of
+//! the heap by then. But who flushes all streams holds it and waits for each stream's lock, and
+//! who reads a line allocates under a stream's lock: three threads, each of which would wait for
+//! the next. So it is taken before the locks of the heap. A thread may take it twice.
 //!
 //! Invariants
 //! 1. Taken before a fork, it is given back once on either side.
