@@ -7,22 +7,26 @@ use core::ffi::c_void;
 use super::{own, rules};
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".spanalloc.text")]
 extern "C" fn __libc_malloc(bytes: usize) -> *mut c_void {
     own::malloc(bytes)
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn __libc_free(block: *mut c_void) {
     // SAFETY: passed on.
     unsafe { own::free(block) }
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".spanalloc.text")]
 extern "C" fn __libc_calloc(count: usize, bytes: usize) -> *mut c_void {
     own::calloc(count, bytes)
 }
 
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn __libc_realloc(block: *mut c_void, bytes: usize) -> *mut c_void {
     // SAFETY: passed on.
     unsafe { own::realloc(block, bytes) }

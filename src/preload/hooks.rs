@@ -55,7 +55,7 @@ unsafe extern "C" fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void {
 #[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn prepare() {
     if crate::profile::interval() != 0 {
-        GETATTR.get();
+        _ = GETATTR.find();
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) use bound;
 
 /// Whether a function lies in this library. One that does not may still lead here: an executable
 /// may have the address of a function that it has not be one of its own, and jump on from there.
+#[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn is_here(function: *const c_void) -> bool {
     unsafe extern "C" {
         /// Where the linker has placed the file's first byte, of this library.
