@@ -119,6 +119,11 @@ fn run_quietly() {
         // SAFETY: mapped by `arm`, and used by nobody.
         unsafe { unmap(reserve, RESERVE_BYTES) };
     }
+    #[cfg(feature = "profile")]
+    if !has_room_for_names() {
+        crate::profile::symbols::read_nothing();
+        Line::new().text("memory is short: the report at exit has no names").write();
+    }
     if may_write_here() {
         return write(&at_exit);
     }
@@ -130,6 +135,16 @@ fn run_quietly() {
         Ok(writer) => _ = writer.join(),
         Err(_) => write(&at_exit),
     }
+}
+
+/// Whether there is memory to read the program's files. A process that may not have it would end by
+/// an abort in the middle of its report, and with another exit code.
+#[cfg(feature = "profile")]
+fn has_room_for_names() -> bool {
+    const NAMES_BYTES: usize = 64 << 20;
+    let room = Linux.reserve(NAMES_BYTES);
+    // SAFETY: just mapped, used by nobody.
+    room.is_some_and(|room| unsafe { unmap(room, NAMES_BYTES) })
 }
 
 /// Whether a report may be written on this thread: it may be one with a small stack, or run a

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::debug_info::{build_id, name_all};
 use super::snapshot::{Module, Profile};
@@ -75,6 +76,14 @@ impl Interner {
     }
 }
 
+/// Whether files are left alone.
+static READS_NOTHING: AtomicBool = AtomicBool::new(false);
+
+/// Has addresses be named by their modules alone from here on: the process has no memory for more.
+pub(crate) fn read_nothing() {
+    READS_NOTHING.store(true, Relaxed);
+}
+
 impl Symbols {
     /// The frames at a return address, innermost first; empty for an address
     /// that is not in the profile.
@@ -122,7 +131,8 @@ impl Resolver {
     fn module(&mut self, module: &Module, addresses: &[u64]) {
         // A distribution's files are compressed, and unpacking the C library's takes 24 MiB:
         // for a Rust program, of which it is a frame or two, that is too much.
-        let debug = cfg!(feature = "preload")
+        let reads = !READS_NOTHING.load(Relaxed);
+        let debug = (reads && cfg!(feature = "preload"))
             .then(|| debug_file(Path::new(DEBUG_FILES), &module.build_id))
             .flatten();
         let offset = module.bias + 1;
@@ -130,7 +140,8 @@ impl Resolver {
         let probes: Vec<u64> = addresses.iter().map(|address| address - offset).collect();
         let here = self.here;
         let (frames, interner) = (&mut self.frames, &mut self.interner);
-        if let Some(file) = debug.as_deref().or_else(|| file_of(module, here)) {
+        let file = debug.as_deref().or_else(|| file_of(module, here));
+        if let Some(file) = file.filter(|_| reads) {
             name_all(file, &probes, interner, |probe, named| {
                 if !named.is_empty() {
                     frames.insert(probe + offset, named.into());
