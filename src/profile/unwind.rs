@@ -131,12 +131,11 @@ impl Unwinders {
             return;
         }
         let mut cfi = Cfi::new();
-        let (mut copied, mut without) = (0, 0);
+        let (mut room, mut without) = (Room(COPIED_BYTES_MAX), 0);
         modules::for_each(|module| {
             let tables = module.eh_frame_hdr.zip(module.eh_frame).and_then(|(index, table)| {
-                let room = COPIED_BYTES_MAX.saturating_sub(copied);
-                if let Some(bytes) = without_signs(table.bytes, room) {
-                    copied += bytes.len();
+                if let Some(bytes) = without_signs(table.bytes, room.0) {
+                    room.take(bytes.len());
                     let table = Placed::new(table, Bytes::Copied(bytes.into()));
                     return Some((Placed::copy(index), table));
                 }
@@ -147,8 +146,8 @@ impl Unwinders {
                     let table = unsafe { Placed::in_place(table) };
                     return Some((index, table));
                 }
-                copied += index.bytes.len() + table.bytes.len();
-                (copied <= COPIED_BYTES_MAX).then(|| (Placed::copy(index), Placed::copy(table)))
+                room.take(index.bytes.len() + table.bytes.len())
+                    .then(|| (Placed::copy(index), Placed::copy(table)))
             });
             match tables {
                 Some(tables) => cfi.add_module(describe(&module, tables)),
@@ -301,6 +300,18 @@ fn without_signs(_: &[u8], _: usize) -> Option<Vec<u8>> {
     None
 }
 
+/// Bytes of tables that may still be copied.
+struct Room(usize);
+
+impl Room {
+    /// Whether so many bytes fit; they are used up then, and only then.
+    fn take(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
 /// A table, read in place or copied.
 #[derive(Clone)]
 pub(super) enum Bytes {
@@ -381,4 +392,16 @@ fn fingerprint() -> u64 {
             .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     });
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_too_large_to_copy_leaves_room_for_others() {
+        let mut room = Room(COPIED_BYTES_MAX);
+        let sizes = [20 << 20, 10 << 10, COPIED_BYTES_MAX, COPIED_BYTES_MAX - (10 << 10), 1];
+        assert_eq!(sizes.map(|bytes| room.take(bytes)), [false, true, false, true, false]);
+    }
 }
