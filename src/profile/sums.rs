@@ -176,6 +176,10 @@ impl Sums {
         u64::try_from(fixed >> FRACTION_BITS).unwrap_or(u64::MAX)
     }
 
+    fn rounded_up(fixed: u128) -> u64 {
+        Self::rounded_down(fixed + u128::from(ONE - 1))
+    }
+
     /// A whole number from the fixed point of weights.
     pub(crate) fn rounded(fixed: u128) -> u64 {
         u64::try_from((fixed + u128::from(ONE / 2)) >> FRACTION_BITS).unwrap_or(u64::MAX)
@@ -197,11 +201,14 @@ impl Rounding {
     /// The objects of `sums`, of which there are at most `most`. None where none was sampled,
     /// though `most` had others carry a whole one on: an object of nobody's has no size.
     pub(crate) fn objects(&mut self, sums: &Sums, most: u64) -> u64 {
-        if sums.samples == 0 {
-            return 0;
-        }
-        let all = sums.objects + self.0;
-        let whole = Sums::rounded_down(all).min(most);
+        if sums.samples == 0 { 0 } else { self.part(sums.objects, most) }
+    }
+
+    /// A whole number for one in the fixed point of weights: at most `most`, and no more than that
+    /// rounded up, however much was held back before.
+    pub(crate) fn part(&mut self, fixed: u128, most: u64) -> u64 {
+        let all = fixed + self.0;
+        let whole = Sums::rounded_down(all).min(most).min(Sums::rounded_up(fixed));
         self.0 = all - (u128::from(whole) << FRACTION_BITS);
         whole
     }
@@ -271,6 +278,17 @@ mod tests {
         let sites = [false, true, true, false].map(&mut live_of);
         assert_eq!(sites, [0, 1, 1, 0]);
         assert_eq!(live_of(true), 1, "carried on behind what has none");
+    }
+
+    #[test]
+    fn what_is_held_back_is_not_paid_to_one_site() {
+        let (half, one) = (Sums::of(Weight(ONE * 3 / 2), 24, 32), Sums::of(Weight(ONE), 24, 32));
+        let mut live = Rounding::default();
+        // Of each one object was allocated, so that a half is held back each time.
+        let sites: u64 = (0..100).map(|_| live.objects(&half, 1)).sum();
+        assert_eq!(sites, 100);
+        assert_eq!(live.objects(&one, 1_000_000), 1, "one object is one");
+        assert_eq!(live.objects(&half, 1_000_000), 2);
     }
 
     #[test]
