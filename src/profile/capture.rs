@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use super::busily;
 use super::classes::Row;
 use super::labels::{Label, Labels};
+use super::lifetimes::BUCKETS;
 use super::peak::Moment;
 use super::recorder::Lost;
 use super::sites::{Figures, Origin, Sites};
@@ -132,6 +133,7 @@ fn sites(
     let mut rest = frames;
     // Most sites have few samples: rounded each on its own, their sum would be far off.
     let [mut all, mut live, mut peak] = [(); 3].map(|()| Rounding::default());
+    let mut freed = [(); BUCKETS].map(|()| Rounding::default());
     let site = |copy: &Copy| {
         let (frames, others) = rest.split_at(copy.frames);
         rest = others;
@@ -147,7 +149,7 @@ fn sites(
             allocated,
             in_use: part(&figures.live, &mut live, allocated.objects),
             peak: part(&figures.peak, &mut peak, allocated.objects),
-            lifetimes: Lifetimes::of(figures.lifetimes.objects()),
+            lifetimes: Lifetimes::of(figures.lifetimes.parts(&mut freed)),
             in_use_ages_us: figures.live.ages_us(now_ns),
             thread,
             span,
@@ -262,4 +264,25 @@ fn loaded_modules() -> Vec<Module> {
     };
     busily(|| modules::for_each(module));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sums::Weight;
+    use super::*;
+
+    #[test]
+    fn lifetimes_of_many_small_sites_add_up_to_what_was_freed() {
+        // A weight of 3/2, whose probability is 2/3.
+        let weight = Weight::new(10_986, 10_000);
+        let mut figures = Figures { alloc: Sums::of(weight, 24, 32), ..Figures::default() };
+        figures.lifetimes.add(weight, 5000);
+        let copies: Vec<_> =
+            (0..2000).map(|_| Copy { frames: 0, origin: Origin::NONE, figures }).collect();
+        let sites = sites(&copies, &[], 0, |_| (None, None));
+        let allocated: u64 = sites.iter().map(|site| site.allocated.objects).sum();
+        let freed: u64 = sites.iter().map(|site| site.lifetimes.total()).sum();
+        assert!(allocated.abs_diff(3000) <= 1, "{allocated}");
+        assert!(freed.abs_diff(allocated) <= 1, "{freed} of {allocated} freed");
+    }
 }

@@ -3,7 +3,7 @@
 //! Bucket 0 holds lifetimes below [`FIRST_BOUND_NS`]; each next bucket's bound is
 //! four times the one before; the last has none.
 
-use super::sums::{Sums, Weight};
+use super::sums::{Rounding, Sums, Weight};
 use crate::base::zeroed::Zeroed;
 
 /// The last begins at 12 days.
@@ -27,8 +27,19 @@ impl Lifetimes {
 
     /// Objects by bucket, up to the last bucket that has any.
     pub(super) fn objects(&self) -> Vec<u64> {
+        self.used().iter().map(|weight| Sums::rounded(u128::from(*weight))).collect()
+    }
+
+    /// The same of one of many, so rounded that those of all add up: `roundings` is one for each
+    /// bucket, which goes from one to the next.
+    pub(super) fn parts(&self, roundings: &mut [Rounding; BUCKETS]) -> Vec<u64> {
+        let each = self.used().iter().zip(roundings);
+        each.map(|(weight, rounding)| rounding.part(u128::from(*weight), u64::MAX)).collect()
+    }
+
+    fn used(&self) -> &[u64] {
         let used = self.0.iter().rposition(|weight| *weight != 0).map_or(0, |last| last + 1);
-        self.0[..used].iter().map(|weight| Sums::rounded(u128::from(*weight))).collect()
+        &self.0[..used]
     }
 }
 
