@@ -27,11 +27,30 @@ pub(super) struct Sample {
     pub(super) site: SiteId,
     pub(super) origin: Origin,
     pub(super) born_ns: u64,
+    /// By how much less than at its most the block is asked for: room that the others leave.
+    pub(super) shrunk_bytes: u32,
 }
 
 impl Sample {
     pub(super) fn sums(&self) -> Sums {
-        Sums::of(self.weight, self.requested_bytes, self.block_bytes).born(self.born_ns)
+        self.sums_of(self.requested_bytes)
+    }
+
+    /// The sums with the most that the block was ever asked for. Beyond 4 GiB, which no size class
+    /// has, that counts as less than it was.
+    pub(super) fn sums_at_most(&self) -> Sums {
+        self.sums_of(self.requested_bytes.saturating_add(self.shrunk_bytes.into()))
+    }
+
+    fn sums_of(&self, requested_bytes: u64) -> Sums {
+        Sums::of(self.weight, requested_bytes, self.block_bytes).born(self.born_ns)
+    }
+
+    /// The same block, asked for as so many bytes.
+    pub(super) fn resized(self, requested_bytes: u64) -> Self {
+        let most = self.requested_bytes.saturating_add(self.shrunk_bytes.into());
+        let shrunk_bytes = most.saturating_sub(requested_bytes).try_into().unwrap_or(u32::MAX);
+        Self { requested_bytes, shrunk_bytes, ..self }
     }
 }
 
@@ -48,6 +67,9 @@ struct Entry {
 
 // SAFETY: integers and newtypes of integers.
 unsafe impl Zeroed for Entry {}
+
+// A line of the cache holds one, and what is kept of a block is what the documentation says.
+const _: () = assert!(size_of::<Entry>() == 56);
 
 struct Shard {
     slots: Table<Entry>,
@@ -117,15 +139,15 @@ impl Live {
     }
 
     /// Sets the size asked for of the block at `address`; returns its sample as
-    /// it was.
-    pub(super) fn resize(&self, address: usize, requested_bytes: u64) -> Option<Sample> {
+    /// it was and as it is.
+    pub(super) fn resize(&self, address: usize, requested_bytes: u64) -> Option<(Sample, Sample)> {
         let (shard, hash) = self.shard(address);
         let mut shard = shard.lock();
         let slot = shard.find(hash, address)?;
         let sample = &mut shard.slots[slot].sample;
         let before = *sample;
-        sample.requested_bytes = requested_bytes;
-        Some(before)
+        *sample = before.resized(requested_bytes);
+        Some((before, *sample))
     }
 
     /// Forgets every block and gives the memory back.
@@ -212,6 +234,7 @@ mod tests {
             site: SiteId { at: n as u32, generation: 0 },
             origin: Origin::NONE,
             born_ns: n,
+            shrunk_bytes: 0,
         }
     }
 
@@ -235,10 +258,11 @@ mod tests {
                 4..=6 => assert_eq!(live.remove(address), model.remove(&address)),
                 _ => {
                     let before = model.get(&address).copied();
-                    assert_eq!(live.resize(address, step), before);
                     if let Some(sample) = model.get_mut(&address) {
-                        sample.requested_bytes = step;
+                        *sample = sample.resized(step);
                     }
+                    let after = model.get(&address).copied();
+                    assert_eq!(live.resize(address, step), before.zip(after));
                 }
             }
         }

@@ -146,8 +146,9 @@ impl Recorder {
             row.alloc.add(&sums);
             row.live.add(&sums);
         });
-        let born_ns = now_ns;
-        let sample = Sample { weight, requested_bytes, block_bytes, site, origin, born_ns };
+        let (born_ns, shrunk_bytes) = (now_ns, 0);
+        let sample =
+            Sample { weight, requested_bytes, block_bytes, site, origin, born_ns, shrunk_bytes };
         self.put_back(address, sample, now_ns);
     }
 
@@ -191,15 +192,15 @@ impl Recorder {
 
     /// Records that the block at `address` now holds `requested_bytes`.
     pub(super) fn resized(&self, address: usize, requested_bytes: u64, now_ns: u64) {
-        let Some(before) = self.live.resize(address, requested_bytes) else { return };
-        let after = Sample { requested_bytes, ..before };
+        let Some((before, after)) = self.live.resize(address, requested_bytes) else { return };
         let (less, more) = (before.sums(), after.sums());
         let moment = self.peak.change(&less, &more, now_ns, before.site.generation);
         self.sites.resized(before.site, &less, &more, moment);
         self.classes.update(before.block_bytes, before.site.generation, |row| {
             row.live.subtract(&less);
             row.live.add(&more);
-            row.alloc.grow(&less, &more);
+            // Of the size asked for, not of how often: a block that shrinks and grows is one.
+            row.alloc.grow(&before.sums_at_most(), &after.sums_at_most());
         });
     }
 
@@ -309,6 +310,23 @@ mod tests {
         let (alloc, live) = totals(&recorder);
         assert_eq!((alloc.samples, live.samples), (2, 1));
         assert_eq!(live, Sums::of(weight, 32, 32));
+    }
+
+    #[test]
+    fn a_class_is_told_of_the_most_that_a_block_was_asked_for() {
+        let recorder = Recorder::new();
+        recorder.allocated(16, &birth(1, 41, 48), &[1, 2]);
+        for _ in 0..1000 {
+            recorder.resized(16, 48, 1);
+            recorder.resized(16, 41, 1);
+        }
+        let (mut asked, mut held) = (0, 0);
+        recorder.classes.for_each(|row| {
+            (asked, held) = (row.alloc.requested_bytes(), row.live.requested_bytes());
+        });
+        assert_eq!((asked, held), (48, 41));
+        recorder.freed(16, 2);
+        recorder.classes.for_each(|row| assert_eq!(row.live, Sums::ZERO));
     }
 
     #[test]
