@@ -202,19 +202,13 @@ fn is_standard(function: &str) -> bool {
         && !function.starts_with("core::ops::function::")
 }
 
-/// Whether a function at the root is the C library's.
+/// Whether a function at the root is the C library's: by its whole name, for a program's own may
+/// begin like it, or by that of the library's file.
 fn is_start(function: &str) -> bool {
-    const START: [&str; 8] = [
-        "_start",
-        "__libc_start",
-        "libc.so",
-        "libc-",
-        "ld-musl",
-        "__clone",
-        "clone3",
-        "start_thread",
-    ];
-    function == "clone" || START.iter().any(|start| function.starts_with(start))
+    const START: [&str; 7] =
+        ["_start", "_start_c", "__clone", "__clone3", "clone", "clone3", "start_thread"];
+    const BEGINNINGS: [&str; 4] = ["__libc_start", "libc.so", "libc-", "ld-musl"];
+    START.contains(&function) || BEGINNINGS.iter().any(|start| function.starts_with(start))
 }
 
 /// How many frames at the leaf say nothing of the program: all up to the
@@ -374,10 +368,12 @@ mod tests {
 
     #[test]
     fn the_c_librarys_start_is_known() {
-        for start in ["_start", "__libc_start_main", "libc.so.6+0x27249", "__clone3"] {
+        for start in ["_start", "__libc_start_main", "libc.so.6+0x27249", "__clone3", "_start_c"] {
             assert!(is_start(start), "{start}");
         }
-        assert!(!is_start("main") && !is_start("clone_all"));
+        for own in ["main", "clone_all", "start_thread_pool", "_start_worker", "__clone_table"] {
+            assert!(!is_start(own), "{own}");
+        }
     }
 
     #[test]
