@@ -11,6 +11,8 @@
 
 use crate::Stats;
 use crate::collections::observe::{Trend, TrendDetector};
+#[cfg(feature = "profile")]
+use crate::report::whole::whole;
 use std::collections::VecDeque;
 use std::collections::vec_deque::Iter;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -155,18 +157,20 @@ impl Snapshots {
         detector.trend()
     }
 
-    /// Writes the snapshots, each as a line of JSON.
+    /// Writes the snapshots, each as a line of JSON, in long pieces.
     ///
     /// # Errors
     ///
     /// Those of `out`.
     #[cfg(feature = "profile")]
-    pub fn write_json<W: std::io::Write>(&self, mut out: W) -> std::io::Result<()> {
-        for snapshot in &self.kept {
-            serde_json::to_writer(&mut out, snapshot)?;
-            out.write_all(b"\n")?;
-        }
-        out.flush()
+    pub fn write_json<W: std::io::Write>(&self, out: W) -> std::io::Result<()> {
+        whole(out, |out| {
+            for snapshot in &self.kept {
+                serde_json::to_writer(&mut *out, snapshot)?;
+                std::io::Write::write_all(out, b"\n")?;
+            }
+            Ok(())
+        })
     }
 
     /// Reads what [`write_json`](Self::write_json) wrote, all of it.
@@ -337,5 +341,29 @@ impl Snapshotter {
 impl Drop for Snapshotter {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(all(test, feature = "profile"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_file_is_written_in_long_pieces() {
+        struct Calls(usize, usize);
+        impl std::io::Write for Calls {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                (self.0, self.1) = (self.0 + 1, self.1 + bytes.len());
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut snapshots = Snapshots::new(3);
+        (0..3).for_each(|_| _ = snapshots.take());
+        let mut out = Calls(0, 0);
+        snapshots.write_json(&mut out).unwrap();
+        assert!(out.0 <= out.1 / 4096 + 2, "{} calls for {} bytes", out.0, out.1);
     }
 }

@@ -55,7 +55,7 @@ mod table;
 mod top;
 mod units;
 #[cfg(feature = "profile")]
-mod whole;
+pub(crate) mod whole;
 
 #[cfg(feature = "profile")]
 pub use calls::Weight;

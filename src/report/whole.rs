@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 /// Has `render` write a report to `out`, which may be a bare file: it gets few, long pieces. What
 /// `out` keeps back is flushed, for a writer that is dropped with a part of the report would
 /// drop the error that this part meets.
-pub(super) fn whole<W: Write>(
+pub(crate) fn whole<W: Write>(
     out: W,
     render: impl FnOnce(&mut BufWriter<W>) -> io::Result<()>,
 ) -> io::Result<()> {
