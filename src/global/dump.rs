@@ -11,16 +11,20 @@
 //! | `PREFIX.dhat.json`, `PREFIX.speedscope.json` | for these viewers; on request |
 //! | `PREFIX.alloc.icicle.svg` and so on | the same with the root on top; on request |
 //!
-//! A file is written beside its place and then renamed, so that a failure leaves
-//! what was there before.
+//! A file is written beside its place, closed and then renamed, so that a failure leaves
+//! what was there before. What a killed process left beside goes at the next one's first dump, when
+//! it is an hour old.
 
 #[cfg(feature = "profile")]
 use std::cell::LazyCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::config;
 #[cfg(feature = "profile")]
@@ -138,14 +142,17 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) {
 
 /// Whether any file of a dump with this prefix is there.
 pub(super) fn is_there(prefix: &Path) -> bool {
-    let there = |suffix: &str| with_suffix(prefix, suffix).symlink_metadata().is_ok();
+    suffixes().any(|suffix| with_suffix(prefix, &suffix).symlink_metadata().is_ok())
+}
+
+/// What may follow the prefix in the names of a dump's files.
+fn suffixes() -> impl Iterator<Item = String> {
+    let single = SINGLE.into_iter().map(str::to_owned);
     #[cfg(feature = "profile")]
-    let by_weight = WEIGHTS
-        .iter()
-        .any(|(name, _)| BY_WEIGHT.iter().any(|format| there(&format!(".{name}.{format}"))));
-    #[cfg(not(feature = "profile"))]
-    let by_weight = false;
-    by_weight || SINGLE.iter().any(|suffix| there(suffix))
+    let single = single.chain(WEIGHTS.into_iter().flat_map(|(name, _)| {
+        BY_WEIGHT.into_iter().map(move |format| format!(".{name}.{format}"))
+    }));
+    single
 }
 
 /// Why a dump, or a part of it, was not written.
@@ -181,6 +188,9 @@ pub(super) fn check(prefix: &Path) -> Result<(), Failure> {
     Err(Failure { kind: io::ErrorKind::InvalidInput, path: PathBuf::new(), what })
 }
 
+/// Whether this process has dumped.
+static SWEPT: AtomicBool = AtomicBool::new(false);
+
 /// The files of one dump.
 struct Files<'a> {
     prefix: &'a Path,
@@ -190,7 +200,7 @@ struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// Creates the directory the files go to.
+    /// Creates the directory the files go to. The first one clears up there.
     fn new(prefix: &'a Path) -> Result<Self, Failure> {
         check(prefix)?;
         let directory = prefix.parent().unwrap_or(Path::new(""));
@@ -199,6 +209,9 @@ impl<'a> Files<'a> {
                 let (kind, what) = (error.kind(), format!(": {error}"));
                 Failure { kind, path: directory.to_owned(), what }
             })?;
+        }
+        if !SWEPT.swap(true, Ordering::Relaxed) {
+            sweep(prefix);
         }
         Ok(Self { prefix, written: Vec::new(), failed: Vec::new() })
     }
@@ -216,7 +229,7 @@ impl<'a> Files<'a> {
             let mut part = Part(Some(&beside));
             let mut out = BufWriter::new(file);
             render(&mut out)?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            close(out.into_inner().map_err(io::IntoInnerError::into_error)?)?;
             fs::rename(&beside, &path)?;
             part.0 = None;
             Ok(())
@@ -244,6 +257,57 @@ impl<'a> Files<'a> {
             }
         }
         Err(Failure { kind, path: self.prefix.to_owned(), what })
+    }
+}
+
+/// What lies beside a file belongs to nobody any more when it was not written for this long.
+const LEFT_AFTER: Duration = Duration::from_secs(3600);
+
+/// Removes the parts of files of this prefix that processes left which were killed while they wrote:
+/// their names never come again. What cannot be removed, or told the age of, stays.
+fn sweep(prefix: &Path) {
+    let (Some(directory), Some(name)) = (prefix.parent(), prefix.file_name()) else { return };
+    let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let Ok(entries) = fs::read_dir(here) else { return };
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let part = file.as_bytes().strip_prefix(name.as_bytes());
+        let is_old = || {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some(metadata.modified().ok()?.elapsed().ok()? >= LEFT_AFTER)
+        };
+        let part = part.and_then(|part| str::from_utf8(part).ok());
+        if part.is_some_and(is_part) && is_old() == Some(true) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether what follows a prefix is the end of a name that [`Files::write`] gives a part of a file.
+fn is_part(rest: &str) -> bool {
+    let marks = || {
+        let (rest, time) = rest.strip_suffix(".part")?.rsplit_once("-")?;
+        let (rest, thread) = rest.strip_suffix(')')?.rsplit_once("-ThreadId(")?;
+        let (suffix, process) = rest.rsplit_once('.')?;
+        Some((suffix, [(process, 10), (thread, 10), (time, 16)]))
+    };
+    marks().is_some_and(|(suffix, numbers)| {
+        numbers.iter().all(|(text, radix)| {
+            !text.is_empty() && text.chars().all(|digit| digit.is_digit(*radix))
+        }) && suffixes().any(|ours| ours == suffix)
+    })
+}
+
+/// Closes a file. What was written may reach a server, or a quota, only now.
+fn close(file: File) -> io::Result<()> {
+    // SAFETY: the file's own number, given up here.
+    if unsafe { libc::close(file.into_raw_fd()) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // Closed all the same, and the system goes on with what it had begun.
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(error),
     }
 }
 
@@ -276,6 +340,8 @@ fn beside(path: &Path, mark: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsRawFd, FromRawFd};
+
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
@@ -363,6 +429,60 @@ mod tests {
         files.write(".html2", |_| Ok(()));
         let failure = files.done().unwrap_err();
         assert!(failure.what.starts_with(".html2: "), "{failure:?}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn an_error_at_the_close_keeps_the_old_file() {
+        let directory = scratch("close");
+        let prefix = directory.join("app");
+        let mut files = Files::new(&prefix).unwrap();
+        files.write(".txt", |out| out.write_all(b"old"));
+        files.write(".txt", |out| {
+            // What a full disk far away says at the close is had here of a number that is no file's,
+            // and that no other thread is given meanwhile.
+            // SAFETY: a number of a file that is open.
+            let far = unsafe { libc::fcntl(out.get_ref().as_raw_fd(), libc::F_DUPFD, 900) };
+            // SAFETY: it is ours.
+            unsafe { libc::close(far) };
+            // SAFETY: closed once more as it is; nothing is written to it.
+            *out = BufWriter::new(unsafe { File::from_raw_fd(far) });
+            Ok(())
+        });
+        let failure = files.done().unwrap_err();
+        assert!(failure.what.starts_with(".txt: "), "{failure:?}");
+        assert_eq!(fs::read(directory.join("app.txt")).unwrap(), b"old");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_when_it_is_old() {
+        let directory = scratch("parts");
+        let prefix = directory.join("app");
+        let names = [
+            ("app.classes.txt.17-ThreadId(2)-1a2b.part", true),
+            #[cfg(feature = "profile")]
+            ("app.alloc.icicle.svg.17-ThreadId(2)-1a2b.part", true),
+            ("app.classes.txt.17-ThreadId(12)-0.part", true),
+            ("app.classes.txt.17-ThreadId(2)-1a2b.partial", false),
+            ("app.classes.txt.17-ThreadId(2)-xyz.part", false),
+            ("app.classes.txt.-ThreadId(2)-1a2b.part", false),
+            ("app.notes.17-ThreadId(2)-1a2b.part", false),
+            ("apple.classes.txt.17-ThreadId(2)-1a2b.part", false),
+            ("app.part", false),
+        ];
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+        for (name, _) in names {
+            let file = File::create(directory.join(name)).unwrap();
+            file.set_modified(old).unwrap();
+        }
+        let young = directory.join("app.classes.txt.18-ThreadId(2)-1a2b.part");
+        File::create(&young).unwrap();
+        sweep(&prefix);
+        for (name, goes) in names {
+            assert_eq!(directory.join(name).exists(), !goes, "{name}");
+        }
+        assert!(young.exists(), "it may still be written");
         fs::remove_dir_all(directory).unwrap();
     }
 
