@@ -27,12 +27,23 @@ pub(crate) struct Frame {
 
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.function)?;
-        match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, " ({file}:{line})"),
-            _ => Ok(()),
-        }
+        write_printable(f, &self.function)?;
+        let (Some(file), Some(line)) = (&self.file, self.line) else { return Ok(()) };
+        f.write_str(" (")?;
+        write_printable(f, file)?;
+        write!(f, ":{line})")
     }
+}
+
+/// Writes a text of a binary's, which may be anybody's: what would move a terminal's cursor or
+/// end the line is escaped, as in `\n` and `\u{1b}`.
+fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let mut rest = text;
+    while let Some((at, control)) = rest.char_indices().find(|(_, char)| char.is_control()) {
+        write!(f, "{}{}", &rest[..at], control.escape_default())?;
+        rest = &rest[at + control.len_utf8()..];
+    }
+    f.write_str(rest)
 }
 
 /// The names of a profile's addresses.

@@ -86,6 +86,16 @@ mod tests {
     }
 
     #[test]
+    fn control_characters_of_a_binary_do_not_reach_the_terminal() {
+        let frame = |function: &str, file: &str| {
+            Arc::new(Frame { function: function.into(), file: Some(file.into()), line: Some(1) })
+        };
+        let frames = vec![frame("a\x1b[31m\nb", "src/\r\u{9b}é.rs")];
+        let text = Shown(frames).to_string();
+        assert_eq!(text.trim(), "a\\u{1b}[31m\\nb (src/\\r\\u{9b}é.rs:1)");
+    }
+
+    #[test]
     fn a_stack_without_a_frame_of_the_programs_is_shown_from_the_leaf() {
         let all = lines(11, 0);
         assert_eq!((all[0].as_str(), all[8].as_str(), all.len()), ("s0", "… 3 more", 9));
