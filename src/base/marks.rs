@@ -35,9 +35,11 @@ impl Marks {
         Self { gap: 0, interval: 0, random: 0 }
     }
 
-    /// Seeds the random numbers; equal seeds give equal marks.
+    /// Seeds the random numbers; equal seeds give equal marks. Seeds may differ by little, or by
+    /// multiples of [`GAMMA`], as those of times do: taken as they are, the numbers of one would be
+    /// those of another a few further on.
     pub(crate) fn seed(&mut self, seed: u64) {
-        self.random = seed;
+        self.random = mixed(seed);
         self.interval = 0;
     }
 
@@ -96,12 +98,19 @@ impl Marks {
 
     /// SplitMix64 (Steele, Lea and Flood, 2014): one word of state, any seed.
     fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random = self.random.wrapping_add(GAMMA);
+        mixed(self.random)
     }
+}
+
+/// What SplitMix64 counts by.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Spreads every bit over all of them.
+fn mixed(word: u64) -> u64 {
+    let z = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -147,6 +156,20 @@ mod tests {
             // The mean of 20 standard normals stays within ±4/√20.
             let mean = error / 20.0;
             assert!(mean.abs() < 0.9, "{block} × {blocks} at {interval}: mean z {mean}");
+        }
+    }
+
+    #[test]
+    fn seeds_of_times_near_each_other_share_no_numbers() {
+        // As `Os::entropy` makes them of the nanosecond.
+        let drawn = |time_ns: u64| {
+            let mut marks = Marks::new();
+            marks.seed(time_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            (0..1000).map(|_| marks.next()).collect::<std::collections::HashSet<_>>()
+        };
+        let first = drawn(1_000_000);
+        for later_ns in [1, 7, 500] {
+            assert!(first.is_disjoint(&drawn(1_000_000 + later_ns)), "{later_ns} ns later");
         }
     }
 
