@@ -139,10 +139,11 @@ pub(crate) fn begin_thread() {
     }
 }
 
-/// Looks at what is loaded now, if sampling is on. Allocates and takes the loader's lock.
+/// Looks at what is loaded now, if sampling is on. Allocates and takes the loader's lock. Before
+/// [`prepare`], which may be what opens a module, that is left to it.
 #[cfg(feature = "preload")]
 pub(crate) fn note_modules() {
-    if interval() != 0 {
+    if interval() != 0 && PROFILER.walker.unwinders.ready() {
         quietly(|| PROFILER.walker.unwinders.load());
     }
 }

@@ -9,14 +9,14 @@
 //! [`SLOTS`]: each adds its own, before its first sample. Otherwise all are there.
 //!
 //! Modules the program was linked with are never unloaded, so their tables are
-//! read in place. Others may go at any moment: their tables are copied, within
+//! read in place; if the allocator is a library's that was opened, so are this library's. Others may go at any moment: their tables are copied, within
 //! [`COPIED_BYTES_MAX`]. So are those of modules whose functions sign their return addresses, as some
 //! do on AArch64 (`signed.rs`).
 //!
 //! Invariants
-//! 1. `linked` names modules that stay loaded until the process ends. It is
-//!    written by [`Unwinders::note_linked`] alone, before `main`, when nothing
-//!    was opened with `dlopen` yet.
+//! 1. Once something is loaded, `linked` names modules that stay so until the process ends:
+//!    [`Unwinders::note_linked`] writes it before, and the first load strikes out what `sys::stay`
+//!    cannot keep. A program that never samples has nothing kept.
 
 use core::ops::{Deref, Range};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -32,6 +32,8 @@ use super::rules::Rules;
 use crate::sys::lock::Lock;
 use crate::sys::modules::{self, LoadedModule, Table};
 use crate::sys::stack::{self, Registers};
+#[cfg(not(target_feature = "crt-static"))]
+use crate::sys::stay;
 
 /// Most threads that unwind at once.
 const SLOTS: usize = 8;
@@ -92,22 +94,40 @@ impl Unwinders {
         }
     }
 
-    /// Remembers the modules that are loaded now as ones that stay. Called
-    /// before `main`, while only the program's own modules are there.
+    /// Remembers the modules that should stay, of those that are loaded now. Called before `main`, or
+    /// while the loader opens the library that this is part of. A program that is linked statically
+    /// has no other modules than itself.
     pub(super) fn note_linked(&self) {
-        let mut places = self.linked.iter();
-        modules::each_bias(|bias| {
-            if let Some(place) = places.next() {
-                place.store(bias + 1, Ordering::Relaxed);
-            }
-        });
+        #[cfg(not(target_feature = "crt-static"))]
+        {
+            let mut places = self.linked.iter();
+            stay::each_linked(|bias| {
+                if let Some(place) = places.next() {
+                    place.store(bias + 1, Ordering::Relaxed);
+                }
+            });
+        }
+    }
+
+    /// Has the modules that were noted stay, and forgets those that do not. Allocates.
+    fn keep_linked(&self) {
+        #[cfg(not(target_feature = "crt-static"))]
+        {
+            let kept = stay::keep(|bias| self.is_linked(bias));
+            let goes = |place: &&AtomicU64| !kept.contains(&(place.load(Ordering::Relaxed) - 1));
+            let noted = self.linked.iter().filter(|place| place.load(Ordering::Relaxed) != 0);
+            noted.filter(goes).for_each(|place| place.store(0, Ordering::Relaxed));
+        }
+    }
+
+    fn is_linked(&self, bias: u64) -> bool {
+        self.linked.iter().any(|place| place.load(Ordering::Relaxed) == bias + 1)
     }
 
     #[unsafe(link_section = ".spanalloc.sample")]
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
         // The executable stays even if it was never noted.
-        module.is_main
-            || self.linked.iter().any(|bias| bias.load(Ordering::Relaxed) == module.bias + 1)
+        module.is_main || self.is_linked(module.bias)
     }
 
     pub(super) fn ready(&self) -> bool {
@@ -129,6 +149,9 @@ impl Unwinders {
         let first = !self.ready();
         if !first && self.fingerprint.load(Ordering::Relaxed) == fingerprint {
             return;
+        }
+        if first {
+            self.keep_linked();
         }
         let mut cfi = Cfi::new();
         let (mut room, mut without) = (Room(COPIED_BYTES_MAX), 0);

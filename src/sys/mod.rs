@@ -14,8 +14,8 @@ pub(crate) mod program;
 pub(crate) mod signals;
 #[cfg(feature = "profile")]
 pub(crate) mod stack;
-// A program linked statically opens nothing, and a library to preload is never closed.
-#[cfg(not(any(target_feature = "crt-static", feature = "preload")))]
+// A program linked statically opens nothing.
+#[cfg(not(target_feature = "crt-static"))]
 pub(crate) mod stay;
 pub(crate) mod stderr;
 pub(crate) mod thread;

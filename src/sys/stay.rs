@@ -5,29 +5,47 @@
 //! function of ours when they end, a thread of ours gives memory back, and a report may be due
 //! when the process ends. So the loader is told never to unload the library. Its heap would
 //! stay in any case.
+//!
+//! The profiler reads unwind tables in place where they stay as well.
 
+#[cfg(all(feature = "profile", target_env = "gnu"))]
+use core::ffi::CStr;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::slice;
 
+#[cfg(feature = "profile")]
+use super::modules;
+
 /// Has the module that this code is part of stay loaded. To be called before `main`, or while
-/// the loader opens the module. The program itself stays anyway.
+/// the loader opens the module. The program itself stays anyway. A library to preload is never
+/// closed.
+#[cfg(not(feature = "preload"))]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn stay_loaded() {
-    // SAFETY: `is_elsewhere` is a function for this, which looks at no data.
-    if unsafe { libc::dl_iterate_phdr(Some(is_elsewhere), ptr::null_mut()) } == ELSEWHERE {
+    if is_in_library() {
         pin();
     }
 }
 
+#[cfg(not(feature = "preload"))]
+#[unsafe(link_section = ".spanalloc.text")]
+fn is_in_library() -> bool {
+    // SAFETY: `is_elsewhere` is a function for this, which looks at no data.
+    (unsafe { libc::dl_iterate_phdr(Some(is_elsewhere), ptr::null_mut()) }) == ELSEWHERE
+}
+
+#[cfg(not(feature = "preload"))]
 const HERE: c_int = 1;
+#[cfg(not(feature = "preload"))]
 const ELSEWHERE: c_int = 2;
 
 /// Whether this code is part of the executable, which every loader names first; ends there.
 ///
 /// # Safety
 /// Called by `dl_iterate_phdr`.
+#[cfg(not(feature = "preload"))]
 #[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn is_elsewhere(
     info: *mut libc::dl_phdr_info,
@@ -51,11 +69,12 @@ unsafe extern "C" fn is_elsewhere(
 
 /// An address of this module's.
 fn address() -> *const c_void {
-    (stay_loaded as fn() as *const ()).cast()
+    (address as fn() -> *const c_void as *const ()).cast()
 }
 
 /// Opens the module once more, with the flag by which it is never unloaded. If that fails it is
 /// as if nothing had been tried.
+#[cfg(not(feature = "preload"))]
 #[cold]
 #[unsafe(link_section = ".spanalloc.rare")]
 fn pin() {
@@ -68,6 +87,73 @@ fn pin() {
     let name = unsafe { info.assume_init() }.dli_fname;
     if !name.is_null() {
         // SAFETY: the loader's names are terminated; of what is loaded nothing runs anew.
-        unsafe { libc::dlopen(name, libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE) };
+        unsafe { libc::dlopen(name, KEEP) };
     }
+}
+
+/// Of what is loaded already, never to be unloaded.
+const KEEP: c_int = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+
+/// Calls `visit` with the bias of each module that should stay loaded until the process ends. Of a
+/// program these are all there are, to be called where [`stay_loaded`] is: those that it is linked
+/// with, and what a constructor may have opened, which nothing tells apart. Of a library that may
+/// have been opened while the program runs it is the library alone: what else is there is the
+/// program's to close.
+#[cfg(feature = "profile")]
+#[unsafe(link_section = ".spanalloc.text")]
+pub(crate) fn each_linked(mut visit: impl FnMut(u64)) {
+    #[cfg(not(feature = "preload"))]
+    if cfg!(target_env = "gnu") && is_in_library() {
+        let here = address().addr() as u64;
+        modules::for_each(|module| {
+            if module.code.contains(&here) {
+                visit(module.bias);
+            }
+        });
+        return;
+    }
+    modules::each_bias(visit);
+}
+
+/// The biases of those modules that are `wanted` and stay loaded from here on: the loader is told
+/// never to unload them. Allocates.
+#[cfg(all(feature = "profile", target_env = "gnu"))]
+#[unsafe(link_section = ".spanalloc.rare")]
+pub(crate) fn keep(wanted: impl Fn(u64) -> bool) -> Vec<u64> {
+    // Not opened here and now: the loader holds a lock while it names its modules.
+    let mut found = Vec::new();
+    modules::for_each(|module| {
+        // What has no path is no file, but a part of the kernel's.
+        if wanted(module.bias) && !module.is_main && module.name.to_bytes().contains(&b'/') {
+            found.push((module.bias, module.name.to_owned()));
+        }
+    });
+    found.retain(|(bias, name)| pinned(name) == Some(*bias));
+    found.into_iter().map(|(bias, _)| bias).collect()
+}
+
+/// musl's loader unloads nothing.
+#[cfg(all(feature = "profile", not(target_env = "gnu")))]
+#[unsafe(link_section = ".spanalloc.rare")]
+pub(crate) fn keep(wanted: impl Fn(u64) -> bool) -> Vec<u64> {
+    let mut found = Vec::new();
+    modules::each_bias(|bias| found.push(bias));
+    found.retain(|bias| wanted(*bias));
+    found
+}
+
+/// Has the module of that name stay loaded; its bias, if there is such a module still.
+#[cfg(all(feature = "profile", target_env = "gnu"))]
+#[unsafe(link_section = ".spanalloc.rare")]
+fn pinned(name: &CStr) -> Option<u64> {
+    // SAFETY: a terminated name; of what is loaded nothing runs anew.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), KEEP) };
+    if handle.is_null() {
+        return None;
+    }
+    let mut map = ptr::null::<u64>();
+    // SAFETY: a handle, and an out-parameter for a pointer.
+    let told = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
+    // SAFETY: the record of a module that stays begins with its bias.
+    (told == 0 && !map.is_null()).then(|| unsafe { *map })
 }

@@ -92,3 +92,58 @@ fn a_library_with_this_allocator_may_be_closed() {
     assert!(status.success(), "{status}");
     assert!(fs::read_to_string(report).unwrap().contains("total"));
 }
+
+/// What the child does to find that a library which it opened before the plugin, and closed, is
+/// not looked at: through code where that library's was, it has the plugin allocate.
+#[cfg(all(feature = "profile", target_arch = "x86_64"))]
+#[test]
+fn child_that_closes_another() {
+    /// `sub rsp, 8; call rsi; add rsp, 8; ret`: calls its second argument with its first.
+    const CALL: [u8; 11] = *b"\x48\x83\xec\x08\xff\xd6\x48\x83\xc4\x08\xc3";
+    /// One that nothing here is linked with.
+    const OTHER: &CStr = c"libresolv.so.2";
+
+    let Some(library) = std::env::var_os(LIBRARY) else { return };
+    let library = CString::new(library.as_bytes()).unwrap();
+    let open = |name: &CStr| {
+        // SAFETY: a terminated name of a library that does nothing when it is opened.
+        let handle = unsafe { dlopen(name.as_ptr(), RTLD_NOW) };
+        assert!(!handle.is_null(), "{name:?}");
+        handle
+    };
+    let mapped = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| line.contains("libresolv") && line.contains("r-xp"));
+        line.map(|line| usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap())
+    };
+    let other = open(OTHER);
+    let code = mapped().unwrap();
+    let plugin = open(&library);
+    // SAFETY: a handle of `dlopen`, and a terminated name.
+    let work = unsafe { dlsym(plugin, c"work".as_ptr()) };
+    // SAFETY: a handle of `dlopen`, closed once.
+    assert_eq!(unsafe { dlclose(other) }, 0);
+    assert_eq!(mapped(), None, "the program's to close");
+    let access = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let there = std::ptr::without_provenance_mut(code);
+    // SAFETY: nothing is there, as the flag says.
+    let page = unsafe { libc::mmap(there, 4096, access, flags, -1, 0) };
+    assert_eq!(page.addr(), code);
+    // SAFETY: a page of our own.
+    unsafe { page.cast::<[u8; CALL.len()]>().write(CALL) };
+    // SAFETY: a function of two arguments, as above.
+    let call =
+        unsafe { mem::transmute::<*mut c_void, extern "C" fn(usize, *mut c_void) -> usize>(page) };
+    assert_eq!(call(100, work), 100);
+}
+
+#[cfg(all(feature = "profile", target_arch = "x86_64"))]
+#[test]
+fn a_library_that_was_open_before_may_be_closed() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_that_closes_another", "--nocapture", "--test-threads=1"]);
+    command.env(LIBRARY, library()).env("SPANALLOC", "sample=1");
+    let status = command.status().unwrap();
+    assert!(status.success(), "{status}");
+}
