@@ -18,7 +18,7 @@ use super::snapshot::{
 };
 use super::stack::Mode;
 use super::sums::{Rounding, Sums};
-use crate::sys::modules;
+use crate::sys::modules::LoadedModule;
 use crate::sys::os::monotonic_ns;
 use crate::sys::program;
 
@@ -84,7 +84,7 @@ fn of_sites(sites: Vec<Site>, interval_bytes: u64, lost: &Lost) -> Profile {
         sizes: Vec::new(),
         threads: Vec::new(),
         spans: Vec::new(),
-        modules: loaded_modules(),
+        modules: busily(|| recorder.walker.unwinders.modules()),
         losses: losses(lost, recorder.walker.unwinders.modules_without_cfi()),
         profiler_bytes: super::memory_bytes() as u64,
         symbols: OnceLock::new(),
@@ -237,13 +237,11 @@ fn losses(lost: &Lost, modules_without_cfi: usize) -> Losses {
     }
 }
 
-fn loaded_modules() -> Vec<Module> {
-    let mut found = Vec::new();
-    let program = program::file();
-    let module = |module: modules::LoadedModule<'_>| {
-        let main = module.is_main;
-        let path = if main {
-            program.clone()
+impl Module {
+    /// A module as the loader tells of it.
+    pub(super) fn of(module: &LoadedModule<'_>) -> Self {
+        let path = if module.is_main {
+            program::file()
         } else {
             PathBuf::from(std::ffi::OsStr::from_bytes(module.name.to_bytes()))
         };
@@ -252,18 +250,16 @@ fn loaded_modules() -> Vec<Module> {
             // Writing to a string never fails.
             let _ = write!(build_id, "{byte:02x}");
         }
-        found.push(Module {
+        Self {
             path,
             bias: module.bias,
             start: module.code.start,
             end: module.code.end,
             file_offset: module.code_offset,
             build_id,
-            main,
-        });
-    };
-    busily(|| modules::for_each(module));
-    found
+            main: module.is_main,
+        }
+    }
 }
 
 #[cfg(test)]

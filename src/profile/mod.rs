@@ -53,6 +53,7 @@ pub(crate) mod snapshot;
 mod stack;
 mod sums;
 pub(crate) mod symbols;
+mod tables;
 mod trace;
 mod unwind;
 
@@ -369,6 +370,7 @@ pub(crate) fn before_fork() {
     // A fork inside the profiler, from a signal handler, can only hope: to wait
     // for a lock of its own would be to wait for ever.
     if let Some(busy) = Busy::enter() {
+        PROFILER.walker.unwinders.loading().acquire();
         modules::lock().acquire();
         PROFILER.hold_all();
         THREAD.with(|thread| thread.forking.set(true));
@@ -382,6 +384,7 @@ pub(crate) fn after_fork_parent() {
     if THREAD.with(|thread| thread.forking.replace(false)) {
         PROFILER.release_all();
         modules::lock().release();
+        PROFILER.walker.unwinders.loading().release();
         drop(Busy(()));
     }
 }

@@ -18,19 +18,19 @@
 //!    [`Unwinders::note_linked`] writes it before, and the first load strikes out what `sys::stay`
 //!    cannot keep. A program that never samples has nothing kept.
 
-use core::ops::{Deref, Range};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use framehop::{
-    ExplicitModuleSectionInfo, FrameAddress, Module, MustNotAllocateDuringUnwind, UnwindRegsNative,
-    Unwinder, UnwinderNative,
+    FrameAddress, MustNotAllocateDuringUnwind, UnwindRegsNative, Unwinder, UnwinderNative,
 };
 
 use super::frames::Frames;
 use super::rules::Rules;
+use super::snapshot::Module;
+use super::tables::{Bytes, COPIED_BYTES_MAX, Placed, Room, describe};
 use crate::sys::lock::Lock;
-use crate::sys::modules::{self, LoadedModule, Table};
+use crate::sys::modules::{self, LoadedModule};
 use crate::sys::stack::{self, Registers};
 #[cfg(not(target_feature = "crt-static"))]
 use crate::sys::stay;
@@ -42,8 +42,6 @@ const SLOT_ROOM_BYTES: usize = 256 << 10;
 /// What a walk by unwind tables may need of the stack: 13 KiB, of which two of framehop's functions
 /// take 6 each.
 const ROOM_BYTES: u64 = 24 << 10;
-/// Bound on the copies of tables of modules that may be unloaded.
-const COPIED_BYTES_MAX: usize = 16 << 20;
 /// Most modules known to stay; further ones are copied as if they could go.
 const LINKED_MAX: usize = 64;
 /// How often a thread looks for a free slot before it gives up.
@@ -58,12 +56,23 @@ pub(super) struct Unwinders {
     ready: AtomicBool,
     /// How many threads have begun while sampling was on; stops at [`SLOTS`].
     threads: AtomicUsize,
-    /// Sums over the modules found at the last load, to tell whether they changed.
-    fingerprint: AtomicU64,
+    /// Held while something is loaded, before any lock that is held across a fork.
+    found: Lock<Found>,
     modules_without_cfi: AtomicUsize,
     /// Biases of the modules the program was linked with (invariant 1), plus one: 0
     /// is no module.
     linked: [AtomicU64; LINKED_MAX],
+}
+
+/// What the last load found.
+struct Found {
+    /// Tells whether modules have changed since.
+    fingerprint: u64,
+    modules: Vec<Module>,
+}
+
+impl Found {
+    const NOTHING: Self = Self { fingerprint: 0, modules: Vec::new() };
 }
 
 struct Slot {
@@ -88,7 +97,7 @@ impl Unwinders {
             slots: [const { Lock::new(None) }; SLOTS],
             ready: AtomicBool::new(false),
             threads: AtomicUsize::new(0),
-            fingerprint: AtomicU64::new(0),
+            found: Lock::new(Found::NOTHING),
             modules_without_cfi: AtomicUsize::new(0),
             linked: [const { AtomicU64::new(0) }; LINKED_MAX],
         }
@@ -143,19 +152,27 @@ impl Unwinders {
 
     /// Reads the list of loaded modules, if it changed since the last time.
     /// Allocates and takes the loader's lock: never called while sampling.
+    /// Changes nothing in a forked child where the loader cannot be asked.
     #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn load(&self) {
-        let fingerprint = fingerprint();
+        super::busily(|| self.load_into(&mut self.found.lock()));
+    }
+
+    #[unsafe(link_section = ".spanalloc.sample")]
+    fn load_into(&self, found: &mut Found) {
+        let Some(fingerprint) = fingerprint() else { return };
         let first = !self.ready();
-        if !first && self.fingerprint.load(Ordering::Relaxed) == fingerprint {
+        if !first && found.fingerprint == fingerprint {
             return;
         }
         if first {
             self.keep_linked();
         }
         let mut cfi = Cfi::new();
+        let mut modules = Vec::with_capacity(found.modules.len());
         let (mut room, mut without) = (Room(COPIED_BYTES_MAX), 0);
-        modules::for_each(|module| {
+        let asked = modules::for_each(|module| {
+            modules.push(Module::of(&module));
             let tables = module.eh_frame_hdr.zip(module.eh_frame).and_then(|(index, table)| {
                 if let Some(bytes) = without_signs(table.bytes, room.0) {
                     room.take(bytes.len());
@@ -177,6 +194,9 @@ impl Unwinders {
                 None => without += 1,
             }
         });
+        if !asked {
+            return;
+        }
         let cfi = Arc::new(cfi);
         for slot in &self.slots[..self.threads.load(Ordering::Relaxed).max(1)] {
             let fresh = Slot::new(&cfi);
@@ -184,8 +204,23 @@ impl Unwinders {
             let _old = slot.lock().replace(fresh);
         }
         self.modules_without_cfi.store(without, Ordering::Relaxed);
-        self.fingerprint.store(fingerprint, Ordering::Relaxed);
+        *found = Found { fingerprint, modules };
         self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// The lock to hold across a fork before all others.
+    pub(super) fn loading(&self) -> &Lock<impl Sized> {
+        &self.found
+    }
+
+    /// The modules that are loaded; where the loader cannot be asked, those that were when it was
+    /// last. Allocates.
+    pub(super) fn modules(&self) -> Vec<Module> {
+        let mut modules = Vec::new();
+        if modules::for_each(|module| modules.push(Module::of(&module))) {
+            return modules;
+        }
+        self.found.lock().modules.clone()
     }
 
     /// As [`load`](Self::load), with all slots: how many threads there are is not known.
@@ -323,90 +358,11 @@ fn without_signs(_: &[u8], _: usize) -> Option<Vec<u8>> {
     None
 }
 
-/// Bytes of tables that may still be copied.
-struct Room(usize);
-
-impl Room {
-    /// Whether so many bytes fit; they are used up then, and only then.
-    fn take(&mut self, bytes: usize) -> bool {
-        let left = self.0.checked_sub(bytes);
-        self.0 = left.unwrap_or(self.0);
-        left.is_some()
-    }
-}
-
-/// A table, read in place or copied.
-#[derive(Clone)]
-pub(super) enum Bytes {
-    InPlace(&'static [u8]),
-    Copied(Arc<[u8]>),
-}
-
-/// A table with the addresses it is loaded at.
-struct Placed {
-    range: Range<u64>,
-    bytes: Bytes,
-}
-
-impl Placed {
-    fn new(table: Table<'_>, bytes: Bytes) -> Self {
-        Self { range: table.address..table.address + table.bytes.len() as u64, bytes }
-    }
-
-    fn copy(table: Table<'_>) -> Self {
-        Self::new(table, Bytes::Copied(table.bytes.into()))
-    }
-
-    /// # Safety
-    /// The table's module is never unloaded.
-    unsafe fn in_place(table: Table<'_>) -> Self {
-        let (start, len) = (table.bytes.as_ptr(), table.bytes.len());
-        // SAFETY: the caller's contract makes the bytes last for ever, and
-        // loaded tables are never written.
-        Self::new(table, Bytes::InPlace(unsafe { core::slice::from_raw_parts(start, len) }))
-    }
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::InPlace(bytes) => bytes,
-            Self::Copied(bytes) => bytes,
-        }
-    }
-}
-
-/// The module as framehop wants it: addresses of the file, that is without bias.
+/// A number that changes when modules come or go; none where the loader cannot be asked.
 #[unsafe(link_section = ".spanalloc.sample")]
-fn describe(module: &LoadedModule<'_>, (index, table): (Placed, Placed)) -> Module<Bytes> {
-    let bias = module.bias;
-    let in_file = |range: &Range<u64>| range.start - bias..range.end - bias;
-    let sections = ExplicitModuleSectionInfo {
-        base_svma: 0,
-        text_svma: Some(in_file(&module.code)),
-        eh_frame_hdr_svma: Some(in_file(&index.range)),
-        eh_frame_hdr: Some(index.bytes),
-        eh_frame_svma: Some(in_file(&table.range)),
-        eh_frame: Some(table.bytes),
-        text: None,
-        stubs_svma: None,
-        stub_helper_svma: None,
-        got_svma: None,
-        unwind_info: None,
-        debug_frame: None,
-        text_segment_svma: None,
-        text_segment: None,
-    };
-    Module::new(String::new(), module.code.clone(), bias, sections)
-}
-
-/// A number that changes when modules come or go.
-#[unsafe(link_section = ".spanalloc.sample")]
-fn fingerprint() -> u64 {
+fn fingerprint() -> Option<u64> {
     let mut sum = 1_u64;
-    modules::for_each(|module| {
+    let asked = modules::for_each(|module| {
         let one = module.bias ^ module.code.end.rotate_left(32);
         sum = sum.wrapping_mul(31).wrapping_add(one);
         sum = module
@@ -414,17 +370,47 @@ fn fingerprint() -> u64 {
             .iter()
             .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     });
-    sum
+    asked.then_some(sum)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
     #[test]
-    fn a_table_that_is_too_large_to_copy_leaves_room_for_others() {
-        let mut room = Room(COPIED_BYTES_MAX);
-        let sizes = [20 << 20, 10 << 10, COPIED_BYTES_MAX, COPIED_BYTES_MAX - (10 << 10), 1];
-        assert_eq!(sizes.map(|bytes| room.take(bytes)), [false, true, false, true, false]);
+    fn threads_that_load_at_once_leave_the_same_in_all_slots() {
+        let unwinders = Unwinders::new();
+        unwinders.load_all();
+        let same = || {
+            let of = |slot: &Lock<Option<Box<Slot>>>| slot.lock().as_ref().unwrap().cfi.clone();
+            let first = of(&unwinders.slots[0]);
+            unwinders.slots.iter().all(|slot| Arc::ptr_eq(&first, &of(slot)))
+        };
+        // Libraries that nothing here is linked with.
+        let names = [c"libBrokenLocale.so.1", c"libanl.so.1", c"libthread_db.so.1"];
+        let mut differed = 0;
+        for _ in 0..100 {
+            let together = std::sync::Barrier::new(names.len());
+            std::thread::scope(|scope| {
+                for name in names {
+                    let (unwinders, together) = (&unwinders, &together);
+                    scope.spawn(move || {
+                        // SAFETY: a terminated name of a library that does nothing when opened.
+                        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
+                        together.wait();
+                        unwinders.load();
+                        if !handle.is_null() {
+                            // SAFETY: a handle of `dlopen`, closed once.
+                            unsafe { libc::dlclose(handle) };
+                        }
+                        unwinders.load();
+                    });
+                }
+            });
+            unwinders.load();
+            differed += usize::from(!same());
+        }
+        assert_eq!(differed, 0);
     }
 }
