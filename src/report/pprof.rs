@@ -30,7 +30,9 @@ const SAMPLE_TYPES: [(&str, &str); 4] = [
 ];
 const DEFAULT_SAMPLE_TYPE: &str = "inuse_space";
 /// Functions at the leaf that a reader is asked to leave out once it has names.
-const DROPPED: &str = "<?spanalloc::(base|global|heap|profile|sys)::.*|<?spanalloc::SpanAlloc.*|\
+/// What else is in `global` may run the program's: a measurement, a listener.
+const DROPPED: &str = "<?spanalloc::(base|heap|profile|sys)::.*|\
+    <?spanalloc::global::(alloc|by_pointer|sampling|slow)::.*|<?spanalloc::SpanAlloc.*|\
     (__rustc(\\[.*\\])?::)?__r(ust|dl|g)_(alloc|realloc).*";
 
 /// Field numbers of the messages, by message.
@@ -112,7 +114,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_pprof<W: Write>(&self, out: W) -> io::Result<()> {
-        profile::quietly(|| gzip(&encoded(self, true), out))
+        profile::quietly(|| gzip(&encoded(self, true, false), out))
     }
 
     /// The same with addresses and build-ids in place of names: reads no file and
@@ -130,7 +132,7 @@ impl Profile {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn write_pprof_raw<W: Write>(&self, out: W) -> io::Result<()> {
-        profile::quietly(|| gzip(&encoded(self, false), out))
+        profile::quietly(|| gzip(&encoded(self, false, true), out))
     }
 }
 
@@ -140,7 +142,8 @@ fn gzip<W: Write>(message: &Message, out: W) -> io::Result<()> {
     gzip.finish()?.flush()
 }
 
-fn encoded(profile: &Profile, symbolized: bool) -> Message {
+/// The profile, with names or without; `drops` asks the reader to leave out the allocator's functions.
+fn encoded(profile: &Profile, symbolized: bool, drops: bool) -> Message {
     use field::profile::*;
 
     let mut encoder = Encoder::new(profile, symbolized);
@@ -159,7 +162,7 @@ fn encoded(profile: &Profile, symbolized: bool) -> Message {
         let comment = encoder.string(&comment);
         encoder.out.number(COMMENT, comment);
     }
-    if !symbolized {
+    if drops {
         let dropped = encoder.string(DROPPED);
         encoder.out.number(DROP_FRAMES, dropped);
     }
@@ -380,6 +383,10 @@ impl<'a> Encoder<'a> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/skip.rs"]
+mod skip;
+
+#[cfg(test)]
 mod tests {
     use std::io::Read;
 
@@ -428,6 +435,27 @@ mod tests {
         assert_eq!(named("/bin/symbols", 0x2000), [true, false, false, false]);
         assert_eq!(named("/bin/stripped", 0x3000), [false; 4]);
         assert_eq!(named("/bin/unused", 0x4000), [false; 4]);
+    }
+
+    /// What the reader finds in a binary, and does with it.
+    #[test]
+    fn what_runs_inside_a_measurement_is_not_asked_to_be_left_out() {
+        if std::process::Command::new("go").arg("version").output().is_err() {
+            return skip::skip("go", "there is no `go` to run `go tool pprof` with");
+        }
+        let names = ["app::work", "spanalloc::global::measure::Meter::count", "app::main"];
+        let mut profile = Profile::of_sites(&[(&[1, 2, 3], 30, 30)]);
+        let frame = |name: &str| Arc::new(Frame { function: name.into(), file: None, line: None });
+        let known =
+            names.iter().enumerate().map(|(at, name)| (at as u64 + 1, [frame(name)].into()));
+        profile.symbols = std::sync::OnceLock::from(Symbols::known(known.collect()));
+        let path = std::env::temp_dir().join(format!("measured-{}.pb.gz", std::process::id()));
+        gzip(&encoded(&profile, true, true), std::fs::File::create(&path).unwrap()).unwrap();
+        let mut go = std::process::Command::new("go");
+        let top = go.args(["tool", "pprof", "-top"]).arg(&path).output().unwrap();
+        std::fs::remove_file(path).unwrap();
+        let top = String::from_utf8(top.stdout).unwrap();
+        assert!(names.iter().all(|name| top.contains(name)), "{top}");
     }
 
     #[test]
