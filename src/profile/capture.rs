@@ -42,6 +42,8 @@ pub fn capture() -> Profile {
         let (times, moment) =
             busily(|| (recorder.peak.times(monotonic_ns()), recorder.peak.moment()));
         let (duration_ns, peak_after_ns) = times;
+        // Next to the other clock: both together tell when the run began.
+        let time_unix_ns = unix_ns();
         let (copies, frames) = copied(&recorder.sites, moment);
         let threads = Groups::of(&recorder.threads, &copies, |origin| origin.thread);
         let spans = Groups::of(&recorder.spans, &copies, |origin| origin.span);
@@ -49,6 +51,7 @@ pub fn capture() -> Profile {
             (threads.place(origin.thread), spans.place(origin.span))
         });
         Profile {
+            time_unix_ns,
             duration_ns,
             peak_after_ns,
             sizes: sizes(),

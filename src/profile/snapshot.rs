@@ -228,6 +228,12 @@ impl Amount {
         NORMAL * ((samples + 1.0) / samples).sqrt()
     }
 
+    /// The squares of the standard errors of objects and bytes.
+    pub(crate) fn variances(&self) -> (f64, f64) {
+        let of = |error, off: f64| (square(error) + off).max(0.0);
+        (of(self.objects_error, self.off.objects), of(self.bytes_error, self.off.bytes))
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.samples += other.samples;
         self.objects += other.objects;

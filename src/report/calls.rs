@@ -83,6 +83,12 @@ impl Weight {
         if self.parts().1 { amount.bytes } else { amount.objects }
     }
 
+    /// The square of the standard error of its value.
+    pub(crate) fn variance(self, amount: &Amount) -> f64 {
+        let (objects, bytes) = amount.variances();
+        if self.parts().1 { bytes } else { objects }
+    }
+
     /// The error bar of its value, relative to it.
     pub(crate) fn error_bar(self, amount: &Amount) -> f64 {
         if self.parts().1 { amount.bytes_error_bar() } else { amount.objects_error_bar() }

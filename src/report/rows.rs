@@ -43,7 +43,8 @@ pub struct DiffRow<'a> {
     pub before: u64,
     /// That of the later one.
     pub after: u64,
-    /// The error bar of their difference, in the same unit, as in [`TopRow::error`].
+    /// The error bar of their difference, in the same unit, as in [`TopRow::error`]: of what changed
+    /// if both profiles are of one run, else of two estimates.
     pub error: u64,
     /// Samples that both rest on.
     pub samples: u64,
@@ -94,10 +95,16 @@ impl Diff {
     pub fn rows(&self) -> impl Iterator<Item = DiffRow<'_>> {
         self.changes.iter().filter_map(|change: &Change| {
             let (before, after) = change.values(self.weight);
-            let samples = change.before.samples + change.after.samples;
-            let error = change.error(self.weight).round() as u64;
+            let samples = change.samples(self.weight);
+            let error = self.error(change).round() as u64;
             let frames = named(&change.frames);
-            (before != after).then_some(DiffRow { before, after, error, samples, frames })
+            (change.grown(self.weight) != 0).then_some(DiffRow {
+                before,
+                after,
+                error,
+                samples,
+                frames,
+            })
         })
     }
 }
