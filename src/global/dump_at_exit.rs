@@ -282,7 +282,7 @@ extern "C" fn start() {
         line.text(" its own, or this library was not named in LD_PRELOAD, or not first").write();
         return;
     }
-    #[cfg(not(any(target_feature = "crt-static", feature = "preload")))]
+    #[cfg(not(target_feature = "crt-static"))]
     crate::sys::stay::stay_loaded();
     // Wakes the allocator, which then knows the interval it was built with.
     quietly(|| drop(std::hint::black_box(Box::new(0_u8))));

@@ -72,6 +72,7 @@ pub(crate) fn for_each<F: FnMut(LoadedModule<'_>)>(mut visit: F) -> bool {
 }
 
 /// Calls `visit` with the bias of each loaded module, of which nothing is read.
+#[cfg(not(target_feature = "crt-static"))]
 pub(crate) fn each_bias(mut visit: impl FnMut(u64)) {
     each_record(|info| visit(info.dlpi_addr));
 }

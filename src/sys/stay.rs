@@ -21,7 +21,6 @@ use super::modules;
 /// Has the module that this code is part of stay loaded. To be called before `main`, or while
 /// the loader opens the module. The program itself stays anyway. A library to preload is never
 /// closed.
-#[cfg(not(feature = "preload"))]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn stay_loaded() {
     if is_in_library() {
@@ -29,23 +28,22 @@ pub(crate) fn stay_loaded() {
     }
 }
 
-#[cfg(not(feature = "preload"))]
+/// Whether this code is part of a library that may have been opened while the program runs.
 #[unsafe(link_section = ".spanalloc.text")]
 fn is_in_library() -> bool {
     // SAFETY: `is_elsewhere` is a function for this, which looks at no data.
-    (unsafe { libc::dl_iterate_phdr(Some(is_elsewhere), ptr::null_mut()) }) == ELSEWHERE
+    let is_elsewhere =
+        || unsafe { libc::dl_iterate_phdr(Some(is_elsewhere), ptr::null_mut()) } == ELSEWHERE;
+    !cfg!(feature = "preload") && is_elsewhere()
 }
 
-#[cfg(not(feature = "preload"))]
 const HERE: c_int = 1;
-#[cfg(not(feature = "preload"))]
 const ELSEWHERE: c_int = 2;
 
 /// Whether this code is part of the executable, which every loader names first; ends there.
 ///
 /// # Safety
 /// Called by `dl_iterate_phdr`.
-#[cfg(not(feature = "preload"))]
 #[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn is_elsewhere(
     info: *mut libc::dl_phdr_info,
@@ -74,7 +72,6 @@ fn address() -> *const c_void {
 
 /// Opens the module once more, with the flag by which it is never unloaded. If that fails it is
 /// as if nothing had been tried.
-#[cfg(not(feature = "preload"))]
 #[cold]
 #[unsafe(link_section = ".spanalloc.rare")]
 fn pin() {
@@ -102,7 +99,6 @@ const KEEP: c_int = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
 #[cfg(feature = "profile")]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn each_linked(mut visit: impl FnMut(u64)) {
-    #[cfg(not(feature = "preload"))]
     if cfg!(target_env = "gnu") && is_in_library() {
         let here = address().addr() as u64;
         modules::for_each(|module| {
