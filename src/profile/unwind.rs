@@ -122,10 +122,19 @@ impl Unwinders {
     fn keep_linked(&self) {
         #[cfg(not(target_feature = "crt-static"))]
         {
-            let kept = stay::keep(|bias| self.is_linked(bias));
-            let goes = |place: &&AtomicU64| !kept.contains(&(place.load(Ordering::Relaxed) - 1));
-            let noted = self.linked.iter().filter(|place| place.load(Ordering::Relaxed) != 0);
-            noted.filter(goes).for_each(|place| place.store(0, Ordering::Relaxed));
+            let mut kept = Vec::new();
+            modules::for_each(|module| {
+                if self.is_linked(module.bias) {
+                    kept.push((module.bias, module.name.to_owned()));
+                }
+            });
+            kept.retain(|(bias, name)| stay::keep(*bias, name));
+            for place in &self.linked {
+                let noted = place.load(Ordering::Relaxed);
+                if !kept.iter().any(|(bias, _)| bias + 1 == noted) {
+                    place.store(0, Ordering::Relaxed);
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 //!
 //! The profiler reads unwind tables in place where they stay as well.
 
-#[cfg(all(feature = "profile", target_env = "gnu"))]
+#[cfg(feature = "profile")]
 use core::ffi::CStr;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
@@ -111,31 +111,19 @@ pub(crate) fn each_linked(mut visit: impl FnMut(u64)) {
     modules::each_bias(visit);
 }
 
-/// The biases of those modules that are `wanted` and stay loaded from here on: the loader is told
-/// never to unload them. Allocates.
-#[cfg(all(feature = "profile", target_env = "gnu"))]
+/// Has the module of that bias and name stay loaded; whether it does. Not to be called while the
+/// loader names its modules: it holds a lock then. The loader of musl unloads nothing.
+#[cfg(feature = "profile")]
 #[unsafe(link_section = ".spanalloc.rare")]
-pub(crate) fn keep(wanted: impl Fn(u64) -> bool) -> Vec<u64> {
-    // Not opened here and now: the loader holds a lock while it names its modules.
-    let mut found = Vec::new();
-    modules::for_each(|module| {
-        // What has no path is no file, but a part of the kernel's.
-        if wanted(module.bias) && !module.is_main && module.name.to_bytes().contains(&b'/') {
-            found.push((module.bias, module.name.to_owned()));
-        }
-    });
-    found.retain(|(bias, name)| pinned(name) == Some(*bias));
-    found.into_iter().map(|(bias, _)| bias).collect()
-}
-
-/// musl's loader unloads nothing.
-#[cfg(all(feature = "profile", not(target_env = "gnu")))]
-#[unsafe(link_section = ".spanalloc.rare")]
-pub(crate) fn keep(wanted: impl Fn(u64) -> bool) -> Vec<u64> {
-    let mut found = Vec::new();
-    modules::each_bias(|bias| found.push(bias));
-    found.retain(|bias| wanted(*bias));
-    found
+pub(crate) fn keep(bias: u64, name: &CStr) -> bool {
+    #[cfg(target_env = "gnu")]
+    // What has no path is no file, but a part of the kernel's.
+    return name.to_bytes().contains(&b'/') && pinned(name) == Some(bias);
+    #[cfg(not(target_env = "gnu"))]
+    {
+        _ = (bias, name);
+        true
+    }
 }
 
 /// Has the module of that name stay loaded; its bias, if there is such a module still.
