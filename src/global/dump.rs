@@ -263,8 +263,8 @@ impl<'a> Files<'a> {
 /// What lies beside a file belongs to nobody any more when it was not written for this long.
 const LEFT_AFTER: Duration = Duration::from_secs(3600);
 
-/// Removes the parts of files of this prefix that processes left which were killed while they wrote:
-/// their names never come again. What cannot be removed, or told the age of, stays.
+/// Removes the parts of files of this prefix that processes left when they were killed: their names
+/// never come again. What cannot be removed, or told the age of, stays.
 fn sweep(prefix: &Path) {
     let (Some(directory), Some(name)) = (prefix.parent(), prefix.file_name()) else { return };
     let here = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
@@ -439,8 +439,8 @@ mod tests {
         let mut files = Files::new(&prefix).unwrap();
         files.write(".txt", |out| out.write_all(b"old"));
         files.write(".txt", |out| {
-            // What a full disk far away says at the close is had here of a number that is no file's,
-            // and that no other thread is given meanwhile.
+            // What a full disk far away says at the close is had here of a number that is no
+            // file's, and that no other thread is given meanwhile.
             // SAFETY: a number of a file that is open.
             let far = unsafe { libc::fcntl(out.get_ref().as_raw_fd(), libc::F_DUPFD, 900) };
             // SAFETY: it is ours.

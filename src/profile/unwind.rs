@@ -9,8 +9,8 @@
 //! [`SLOTS`]: each adds its own, before its first sample. Otherwise all are there.
 //!
 //! Modules the program was linked with are never unloaded, so their tables are
-//! read in place; if the allocator is a library's that was opened, so are this library's. Others may go at any moment: their tables are copied, within
-//! [`COPIED_BYTES_MAX`]. So are those of modules whose functions sign their return addresses, as some
+//! read in place; if the allocator is a library's that was opened, so are this library's. Others
+//! may go at any moment: their tables are copied, within [`COPIED_BYTES_MAX`]. So are those of modules whose functions sign their return addresses, as some
 //! do on AArch64 (`signed.rs`).
 //!
 //! Invariants
@@ -103,9 +103,9 @@ impl Unwinders {
         }
     }
 
-    /// Remembers the modules that should stay, of those that are loaded now. Called before `main`, or
-    /// while the loader opens the library that this is part of. A program that is linked statically
-    /// has no other modules than itself.
+    /// Remembers the modules that should stay, of those that are loaded now. Called before `main`,
+    /// or while the loader opens the library that this is part of. A program that is linked
+    /// statically has no other modules than itself.
     pub(super) fn note_linked(&self) {
         #[cfg(not(target_feature = "crt-static"))]
         {

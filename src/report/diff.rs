@@ -184,9 +184,9 @@ impl Diff {
     /// The error bar of a difference, in the unit of the values.
     ///
     /// Of two runs both values are off on their own. Of one run the later profile has all samples
-    /// of the earlier: what was allocated is off by what was added alone, and what is in use by what
-    /// was added and what was freed since, some of which may have been both and cancel out. Peaks
-    /// may be of one moment or of two, and count as of two.
+    /// of the earlier: what was allocated is off by what was added alone, and what is in use by
+    /// what was added and what was freed since, some of which may have been both and cancel out.
+    /// Peaks may be of one moment or of two, and count as of two.
     pub(super) fn error(&self, change: &Change) -> f64 {
         let spread = |amount: &Amount| Spread::of(self.weight, amount);
         let (before, after) = change.amounts(self.weight);

@@ -142,7 +142,8 @@ fn gzip<W: Write>(message: &Message, out: W) -> io::Result<()> {
     gzip.finish()?.flush()
 }
 
-/// The profile, with names or without; `drops` asks the reader to leave out the allocator's functions.
+/// The profile, with names or without; `drops` asks the reader to leave out the allocator's
+/// functions.
 fn encoded(profile: &Profile, symbolized: bool, drops: bool) -> Message {
     use field::profile::*;
 

@@ -43,8 +43,8 @@ pub struct DiffRow<'a> {
     pub before: u64,
     /// That of the later one.
     pub after: u64,
-    /// The error bar of their difference, in the same unit, as in [`TopRow::error`]: of what changed
-    /// if both profiles are of one run, else of two estimates.
+    /// The error bar of their difference, in the same unit, as in [`TopRow::error`]: of what
+    /// changed if both profiles are of one run, else of two estimates.
     pub error: u64,
     /// Samples that both rest on.
     pub samples: u64,
