@@ -361,9 +361,27 @@ mod tests {
     #[test]
     fn locks_held_for_a_fork_can_be_used_after_it() {
         let recorder = Recorder::new();
+        fn is_held<'a, T: 'a>(locks: impl Iterator<Item = &'a Lock<T>>) -> bool {
+            let (mut all, mut held) = (0, 0);
+            locks.for_each(|lock| {
+                (all, held) = (all + 1, held + u32::from(lock.try_lock().is_none()));
+            });
+            held > 0 && held == all
+        }
         recorder.hold_all();
-        assert!(recorder.sites.locks().all(|lock| lock.try_lock().is_none()));
+        let held = [
+            ("resetting", recorder.resetting.try_lock().is_none()),
+            ("unwinders", is_held(recorder.walker.unwinders.locks())),
+            ("sites", is_held(recorder.sites.locks())),
+            ("live", is_held(recorder.live.locks())),
+            ("classes", is_held(recorder.classes.locks())),
+            ("peak", is_held(recorder.peak.locks())),
+            ("threads", is_held(recorder.threads.locks())),
+            ("spans", is_held(recorder.spans.locks())),
+            ("memory", is_held(memory::locks())),
+        ];
         recorder.release_all();
+        assert!(held.iter().all(|(_, held)| *held), "{held:?}");
         recorder.allocated(16, &birth(1, 8, 8), &[1]);
         assert_eq!(totals(&recorder).0.samples, 1);
     }

@@ -153,6 +153,43 @@ fn the_depot_of_a_thread_that_begins_while_locks_are_taken_is_held_too() {
 }
 
 #[test]
+fn who_forks_holds_every_lock() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    worker.free(worker.allocate(Worker::layout(64, 8)).unwrap());
+    let held = || {
+        [
+            ("reaping", HEAP.reaping.try_lock().is_none()),
+            ("sampled", HEAP.sampled.try_lock().is_none()),
+            ("late", HEAP.late.try_lock().is_none()),
+            ("central", HEAP.central.try_lock().is_none()),
+            ("large", HEAP.large.try_lock().is_none()),
+            ("space", HEAP.space.try_lock().is_none()),
+        ]
+    };
+    HEAP.before_fork(&worker.cache);
+    let meanwhile = held();
+    HEAP.after_fork(&worker.cache);
+    assert!(meanwhile.iter().all(|(_, held)| *held), "{meanwhile:?}");
+    let after = held();
+    assert!(!after.iter().any(|(_, held)| *held), "{after:?}");
+}
+
+/// That thread is not there, and would be waited for.
+#[test]
+fn a_child_thins_where_a_thread_of_its_parents_did() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    worker.free(worker.allocate(Worker::layout(64, 8)).unwrap());
+    assert!(HEAP.scavenger.begin_thinning());
+    fork(&HEAP, &worker);
+    assert!(HEAP.scavenger.begin_thinning());
+    HEAP.scavenger.end_thinning();
+    HEAP.release_free();
+    HEAP.check();
+}
+
+#[test]
 fn a_fork_of_a_fork_goes_on_with_what_was_left() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     let mut worker = Worker::new(&HEAP);
