@@ -133,8 +133,8 @@ fn refused_purges_leave_pages_dirty() {
     assert_eq!(HEAP.release_free(), 0);
     HEAP.check();
     assert_eq!(HEAP.space.lock().counts().free_dirty, 16);
-    // Not taken for zeroed: `allocate` looks.
-    let piece = worker.allocate(layout).unwrap();
+    let (piece, zeroed) = worker.allocate_large(layout, true).unwrap();
+    assert!(!zeroed, "the old contents are there");
     worker.free(piece);
     HEAP.os.deny_purge.store(false, Relaxed);
     assert_eq!(HEAP.release_free(), 1 << 20);

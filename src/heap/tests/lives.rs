@@ -149,6 +149,26 @@ fn sampled_blocks_lie_apart_and_are_counted() {
     assert_eq!(live(), 0);
 }
 
+/// Or all processes of one program would sample the same of their blocks.
+#[test]
+fn which_blocks_are_sampled_is_the_systems_chance() {
+    static HEAPS: [Heap<Fake>; 3] = [const { Heap::new(Fake::new(1 << 32)) }; 3];
+    HEAPS[2].os.calls.store(1000, Relaxed);
+    let sampled = HEAPS.each_ref().map(|heap| {
+        let mut worker = Worker::new(heap);
+        worker.interval = 4096;
+        let layout = Worker::layout(64, 8);
+        let pieces: Vec<_> = (0..5000).map(|_| worker.allocate(layout).unwrap()).collect();
+        let which = pieces.iter().map(|piece| is_sampled(piece.start.as_ptr())).collect::<Vec<_>>();
+        pieces.into_iter().for_each(|piece| worker.free(piece));
+        worker.close();
+        which
+    });
+    assert!(sampled[0].iter().filter(|sampled| **sampled).count() > 20);
+    assert!(sampled[0] == sampled[1], "by nothing else");
+    assert!(sampled[0] != sampled[2]);
+}
+
 #[test]
 fn lists_of_sampled_blocks_go_home_when_memory_is_given_back() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
@@ -179,6 +199,27 @@ fn threads_without_a_heap_are_served() {
     assert!(HEAP.counts().classes.iter().all(|count| count.live == 0));
 }
 
+/// Its short way home is that of an owner, and the heap is another thread's by then.
+#[test]
+fn a_thread_that_drained_frees_after_its_end_as_one_without_a_heap() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, layout) = (Worker::new(&HEAP), Worker::layout(64, 8));
+    let mut pieces: Vec<_> = (0..20_000).map(|_| worker.allocate(layout).unwrap()).collect();
+    // Neighbours of what it frees are a span away: nothing of that is kept.
+    pieces.sort_by_key(|piece| (piece.start.addr().get() % 65536, piece.start.addr()));
+    pieces.drain(..15_000).for_each(|piece| worker.free(piece));
+    assert!(worker.cache.is_draining(ClassId::of(layout).unwrap()));
+    worker.close();
+    let heir = Worker::new(&HEAP);
+    let others: Vec<_> = (0..5000).map(|_| heir.allocate(layout).unwrap()).collect();
+    assert_eq!(HEAP.counts().thread_heaps, 1, "it has the heap of the one before");
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.check();
+    others.into_iter().for_each(|piece| heir.free(piece));
+    heir.close();
+    nothing_is_left(&HEAP);
+}
+
 #[test]
 fn a_tick_gives_pages_back_and_keeps_what_is_live() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
@@ -200,8 +241,10 @@ fn a_tick_gives_pages_back_and_keeps_what_is_live() {
     // are none so early.
     let beside = if cfg!(feature = "preload") { 0 } else { 14 };
     assert_eq!(HEAP.space.lock().counts().scavenged_total, 200 + beside);
-    // `allocate` finds them zeroed, as the heap says they are.
-    let again: Vec<_> = (0..50).map(|_| worker.allocate(layout).unwrap()).collect();
+    // `allocate_large` finds them zeroed, as the heap says they are.
+    let again = (0..50).map(|_| worker.allocate_large(layout, true).unwrap());
+    let (again, zeroed): (Vec<_>, Vec<_>) = again.unzip();
+    assert!(zeroed.into_iter().all(|zeroed| zeroed));
     kept.into_iter().chain(again).for_each(|piece| worker.free(piece));
     nothing_is_left(&HEAP);
 }
