@@ -53,8 +53,10 @@ impl Bell {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Instant;
+
+    use super::*;
+    use crate::sys::asleep::{PATIENCE, Sleeper};
 
     #[test]
     fn a_ring_before_the_wait_is_not_missed_and_time_ends_it() {
@@ -72,14 +74,20 @@ mod tests {
 
     #[test]
     fn a_ring_wakes_another_thread() {
-        let bell = Bell::new();
+        let (bell, waits) = (Bell::new(), Sleeper::new());
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let waiter = scope.spawn(|| {
+                let start = Instant::now();
+                waits.is_me();
                 while bell.rings() == 0 {
-                    bell.wait(0, None)
+                    bell.wait(0, Some(2 * PATIENCE));
                 }
+                start.elapsed()
             });
+            waits.wait();
             bell.ring();
+            let waited = waiter.join().unwrap();
+            assert!(waited < 2 * PATIENCE, "time ended it");
         });
     }
 }

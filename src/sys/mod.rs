@@ -1,5 +1,7 @@
 //! Floor 1: the operating system. Every system call that allocating and sampling need is made here.
 
+#[cfg(test)]
+mod asleep;
 pub(crate) mod background;
 pub(crate) mod bell;
 #[cfg(any(test, fuzzing))]

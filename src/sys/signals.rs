@@ -27,3 +27,45 @@ pub(crate) fn handle(signal: c_int, handler: extern "C" fn(c_int)) -> bool {
     // the caller's promise.
     unsafe { libc::sigaction(signal, action, ptr::null_mut()) == 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::thread::JoinHandleExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    use super::*;
+    use crate::sys::asleep::{Sleeper, eventually};
+
+    static HANDLED: AtomicU32 = AtomicU32::new(0);
+
+    extern "C" fn count(_: c_int) {
+        HANDLED.fetch_add(1, SeqCst);
+    }
+
+    #[test]
+    fn a_read_that_a_signal_interrupts_goes_on() {
+        assert!(is_default(libc::SIGUSR2));
+        assert!(handle(libc::SIGUSR2, count) && !is_default(libc::SIGUSR2));
+        let mut ends = [0; 2];
+        // SAFETY: an out-parameter of two.
+        assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+        let waits = Arc::new(Sleeper::new());
+        let reader = {
+            let waits = waits.clone();
+            std::thread::spawn(move || {
+                let mut byte = 0_u8;
+                waits.is_me();
+                // SAFETY: room for one byte.
+                unsafe { libc::read(ends[0], (&raw mut byte).cast(), 1) }
+            })
+        };
+        waits.wait();
+        // SAFETY: a thread that was not joined yet.
+        assert_eq!(unsafe { libc::pthread_kill(reader.as_pthread_t(), libc::SIGUSR2) }, 0);
+        eventually("the handler runs", || HANDLED.load(SeqCst) == 1);
+        // SAFETY: one byte.
+        assert_eq!(unsafe { libc::write(ends[1], c"!".as_ptr().cast(), 1) }, 1);
+        assert_eq!(reader.join().unwrap(), 1);
+    }
+}
