@@ -115,3 +115,14 @@ pub fn __assertion_failed(meter: &Meter, condition: &str, limit: &dyn Display) -
     }
     panic!("{message}");
 }
+
+// By preload all memory is the allocator's, that of tests, too.
+#[cfg(all(test, not(feature = "preload")))]
+mod tests {
+    #[test]
+    fn where_nothing_is_seen_nothing_is_asserted() {
+        let refused = std::panic::catch_unwind(super::__meter).err().unwrap();
+        let message = refused.downcast::<&str>().unwrap();
+        assert!(message.contains("is not this program's global allocator"), "{message}");
+    }
+}

@@ -115,11 +115,15 @@ fn program_name() -> Vec<u8> {
     program::file().file_name().unwrap_or_default().as_bytes().to_vec()
 }
 
-/// The host's name, which in a container is the container's; none of its bytes begins a directory.
+/// The host's name, which in a container is the container's.
 fn host_name() -> Vec<u8> {
-    let mut name = program::host();
-    name.iter_mut().filter(|byte| **byte == b'/').for_each(|byte| *byte = b'_');
-    name
+    part_of_a_name(program::host())
+}
+
+/// The same, and none of its bytes begins a directory.
+fn part_of_a_name(mut text: Vec<u8>) -> Vec<u8> {
+    text.iter_mut().filter(|byte| **byte == b'/').for_each(|byte| *byte = b'_');
+    text
 }
 
 #[cfg(test)]
@@ -143,6 +147,12 @@ mod tests {
             assert_eq!(prefix.expand(&mut { Dumps::NONE }, |_| false), Path::new(&expanded));
             assert_eq!(prefix.per_process, per_process, "{template}");
         }
+    }
+
+    #[test]
+    fn no_host_has_a_directory_of_its_own() {
+        assert_eq!(part_of_a_name(b"/a/b".to_vec()), b"_a_b");
+        assert_eq!(part_of_a_name(b"plain-1.org".to_vec()), b"plain-1.org");
     }
 
     #[test]
