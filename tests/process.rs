@@ -20,7 +20,7 @@ use common::{Block, Random, churn};
 static GLOBAL: SpanAlloc = SpanAlloc::new();
 
 const SCENARIO: &str = "PROCESS_TEST_SCENARIO";
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the child does; a test that passes at once where there is no scenario.
 #[test]
@@ -33,9 +33,11 @@ fn child() {
         "exec" => with_busy_threads(exec_again),
         "signals" => be_interrupted(),
         "end" => with_busy_threads(|| std::process::exit(0)),
-        "idle" => burst_and_idle(),
+        "idle" => _ = burst_and_idle(),
+        "idle-forked" => fork_beside_the_scavenger(),
         "listeners" => fork_while_listeners_come_and_go(),
-        "errno" => free_where_no_thread_starts(),
+        "errno" => free_where_no_thread_starts(1),
+        "no-limit" => free_where_no_thread_starts(libc::RLIM_INFINITY),
         "mappings" => free_where_no_mapping_may_be_split(),
         "done" => churn(1, 1000, &Mutex::new(Vec::new())),
         _ => panic!("unknown scenario {scenario}"),
@@ -110,8 +112,14 @@ fn a_fork_while_listeners_come_and_go() {
 }
 
 #[test]
-fn a_free_that_cannot_start_the_scavenger_leaves_errno_alone() {
+fn a_free_that_cannot_start_the_scavenger_leaves_errno_alone_and_a_later_one_can() {
     passes("errno", "");
+    passes("no-limit", "");
+}
+
+#[test]
+fn a_child_that_was_forked_beside_the_scavenger_has_its_own() {
+    passes("idle-forked", "decay=20ms");
 }
 
 #[test]
@@ -196,8 +204,10 @@ fn fork_and_go_on() {
             churn(seed, 1000, &pool);
             drop(pool);
             churn_on_a_new_thread(seed + 1);
-            let stats = spanalloc::stats();
-            assert!(stats.total().allocs > 0);
+            let allocs = || spanalloc::stats().total().allocs;
+            let before = allocs();
+            churn(seed + 2, 100, &Mutex::new(Vec::new()));
+            assert!(allocs() >= before + 10, "it counts what it allocates");
         });
     }
 }
@@ -259,24 +269,48 @@ fn fork_while_listeners_come_and_go() {
     listener.join().unwrap();
 }
 
-/// Frees what makes the scavenger worth while, where no stack can be mapped.
-fn free_where_no_thread_starts() {
-    let blocks: Vec<_> = (0..64).map(|_| vec![1u8; 200 << 10]).collect();
+/// Whether the allocator's thread runs that gives memory back.
+fn scavenges() -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let mut names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+    names.any(|name| name.trim() == "spanalloc-idle")
+}
+
+/// Frees what makes the scavenger worth while under a limit of the address space: where no stack
+/// can be mapped it does not start, once that goes again it does.
+fn free_where_no_thread_starts(limit: libc::rlim_t) {
+    let blocks = || (0..64).map(|_| vec![1u8; 200 << 10]).collect::<Vec<_>>();
+    let (first, second) = (blocks(), blocks());
     let set = |bytes| {
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: `limit` is live.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
     };
-    set(1);
+    set(limit);
     // SAFETY: this thread's own.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     unsafe { *errno = 0 };
-    drop(blocks);
+    drop(first);
     // SAFETY: as above.
     let after = unsafe { *errno };
     set(libc::RLIM_INFINITY);
     assert_eq!(after, 0);
+    let since = Instant::now();
+    if limit == libc::RLIM_INFINITY {
+        while !scavenges() {
+            assert!(since.elapsed() < PATIENCE / 2, "it is not worth while");
+        }
+        return;
+    }
+    assert!(!scavenges(), "it was started without a stack");
+    // Refused once, it is not tried again for a second.
+    thread::sleep(Duration::from_millis(1100));
+    drop(second);
+    while spanalloc::stats().memory.free_pages > 4 << 20 {
+        assert!(since.elapsed() < PATIENCE / 2, "nothing goes back");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Large blocks in the middle of what the kernel has merged, freed when the process has as many
@@ -399,9 +433,30 @@ fn be_interrupted() {
     });
 }
 
-/// 40 MiB of small blocks, freed, then nothing until they have gone back.
-fn burst_and_idle() {
+/// 40 MiB of small blocks, freed.
+fn burst() {
     drop((0..40_000).map(|_| Block::new(1000, 8, false)).collect::<Vec<_>>());
+}
+
+/// Forks while the scavenger runs, which the child has not.
+fn fork_beside_the_scavenger() {
+    let since = Instant::now();
+    loop {
+        burst();
+        if scavenges() {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE / 2, "it does not run");
+    }
+    in_a_fork(|| {
+        let held = burst_and_idle();
+        assert!(held <= 8 << 20, "{held} bytes are held");
+    });
+}
+
+/// A burst, then nothing until it has gone back; what is held then.
+fn burst_and_idle() -> u64 {
+    burst();
     let since = Instant::now();
     let held = || {
         let memory = spanalloc::stats().memory;
@@ -412,6 +467,7 @@ fn burst_and_idle() {
     }
     // The line about it may yet come.
     thread::sleep(Duration::from_millis(100));
+    held()
 }
 
 #[test]
