@@ -37,6 +37,7 @@ fn child() {
         "own" => handle_it_ourselves(),
         "say" => say_where_later(),
         "daemon" => fork_and_say_where(),
+        "dumping" => fork_while_reports_are_written(),
         _ => panic!("unknown scenario {scenario}"),
     }
 }
@@ -54,6 +55,11 @@ fn serve() {
 /// Forks a child that asks itself for reports; ends with 3 if they came, with 4 if not.
 fn fork_and_ask() {
     let prefix = PathBuf::from(std::env::var_os(PREFIX).unwrap());
+    if prefix.ends_with("each") {
+        // The child's are numbered from one all the same.
+        raise(libc::SIGUSR2);
+        wait_for(&file(&prefix, &format!(".{}.0001.json", std::process::id())));
+    }
     // SAFETY: this allocator and what the child calls are fit for a child of threads.
     let process = unsafe { libc::fork() };
     assert!(process >= 0, "fork failed");
@@ -71,10 +77,7 @@ fn fork_and_ask() {
         // SAFETY: ends the process.
         unsafe { libc::_exit(if came { 3 } else { 4 }) };
     }
-    let mut status = 0;
-    // SAFETY: waits for our own child.
-    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
-    std::process::exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 });
+    std::process::exit(code_of(process));
 }
 
 fn handle_it_ourselves() {
@@ -113,13 +116,50 @@ fn fork_and_say_where() {
         spanalloc::dump_at_exit(&prefix).unwrap();
         raise(libc::SIGUSR2);
         wait_for(&file(&prefix, ".json"));
+        // Its parent looks after a limit, of its own.
+        let (tell, told) = std::sync::mpsc::channel();
+        let _listener = spanalloc::on_pressure(move |pressure| tell.send(pressure.limit).unwrap());
+        spanalloc::set_soft_limit(1).unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(1));
         // SAFETY: ends the process.
         unsafe { libc::_exit(3) };
     }
-    let mut status = 0;
-    // SAFETY: waits for our own child.
-    assert_eq!(unsafe { libc::waitpid(process, &raw mut status, 0) }, process);
-    std::process::exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 });
+    std::process::exit(code_of(process));
+}
+
+/// Forks again and again, at any moment of a report.
+fn fork_while_reports_are_written() {
+    for round in 0..50 {
+        raise(libc::SIGUSR2);
+        std::thread::sleep(Duration::from_millis(round * 7 % 20));
+        // SAFETY: the child calls nothing but `_exit`.
+        let process = unsafe { libc::fork() };
+        assert!(process >= 0, "fork failed");
+        if process == 0 {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) };
+        }
+        assert_eq!(code_of(process), 0, "round {round}");
+    }
+    std::process::exit(3);
+}
+
+/// The exit code of a forked child, 9 for another end; one that does not end is killed.
+fn code_of(process: libc::pid_t) -> i32 {
+    let (start, mut status) = (Instant::now(), 0);
+    loop {
+        // SAFETY: looks at our own child.
+        let ended = unsafe { libc::waitpid(process, &raw mut status, libc::WNOHANG) };
+        if ended != 0 {
+            assert_eq!(ended, process);
+            return if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 };
+        }
+        if start.elapsed() > 2 * PATIENCE {
+            // SAFETY: ends our own child, which was not waited for.
+            unsafe { libc::kill(process, libc::SIGKILL) };
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn raise(signal: libc::c_int) {
@@ -311,8 +351,8 @@ fn a_forked_child_writes_where_it_has_files_of_its_own() {
         let output = command("fork", &variable, &prefix).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
     }
-    // Of the child at the signal and the two parents' at exit; `_exit` writes none.
-    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 3);
+    // Of one parent and its child at the signal and the two parents' at exit; `_exit` writes none.
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 4);
 }
 
 #[test]
@@ -363,8 +403,20 @@ fn wrong_values_are_named_and_the_program_runs() {
 #[test]
 fn a_child_that_says_where_itself_writes_there() {
     let scratch = Scratch::new("live-daemon");
-    let variable = "signal=USR2,formats=json";
-    let output = command("daemon", variable, &scratch.prefix("app")).output().unwrap();
+    let parents = format!("dump={},", scratch.prefix("parent").display());
+    for (variable, name) in [("", "app"), (&parents, "own")] {
+        let variable = format!("{variable}signal=USR2,formats=json");
+        let output = command("daemon", &variable, &scratch.prefix(name)).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+    }
+    assert!(scratch.prefix("parent.json").exists(), "at its exit");
+}
+
+#[test]
+fn a_fork_while_reports_are_written_does_not_wait_for_ever() {
+    let scratch = Scratch::new("live-dumping");
+    let variable = format!("sample=1,signal=USR2,dump={}", scratch.prefix("app").display());
+    let output = command("dumping", &variable, Path::new("")).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
