@@ -198,26 +198,14 @@ fn megabytes(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| black_box(vec![1; 1 << 20])).collect()
 }
 
-/// A refill reads which spans others have emptied; these go back though nobody frees afterwards.
-#[test]
-fn spans_that_an_allocation_ends_go_back() {
-    let _turn = turn();
-    spanalloc::set_decay(Duration::from_millis(1));
-    spanalloc::release_free_memory();
-    let before = spanalloc::held_bytes();
-    // 24 spans: so many messages alone wake nobody.
-    let blocks: Vec<_> = (0..24 * 32).map(|_| black_box(vec![1_u8; 2000])).collect();
-    thread::spawn(move || drop(blocks)).join().unwrap();
-    let _fresh = black_box(vec![1_u8; 5000]);
-    eventually("the spans go back", || spanalloc::held_bytes() < before + (512 << 10));
+/// Free pages that are still resident, in KiB.
+fn free_kib() -> u64 {
+    spanalloc::stats().memory.free_pages >> 10
 }
 
-/// What one of them keeps is not worth a thread that gives it back; what all keep is.
-#[test]
-fn a_little_that_each_of_many_sleeping_threads_keeps_goes_back() {
-    const THREADS: usize = 40;
-    let _turn = turn();
-    let free_kib = || spanalloc::stats().memory.free_pages >> 10;
+/// Waits until what other tests left is given back, and the thread that did so has ended: what
+/// a test frees has to start it then.
+fn until_nobody_scavenges() {
     let scavenges = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let mut names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
@@ -228,6 +216,80 @@ fn a_little_that_each_of_many_sleeping_threads_keeps_goes_back() {
         spanalloc::release_free_memory();
         free_kib() < 512 && !scavenges()
     });
+}
+
+/// A refill reads which spans others have emptied; these go back though nobody frees afterwards.
+#[test]
+fn spans_that_an_allocation_ends_go_back() {
+    let _turn = turn();
+    spanalloc::set_decay(Duration::from_millis(1));
+    until_nobody_scavenges();
+    let before = spanalloc::held_bytes();
+    // 24 spans: so many messages alone wake nobody.
+    let blocks: Vec<_> = (0..24 * 32).map(|_| black_box(vec![1_u8; 2000])).collect();
+    thread::spawn(move || drop(blocks)).join().unwrap();
+    let _fresh = black_box(vec![1_u8; 5000]);
+    eventually("the spans go back", || spanalloc::held_bytes() < before + (512 << 10));
+}
+
+/// A mapping of its own, which is kept for the next one; nothing else is freed.
+#[test]
+fn one_vector_of_an_idle_program_is_kept_counted_and_given_back() {
+    const MIB: u64 = 40;
+    let _turn = turn();
+    until_nobody_scavenges();
+    spanalloc::set_decay(Duration::MAX);
+    let before = free_pages();
+    drop(black_box(vec![1_u8; (MIB as usize) << 20]));
+    assert!(free_pages() >= before + MIB, "{before} MiB, then {}", free_pages());
+    spanalloc::set_decay(Duration::from_millis(1));
+    eventually("it goes back", || free_pages() < 8);
+    spanalloc::set_decay(Duration::from_millis(500));
+}
+
+/// Its lists are kept whole, so that no page comes free.
+#[test]
+fn what_a_sleeping_thread_keeps_of_small_blocks_goes_back() {
+    const BLOCKS: usize = 16 << 10;
+    let _turn = turn();
+    let cached_kib = || spanalloc::stats().memory.cached >> 10;
+    until_nobody_scavenges();
+    spanalloc::set_decay(Duration::from_secs(3600));
+    let (kept, end) = (Barrier::new(2), Barrier::new(2));
+    let before = cached_kib();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut blocks = Vec::with_capacity(BLOCKS);
+            blocks.extend((0..BLOCKS).map(|_| black_box(Box::new([1_u8; 64]))));
+            blocks.clear();
+            kept.wait();
+            end.wait();
+        });
+        kept.wait();
+        let full = cached_kib();
+        spanalloc::set_decay(Duration::from_millis(20));
+        let mut left = full;
+        for _ in 0..2000 {
+            left = cached_kib();
+            if left <= before + 256 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Before anything panics.
+        end.wait();
+        assert!(full >= before + 900, "{before} KiB, then {full}");
+        assert!(left <= before + 256, "{before} KiB, then {full}, and after 20 s {left}");
+    });
+    spanalloc::set_decay(Duration::from_millis(500));
+}
+
+/// What one of them keeps is not worth a thread that gives it back; what all keep is.
+#[test]
+fn a_little_that_each_of_many_sleeping_threads_keeps_goes_back() {
+    const THREADS: usize = 40;
+    let _turn = turn();
+    until_nobody_scavenges();
     // Not before all have some.
     spanalloc::set_decay(Duration::from_secs(3600));
     let before = free_kib();
