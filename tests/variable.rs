@@ -102,6 +102,25 @@ fn huge_pages_are_asked_for_unless_the_variable_forbids_it() {
     assert!(small >= 64 + 100, "{small} MiB");
 }
 
+/// A small program's blocks lie where the kernel makes none by itself, whatever its setting.
+#[test]
+fn small_blocks_are_kept_from_huge_pages() {
+    if !has_huge_pages() {
+        return skip::skip("huge-pages", "there are no huge pages here");
+    }
+    let block = black_box(Box::new(1_u64));
+    let address = (&raw const *block).addr();
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let holds = |line: &&str| {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let ends = range.map(|(start, end)| [start, end].map(|end| usize::from_str_radix(end, 16)));
+        matches!(ends, Some([Ok(start), Ok(end)]) if (start..end).contains(&address))
+    };
+    let mut lines = smaps.lines().skip_while(|line| !holds(line));
+    let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
+    assert!(flags.split(' ').any(|flag| flag == "nh"), "{flags}");
+}
+
 /// The mean bytes between samples, if there are any.
 #[cfg(feature = "profile")]
 fn sampled_every() -> u64 {
