@@ -25,14 +25,20 @@ const SEEDS: usize = 60;
 /// Blocks of a workload that are kept until they are looked at.
 const KEPT: usize = 2000;
 
-/// Sizes that nothing else in this process asks for, all with their block's size,
-/// and how many blocks of each a thread allocates.
+/// Block sizes that nothing else in this process asks for, and how many blocks of each a thread
+/// allocates.
 const SMALL: Sizes = (384, 40_000);
 const MIDDLE: Sizes = (3072, 8000);
 const WIDE: Sizes = (14 << 10, 3000);
-const LARGE: Sizes = (64 << 10, 400);
+const LARGE: Sizes = (128 << 10, 400);
 
 type Sizes = (usize, usize);
+
+/// What is asked for to get such a block; of the large ones much less, for the block is what the
+/// sampler goes by.
+fn asked(block_bytes: usize) -> usize {
+    if block_bytes == LARGE.0 { 65 << 10 } else { block_bytes }
+}
 
 #[inline(never)]
 fn pairs_site(bytes: usize) -> Block {
@@ -51,7 +57,8 @@ fn kept_site(bytes: usize) -> Block {
 
 /// `count` blocks: a third freed at once, a third in batches that fill lists and
 /// make bins drain, a share kept.
-fn workload((bytes, count): Sizes) -> Vec<Block> {
+fn workload((block_bytes, count): Sizes) -> Vec<Block> {
+    let bytes = asked(block_bytes);
     let kept = count.min(KEPT) / 4;
     let pairs = count / 3;
     for _ in 0..pairs {
@@ -160,9 +167,9 @@ fn by_site(profile: &Profile, classes: &[Sizes]) {
         for (site, count) in sites {
             let n = (count * SEEDS) as f64;
             let p = 1.0 - (-(bytes as f64) / INTERVAL as f64).exp();
-            let entry = exact.entry(site).or_default();
-            entry.0 += n * bytes as f64;
-            entry.1 += n * (1.0 - p) / p * (bytes * bytes) as f64;
+            let (entry, asked) = (exact.entry(site).or_default(), asked(bytes) as f64);
+            entry.0 += n * asked;
+            entry.1 += n * (1.0 - p) / p * asked * asked;
         }
     }
     for (site, (bytes, variance)) in exact {

@@ -74,6 +74,41 @@ fn a_block_whose_resize_fails_is_live_still() {
     }
 }
 
+/// Its pages move to where the block is not sampled any more.
+#[test]
+fn a_sampled_block_that_is_resized_unsampled_is_not_in_use_any_more() {
+    const MIB: u64 = 1 << 20;
+    let _turn = turn();
+    profile::start(1).unwrap();
+    let mut block = black_box(vec![1_u8; 32 << 20]);
+    assert_eq!(sum(|size| size.in_use, 32 * MIB..=72 * MIB).objects, 1);
+    profile::stop();
+    block.reserve_exact(32 << 20);
+    assert_eq!(sum(|size| size.in_use, 32 * MIB..=72 * MIB).objects, 0);
+    drop(block);
+}
+
+/// In a class of each kind, and in a span of its own.
+#[test]
+fn a_block_that_is_resized_where_it_is_counts_as_what_it_is_now() {
+    let _turn = turn();
+    profile::start(1).unwrap();
+    for (bytes, grown, block_bytes) in
+        [(145, 160, 160), (13 << 10, 14 << 10, 14 << 10), (33 << 10, 60 << 10, 64 << 10)]
+    {
+        let in_use = || sum(|size| size.in_use, block_bytes..=block_bytes).bytes;
+        let before = in_use();
+        // What a new thread is granted is for this interval.
+        let block = thread::spawn(move || black_box(Vec::<u8>::with_capacity(bytes)));
+        let mut block = block.join().unwrap();
+        assert_eq!(in_use(), before + bytes as u64);
+        let place = block.as_ptr();
+        block.reserve_exact(grown);
+        assert_eq!(in_use(), before + grown as u64);
+        assert_eq!(place, block.as_ptr(), "where it is");
+    }
+}
+
 #[test]
 fn what_a_thread_allocates_after_its_own_end_is_sampled() {
     /// Run by the C library after the allocator's own: its key is the older one.
