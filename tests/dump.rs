@@ -35,6 +35,7 @@ fn child() {
             std::process::exit(0);
         }
         "fork" => fork_and_exit(),
+        "threads" => allocate_on_threads(),
         "removed" => {
             fs::remove_file(std::env::current_exe().unwrap()).unwrap();
             std::process::exit(7);
@@ -76,6 +77,22 @@ fn fork_and_exit() -> ! {
     assert_eq!(status, 0);
     let written = PathBuf::from(std::env::var_os(OTHER_PREFIX).unwrap()).with_extension("json");
     std::process::exit(if written.exists() { 9 } else { 0 });
+}
+
+const THREADS: usize = 6;
+const EACH: usize = 5000;
+
+fn allocate_on_threads() {
+    let barrier = std::sync::Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                drop(one_object());
+                barrier.wait();
+                (0..EACH).for_each(|_| drop(one_object()));
+            });
+        }
+    });
 }
 
 fn run(scenario: &str, variable: &str, other_prefix: &Path) -> Output {
@@ -194,6 +211,19 @@ fn the_formats_asked_for_are_written_and_no_others() {
     }
     assert_eq!(usual.iter().any(|file| file == "app.heap.pb.gz"), cfg!(feature = "pprof"));
     assert!(!usual.iter().any(|file| file.contains("dhat") || file.contains("icicle")));
+}
+
+/// Each has an unwinder, whoever is stopped while it has one.
+#[test]
+fn threads_do_not_wait_for_each_others_unwinders() {
+    let scratch = Scratch::new("threads");
+    let prefix = scratch.prefix("app");
+    let output =
+        run("threads", &format!("sample=1,formats=json,dump={}", prefix.display()), &prefix);
+    assert!(output.status.success(), "{output:?}");
+    let json: serde_json::Value = serde_json::from_str(&read(&prefix, ".json")).unwrap();
+    let without = json["profile"]["losses"]["without_unwinder"].as_u64().unwrap();
+    assert!(without < (THREADS * EACH / 1000) as u64, "{without} stacks are short");
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn peak_lifetimes_and_threads_are_exact_at_an_interval_of_one() {
         })
         .unwrap();
 
+    a_thread_that_gets_another_name();
     profile::stop();
     let before = spanalloc::stats().memory.profiler;
     profile::reset();
@@ -96,4 +97,25 @@ fn peak_lifetimes_and_threads_are_exact_at_an_interval_of_one() {
     assert!(before > 16 << 10 && after == 0, "{before} {after}");
     assert!(profile::capture().sites.is_empty());
     assert!(profile::capture().threads.is_empty());
+}
+
+/// It is asked for its name now and then.
+fn a_thread_that_gets_another_name() {
+    const COUNT: u64 = 200;
+    let renamed = thread::Builder::new().name("first".into()).spawn(|| {
+        drop(objects(COUNT as usize));
+        // SAFETY: a terminated name, which the kernel copies.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_NAME, c"second".as_ptr()) }, 0);
+        drop(objects(2 * COUNT as usize));
+    });
+    renamed.unwrap().join().unwrap();
+    let profile = profile::capture();
+    let [first, second] = ["first", "second"].map(|name| {
+        let thread = profile.threads.iter().find(|group| group.name == name);
+        thread.map_or(0, |thread| thread.allocated.bytes / OBJECT_BYTES as u64)
+    });
+    assert!((COUNT..2 * COUNT).contains(&first), "{first} and {second}");
+    assert!((COUNT + 1..=2 * COUNT + 2).contains(&second), "{first} and {second}");
+    let most_first = |group: &profile::Group| std::cmp::Reverse(group.allocated.bytes);
+    assert!(profile.threads.len() >= 3 && profile.threads.is_sorted_by_key(most_first));
 }

@@ -67,6 +67,13 @@ fn bytes_count_for_the_span_they_were_allocated_in() {
     let none = black_box(vec![0_u8; BYTES]);
     let late_block = late.in_scope(|| black_box(vec![0_u8; BYTES]));
 
+    // Recorded inside.
+    let within = tracing::info_span!("within", kind = tracing::field::Empty);
+    let within_block = within.in_scope(|| {
+        within.record("kind", "within");
+        black_box(vec![0_u8; BYTES])
+    });
+
     // Recorded after a span inside it had begun.
     let outer = tracing::info_span!("outer", kind = tracing::field::Empty);
     let inside = outer.in_scope(|| tracing::info_span!("inside"));
@@ -85,7 +92,7 @@ fn bytes_count_for_the_span_they_were_allocated_in() {
         assert_eq!(spans[kind], (32, 16), "{spans:?}");
     }
     assert_eq!((spans["7"], spans["late"]), ((1, 1), (1, 1)), "{spans:?}");
-    assert_eq!(spans["afterwards"], (1, 1), "{spans:?}");
+    assert_eq!((spans["afterwards"], spans["within"]), ((1, 1), (1, 1)), "{spans:?}");
     assert_eq!(spans[""], (5, 3), "{spans:?}");
 
     // Each site knows its span, so the sites of a span add up to it.
@@ -96,7 +103,7 @@ fn bytes_count_for_the_span_they_were_allocated_in() {
     }
     #[cfg(feature = "pprof")]
     by_tag(&profile);
-    drop((held, seven, none, late_block, inside_block));
+    drop((held, seven, none, late_block, within_block, inside_block));
 }
 
 /// `go tool pprof` tells spans apart by their label.
