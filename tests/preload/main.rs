@@ -312,6 +312,7 @@ fn functions_of_c_programs_and_of_their_children_are_named() {
             (200_000, 0) => {
                 parents += 1;
                 assert_eq!(bytes_at(&held, &of_parent), 100_000, "{held}");
+                assert_eq!(bytes_at(&held, &["main", "hold_grown", "leaf"]), 16_000, "{held}");
                 let through = bytes_at(&allocated, &of_library);
                 assert_eq!(through, 2900 * 64, "{allocated}");
             }

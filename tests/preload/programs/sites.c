@@ -8,7 +8,7 @@
 
 #include "check.h"
 
-static void *volatile held[4000];
+static void *volatile held[4100];
 extern char **environ;
 
 __attribute__((noinline)) static void *leaf(size_t bytes) {
@@ -25,6 +25,15 @@ __attribute__((noinline)) static void free_half(void) {
     for (int at = 0; at < 1000; at += 2) {
         free(held[at]);
         held[at] = NULL;
+    }
+}
+
+// In their blocks, which are of 160 bytes.
+__attribute__((noinline)) static void hold_grown(void) {
+    for (int at = 4000; at < 4100; at++) {
+        void *before = leaf(145);
+        held[at] = realloc(before, 160);
+        CHECK(held[at] == before);
     }
 }
 
@@ -47,6 +56,7 @@ int main(int count, char **arguments) {
     }
     hold_thousand();
     free_half();
+    hold_grown();
     int status;
     pid_t child = fork();
     if (child == 0) {
