@@ -108,6 +108,13 @@ impl Remote {
         View(self.0.load(Acquire))
     }
 
+    /// Whether the span is somebody's, and that one's by `is_home`: asked in this order, for who
+    /// adopts a span sets its home first, and then that it is not abandoned.
+    #[inline]
+    pub(crate) fn is_owned_where(&self, is_home: impl FnOnce() -> bool) -> bool {
+        !self.view().abandoned() && is_home()
+    }
+
     /// Puts a chain of `blocks` blocks that starts at `head` in front. `link` is
     /// called, maybe more than once, with the head that the chain's last block
     /// must point to.

@@ -333,9 +333,8 @@ impl ThreadHeap {
     /// this heap before may come late, of a span that another thread owns by now. The depot's lock
     /// is held, so that the answer stays true.
     pub(super) fn owns(&self, span: Span) -> bool {
-        // In this order: who adopts a span sets its home first, and then that it is not abandoned.
-        let abandoned = span.cold().remote.view().abandoned();
-        !abandoned && ptr::eq(span.cold().home.get(), self)
+        let cold = span.cold();
+        cold.remote.is_owned_where(|| ptr::eq(cold.home.get(), self))
     }
 
     /// Handles the messages of other threads. The depot's lock is held.
