@@ -10,11 +10,14 @@
 //! 1. When every block is free, exactly one party retires the span, once.
 //! 2. Only the owner reviews the span and touches its plain words: loom's cell fails on a race.
 //! 3. A message is in one mailbox at most, and none is left unread.
-//! 4. The scavenger takes blocks off a chain behind the head that it read, while the owner puts
+//! 4. Who takes a chain, or sees that all is in it, sees what was written into its blocks.
+//!    The scavenger takes blocks off a chain behind the head that it read, while the owner puts
 //!    one in front: no link is read and written at once, and who takes the chain finds all
-//!    blocks but those.
+//!    blocks but those ([`chains`]).
 //! 5. When the owner's own free empties a span, the owner or the scavenger ends it, once,
 //!    and who ends it sees what the owner wrote into its blocks.
+
+mod chains;
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicUsize;
@@ -157,8 +160,7 @@ impl World {
 
     fn read_mail(&self, who: usize) {
         self.heaps[who].drain(|_| {
-            let abandoned = self.item.remote.view().abandoned();
-            if !abandoned && self.item.home.load(Relaxed) == who {
+            if self.item.remote.is_owned_where(|| self.item.home.load(Relaxed) == who) {
                 self.review(who, true);
             } else {
                 self.deliver();
@@ -335,31 +337,6 @@ fn loom_a_late_message_is_passed_on_to_the_next_owner() {
     });
 }
 
-#[test]
-fn loom_the_links_of_a_chain_are_seen_by_who_takes_it() {
-    model(3, || {
-        let remote = Arc::new(Remote::new());
-        let contents = Arc::new([UnsafeCell::new(0), UnsafeCell::new(0)]);
-        let others = [0, 1].map(|which| {
-            let (remote, contents) = (remote.clone(), contents.clone());
-            thread::spawn(move || {
-                // SAFETY: this thread's block until it is pushed.
-                contents[which].with_mut(|word| unsafe { *word = 7 });
-                remote.push(which as u32 + 1, 1, |_| ());
-            })
-        });
-        // As a span is given back: by a look at the count, without taking.
-        while remote.view().count() < 2 {
-            thread::yield_now();
-        }
-        for word in contents.iter() {
-            // SAFETY: both blocks are free.
-            assert_eq!(word.with_mut(|word| unsafe { *word }), 7);
-        }
-        others.into_iter().for_each(|other| other.join().unwrap());
-    });
-}
-
 /// The owner's last free against the scavenger: `push_block`, the lock, the look at who
 /// owns the span; and `reap_mail`.
 #[test]
@@ -412,82 +389,5 @@ fn loom_a_span_that_its_owner_empties_is_ended_once() {
         }
         drop(held);
         assert_eq!(u32::from(ends) + scavenger.join().unwrap(), 1);
-    });
-}
-
-/// Thinning against the owner's free: `push_block`, and `thin_span` on a chain of three blocks,
-/// of which the second is taken out; then the owner takes the chain, as a refill does.
-#[test]
-fn loom_a_chain_is_thinned_behind_its_head() {
-    use loom::sync::atomic::AtomicU32;
-
-    /// A span with four blocks; the links are numbers, 0 for none.
-    struct Thinned {
-        local: AtomicU32,
-        countdown: AtomicU32,
-        missing: AtomicU32,
-        links: [UnsafeCell<u32>; 5],
-        lock: Mutex<()>,
-    }
-    // SAFETY: what loom guards, loom guards.
-    unsafe impl Sync for Thinned {}
-
-    impl Thinned {
-        fn next(&self, block: u32) -> u32 {
-            // SAFETY: a free block of a chain; loom fails on a race.
-            self.links[block as usize].with(|link| unsafe { *link })
-        }
-
-        fn set_next(&self, block: u32, next: u32) {
-            // SAFETY: as above.
-            self.links[block as usize].with_mut(|link| unsafe { *link = next });
-        }
-
-        fn push(&self, block: u32) {
-            self.set_next(block, self.local.load(Relaxed));
-            self.local.store(block, Release);
-            self.countdown.store(self.countdown.load(Relaxed) - 1, Release);
-        }
-    }
-
-    model(3, || {
-        let span = Arc::new(Thinned {
-            local: AtomicU32::new(0),
-            countdown: AtomicU32::new(9),
-            missing: AtomicU32::new(0),
-            links: core::array::from_fn(|_| UnsafeCell::new(0)),
-            lock: Mutex::new(()),
-        });
-        let scavenger = {
-            let span = span.clone();
-            thread::spawn(move || {
-                let _held = span.lock.lock().unwrap();
-                let head = span.local.load(Acquire);
-                let mut chain = Vec::new();
-                let mut block = head;
-                while block != 0 {
-                    chain.push(block);
-                    block = span.next(block);
-                }
-                if chain.len() >= 3 {
-                    span.set_next(head, chain[2]);
-                    span.missing.store(1, Relaxed);
-                }
-                chain.len()
-            })
-        };
-        (1..=4).for_each(|block| span.push(block));
-        let held = span.lock.lock().unwrap();
-        let mut blocks = 0;
-        let mut block = span.local.load(Relaxed);
-        while block != 0 {
-            blocks += 1;
-            block = span.next(block);
-        }
-        let freed = 9 - span.countdown.load(Relaxed);
-        assert_eq!(blocks, freed - span.missing.load(Relaxed));
-        drop(held);
-        let seen = scavenger.join().unwrap();
-        assert!(seen <= 4);
     });
 }
