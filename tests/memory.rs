@@ -222,7 +222,6 @@ fn until_nobody_scavenges() {
 #[test]
 fn spans_that_an_allocation_ends_go_back() {
     let _turn = turn();
-    spanalloc::set_decay(Duration::from_millis(1));
     until_nobody_scavenges();
     let before = spanalloc::held_bytes();
     // 24 spans: so many messages alone wake nobody.
