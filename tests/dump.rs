@@ -203,6 +203,8 @@ fn the_formats_asked_for_are_written_and_no_others() {
         names
     };
     assert_eq!(written(",formats=json+speedscope"), ["app.json", "app.speedscope.json"]);
+    #[cfg(feature = "pprof")]
+    assert_eq!(written(",formats=raw"), ["app.heap.raw.pb.gz"]);
     let folded = ["app.alloc.folded", "app.inuse.folded", "app.peak.folded"];
     assert_eq!(written(",formats=folded")[..], folded);
     let usual = written("");

@@ -6,6 +6,7 @@
 //! | `PREFIX.json` | everything, for machines |
 //! | `PREFIX.html` | a page to look at |
 //! | `PREFIX.heap.pb.gz` | the profile for `go tool pprof` |
+//! | `PREFIX.heap.raw.pb.gz` | the same by addresses, to be named later; on request |
 //! | `PREFIX.alloc.folded`, `PREFIX.inuse.folded`, `PREFIX.peak.folded` | stacks with bytes allocated, in use, in use at the peak |
 //! | `PREFIX.alloc.svg` and so on | flamegraphs of the same |
 //! | `PREFIX.dhat.json`, `PREFIX.speedscope.json` | for these viewers; on request |
@@ -43,8 +44,15 @@ const WEIGHTS: [(&str, Weight); 3] =
 
 /// Files that are there once, with what follows the prefix in their names.
 #[cfg(feature = "profile")]
-const SINGLE: [&str; 6] =
-    [".classes.txt", ".json", ".heap.pb.gz", ".dhat.json", ".speedscope.json", ".html"];
+const SINGLE: [&str; 7] = [
+    ".classes.txt",
+    ".json",
+    ".heap.pb.gz",
+    ".heap.raw.pb.gz",
+    ".dhat.json",
+    ".speedscope.json",
+    ".html",
+];
 #[cfg(not(feature = "profile"))]
 const SINGLE: [&str; 1] = [".classes.txt"];
 /// The same of files of which there is one for each figure, behind its name.
@@ -52,8 +60,8 @@ const SINGLE: [&str; 1] = [".classes.txt"];
 const BY_WEIGHT: [&str; 3] = ["folded", "svg", "icicle.svg"];
 
 /// Writes the reports now, to files whose names begin with `prefix`; returns
-/// their paths: those that `formats=` of `SPANALLOC` names, or all but `icicle`, `dhat` and
-/// `speedscope`; without the feature `profile` the table of size classes alone. Directories that are missing are created. The prefix is taken as it is: `%p` and
+/// their paths: those that `formats=` of `SPANALLOC` names, or all but `icicle`, `raw`, `dhat`
+/// and `speedscope`; without the feature `profile` the table of size classes alone. Directories that are missing are created. The prefix is taken as it is: `%p` and
 /// the like stand for something in [`dump_at_exit`](crate::dump_at_exit()) alone.
 ///
 /// Resolves names, which reads the program's file: milliseconds, or a second or two with
@@ -111,6 +119,10 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) {
     #[cfg(feature = "pprof")]
     if formats.has(Formats::PPROF) {
         files.write(".heap.pb.gz", |out| profile.write_pprof(out));
+    }
+    #[cfg(feature = "pprof")]
+    if formats.has(Formats::RAW) {
+        files.write(".heap.raw.pb.gz", |out| profile.write_pprof_raw(out));
     }
     // Not for what does without names.
     let named = LazyCell::new(|| calls::calls(profile));

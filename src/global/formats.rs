@@ -22,6 +22,8 @@ impl Formats {
     pub(super) const DHAT: Self = Self(1 << 6);
     pub(super) const SPEEDSCOPE: Self = Self(1 << 7);
     pub(super) const HTML: Self = Self(1 << 8);
+    #[cfg(feature = "pprof")]
+    pub(super) const RAW: Self = Self(1 << 9);
 
     const NAMES: &[(&[u8], Self)] = &[
         (b"text", Self::TEXT),
@@ -33,6 +35,8 @@ impl Formats {
         (b"icicle", Self::ICICLE),
         #[cfg(feature = "pprof")]
         (b"pprof", Self::PPROF),
+        #[cfg(feature = "pprof")]
+        (b"raw", Self::RAW),
         (b"dhat", Self::DHAT),
         (b"speedscope", Self::SPEEDSCOPE),
         (b"html", Self::HTML),
@@ -49,16 +53,18 @@ impl Formats {
         ),
         #[cfg(not(feature = "pprof"))]
         (b"pprof", "names pprof, which needs a build with the feature `pprof` and is not written"),
+        #[cfg(not(feature = "pprof"))]
+        (b"raw", "names raw, which needs a build with the feature `pprof` and is not written"),
     ];
 
     /// What the names may be.
     pub(super) const ACCEPTED: &str = match (cfg!(feature = "flamegraph"), cfg!(feature = "pprof"))
     {
         (true, true) => {
-            "names joined by +, of text+json+folded+svg+icicle+pprof+dhat+speedscope+html"
+            "names joined by +, of text+json+folded+svg+icicle+pprof+raw+dhat+speedscope+html"
         }
         (true, false) => "names joined by +, of text+json+folded+svg+icicle+dhat+speedscope+html",
-        (false, true) => "names joined by +, of text+json+folded+pprof+dhat+speedscope+html",
+        (false, true) => "names joined by +, of text+json+folded+pprof+raw+dhat+speedscope+html",
         (false, false) => "names joined by +, of text+json+folded+dhat+speedscope+html",
     };
 
@@ -73,6 +79,8 @@ impl Formats {
         }
         #[cfg(feature = "flamegraph")]
         let all = all & !Self::ICICLE.0;
+        #[cfg(feature = "pprof")]
+        let all = all & !Self::RAW.0;
         Self(all & !Self::DHAT.0 & !Self::SPEEDSCOPE.0)
     };
 
