@@ -67,7 +67,7 @@ impl Place {
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let block_bytes = match own_mapping {
             true => layout.size().next_multiple_of(page),
-            false => bytes.next_multiple_of(SLOT_BYTES),
+            false => layout.size().max(1).next_multiple_of(SLOT_BYTES),
         };
         let slots = block_bytes.div_ceil(SLOT_BYTES).next_power_of_two();
         Self { row: CLASS_ROWS + slots.ilog2() as usize, block_bytes }

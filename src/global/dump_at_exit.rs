@@ -15,8 +15,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::config;
-use super::dump::{self, Failure, check, is_there};
+use super::dump;
 use super::dump_live;
+use super::files::{Failure, check, is_there};
 use super::prefix::{Dumps, Prefix};
 use super::sampling::quietly;
 use crate::sys::lock::Lock;

@@ -9,6 +9,7 @@ mod config;
 mod dump;
 mod dump_at_exit;
 mod dump_live;
+mod files;
 #[cfg(feature = "profile")]
 mod formats;
 mod inspect;
