@@ -273,10 +273,32 @@ fn each_signal_writes_a_numbered_set_of_reports() {
 }
 
 #[test]
+fn of_numbered_reports_as_many_stay_as_are_to_be_kept() {
+    let scratch = Scratch::new("live-keep");
+    let prefix = scratch.prefix("app");
+    let variable = format!("dump={}.%d,signal=USR2,keep=2,formats=text+json", prefix.display());
+    fs::write(file(&prefix, ".0001.notes"), "not ours").unwrap();
+    let mut server = Server::start(&variable);
+    for number in 1..=3 {
+        server.signal(libc::SIGUSR2);
+        wait_for(&file(&prefix, &format!(".000{number}.json")));
+    }
+    server.end();
+    let mut there: Vec<_> = fs::read_dir(&scratch.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    there.sort();
+    let names = ["0001.notes", "0003.classes.txt", "0003.json", "0004.classes.txt", "0004.json"];
+    assert_eq!(there, names.map(|name| format!("app.{name}")));
+}
+
+#[test]
 fn without_a_number_each_dump_replaces_the_one_before() {
     let scratch = Scratch::new("live-every");
     let prefix = scratch.prefix("app");
-    let variable = format!("sample=1,dump={},every=1s,formats=text+folded", prefix.display());
+    let variable =
+        format!("keep=1,sample=1,dump={},every=1s,formats=text+folded", prefix.display());
     let mut server = Server::start(&variable);
     let (table, last) = (file(&prefix, ".classes.txt"), file(&prefix, ".peak.folded"));
     for number in 1..=2 {

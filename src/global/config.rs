@@ -6,6 +6,7 @@
 //! | `dump` | path prefix | at exit, write reports to files that begin so; see [`prefix`](super::prefix) |
 //! | `every` | time, such as `10min` | the reports of the dump at exit also every so often; see [`dump_live`](super::dump_live) |
 //! | `grown` | size, such as `1GiB` | the same each time that memory in use has grown past a further multiple of it |
+//! | `keep` | number | how many numbered dumps (`%d`) of a process stay |
 //! | `signal` | `HUP`, `USR1`, `USR2`, a number | the same at this signal |
 //! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
 //! | `huge` | `off`, `on` or `early` | when huge pages are asked for |
@@ -42,6 +43,8 @@ pub(super) struct Config<'a> {
     /// Reports are written when memory in use passes a further multiple of so many bytes; none
     /// without.
     pub(super) grown_bytes: Option<u64>,
+    /// How many numbered dumps of a process stay; all without.
+    pub(super) keep: Option<u32>,
     /// The signal at which reports are written; none without.
     pub(super) signal: Option<c_int>,
     /// Milliseconds that free pages stay; none if it does not say.
@@ -66,9 +69,9 @@ pub(super) struct Problem<'a> {
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, formats=NAME+NAME, decay=TIME, huge=WHEN, trace=scavenge"
+    "sample=SIZE, dump=PREFIX, every=TIME, grown=SIZE, keep=NUMBER, signal=NAME, formats=NAME+NAME, decay=TIME, huge=WHEN, trace=scavenge"
 } else {
-    "dump=PREFIX, every=TIME, grown=SIZE, signal=NAME, decay=TIME, huge=WHEN, trace=scavenge"
+    "dump=PREFIX, every=TIME, grown=SIZE, keep=NUMBER, signal=NAME, decay=TIME, huge=WHEN, trace=scavenge"
 };
 #[cfg(feature = "profile")]
 const SIZES: &str = "bytes as a whole number with or without B, KiB, MiB, GiB, KB, MB or GB, in letters of either case (0 turns sampling off)";
@@ -85,6 +88,8 @@ const STEPS: &str =
     "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB, from 16MiB (grown=1GiB)";
 /// The least of them, in bytes: what is given back counts as in use meanwhile, 8 MiB of it at a time.
 const STEP_BYTES_MIN: u64 = 16 << 20;
+
+const KEEPS: &str = "how many dumps stay that %d numbers, a whole number from 1 (keep=24)";
 
 const SIGNALS: &str = "HUP, USR1, USR2, or the number of a real-time signal (signal=USR2)";
 
@@ -159,6 +164,12 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
                 Some(bytes) if bytes >= STEP_BYTES_MIN => config.grown_bytes = Some(bytes),
                 Some(_) => wrong(problem("is too small", STEPS)),
                 None => wrong(problem("is not a size", STEPS)),
+            },
+            (b"keep", value) => match value.and_then(|value| number(value.trim_ascii())) {
+                Some((keep @ 1.., b"")) => {
+                    config.keep = Some(u32::try_from(keep).unwrap_or(u32::MAX));
+                }
+                _ => wrong(problem("is not how many dumps are to stay", KEEPS)),
             },
             (b"signal", value) => match value.and_then(|value| signal(value.trim_ascii())) {
                 Some(signal) => config.signal = Some(signal),
@@ -371,6 +382,17 @@ mod tests {
             let (config, problems) = parsed(wrong);
             assert_eq!((config.trace, problems.len()), (false, 1), "{wrong}");
             assert_eq!(problems[0].accepted, "trace=scavenge");
+        }
+    }
+
+    #[test]
+    fn how_many_dumps_stay_is_a_number_from_one() {
+        let keep = |text| parsed(text).0.keep;
+        assert_eq!([keep("keep=24"), keep("keep= 1 "), keep("")], [Some(24), Some(1), None]);
+        for wrong in ["keep", "keep=", "keep=0", "keep=-1", "keep=3MiB"] {
+            let (config, problems) = parsed(wrong);
+            assert_eq!((config.keep, problems.len()), (None, 1), "{wrong}");
+            assert!(problems[0].accepted.contains("keep=24"));
         }
     }
 

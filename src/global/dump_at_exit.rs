@@ -12,12 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use super::config;
 use super::dump;
 use super::dump_live;
-use super::files::{Failure, check, is_there};
+use super::files::{Failure, check, is_there, remove};
 use super::prefix::{Dumps, Prefix};
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
@@ -29,6 +29,8 @@ static AT_EXIT: Lock<Option<AtExit>> = Lock::new(None);
 /// The dumps to that prefix so far. Held while one is written, so that the one at exit is the last;
 /// nothing but that is held by who waits for it, and a fork does not wait.
 static DUMPS: Lock<Dumps> = Lock::new(Dumps::NONE);
+/// How many numbered dumps of a process stay; 0 for all.
+static KEEP: AtomicU32 = AtomicU32::new(0);
 /// Addresses kept for the report of a process that may map no more; never touched. Null without.
 static RESERVE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 const RESERVE_BYTES: usize = 16 << 20;
@@ -208,7 +210,12 @@ pub(super) fn write_now(said: &mut String) -> Live {
 
 fn write_next(prefix: &Prefix, dumps: &mut Dumps) -> Result<(), Failure> {
     let written = catch_unwind(AssertUnwindSafe(|| dump::write(&prefix.expand(dumps, is_there))));
-    written.unwrap_or_else(|_| Err(Failure::other("the report panicked"))).map(drop)
+    written.unwrap_or_else(|_| Err(Failure::other("the report panicked")))?;
+    // Not before the newest is there.
+    if let Some(oldest) = prefix.before(dumps, KEEP.load(Ordering::Relaxed)) {
+        remove(&oldest);
+    }
+    Ok(())
 }
 
 fn say(failure: &Failure) {
@@ -321,6 +328,9 @@ fn obey(variable: &'static [u8]) {
     }
     if let Some(huge) = asked.huge {
         crate::sys::os::set_huge(huge);
+    }
+    if let Some(keep) = asked.keep {
+        KEEP.store(keep, Ordering::Relaxed);
     }
     if asked.trace {
         super::trace_scavenging(true);

@@ -44,6 +44,13 @@ pub(super) fn is_there(prefix: &Path) -> bool {
     suffixes().any(|suffix| with_suffix(prefix, &suffix).symlink_metadata().is_ok())
 }
 
+/// Removes the files of a dump with this prefix. What cannot be removed stays.
+pub(super) fn remove(prefix: &Path) {
+    for suffix in suffixes() {
+        let _ = fs::remove_file(with_suffix(prefix, &suffix));
+    }
+}
+
 /// What may follow the prefix in the names of a dump's files.
 fn suffixes() -> impl Iterator<Item = String> {
     let single = SINGLE.into_iter().map(str::to_owned);

@@ -70,6 +70,15 @@ impl Prefix {
         expanded
     }
 
+    /// The prefix of the dump that is `keep` before the last one, if this process has made that and
+    /// they are numbered.
+    pub(super) fn before(&self, dumps: &Dumps, keep: u32) -> Option<PathBuf> {
+        let number = dumps.number.checked_sub(keep).filter(|number| keep > 0 && *number > 0)?;
+        let mut numbered = false;
+        each(&self.template, |part| numbered |= part == Part::Number);
+        numbered.then(|| self.expand_with(&Dumps { number, ..*dumps }))
+    }
+
     fn expand_with(&self, dumps: &Dumps) -> PathBuf {
         let id = std::process::id();
         let process = if dumps.life > 1 { format!("{id}-{}", dumps.life) } else { id.to_string() };
@@ -169,6 +178,20 @@ mod tests {
         assert_eq!(shared.expand(&mut { Dumps::NONE }, is_taken), Path::new("out/app"));
         let last = own.expand(&mut { Dumps::NONE }, |_| true);
         assert_eq!(last, Path::new(&format!("out/{process}-{LIVES_MAX}.x")));
+    }
+
+    #[test]
+    fn what_goes_is_numbered_and_of_this_process() {
+        let (numbered, plain) = (Prefix::new("out/%d/x".into()), Prefix::new("out/x".into()));
+        let mut dumps = Dumps::NONE;
+        for number in 1..=5 {
+            numbered.expand(&mut dumps, |_| false);
+            let goes = numbered.before(&dumps, 3);
+            let expected = (number > 3).then(|| format!("out/{:04}/x", number - 3).into());
+            assert_eq!(goes, expected);
+            assert_eq!(numbered.before(&dumps, 0), None);
+            assert_eq!(plain.before(&dumps, 3), None);
+        }
     }
 
     #[test]
