@@ -82,7 +82,8 @@ impl Score {
         let deviation = (self.off / ROUNDS as f64).sqrt();
         let bar = self.errors / ROUNDS as f64 / 1.96;
         println!("{what}: covers {covers}, off by {deviation:.0}, bars of {bar:.0}");
-        assert!(covers >= 0.88, "{what}: covers {covers}");
+        // Of a hundred rounds 95 are expected; a seed in a hundred thousand has fewer than these.
+        assert!(covers >= 0.84, "{what}: covers {covers}");
         assert!(bar <= slack * deviation, "{what}: bars of {bar}, off by {deviation}");
     }
 }

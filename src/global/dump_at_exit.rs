@@ -145,9 +145,10 @@ fn run_quietly() {
 #[cfg(feature = "profile")]
 fn has_room_for_names() -> bool {
     const NAMES_BYTES: usize = 64 << 20;
-    let room = Linux.reserve(NAMES_BYTES);
+    let Some(room) = Linux.reserve(NAMES_BYTES) else { return false };
     // SAFETY: just mapped, used by nobody.
-    room.is_some_and(|room| unsafe { unmap(room, NAMES_BYTES) })
+    unsafe { unmap(room, NAMES_BYTES) };
+    true
 }
 
 /// Whether a report may be written on this thread: it may be one with a small stack, or run a

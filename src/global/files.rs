@@ -1,8 +1,8 @@
 //! The files of one dump: what they are called, and how they come to be.
 //!
 //! A file is written beside its place, closed and then renamed, so that a failure leaves what was
-//! there before. What a killed process left beside goes at the next one's first dump, when it is an
-//! hour old.
+//! there before. What a killed process left beside goes at a dump of another one to the same prefix,
+//! when it is an hour old. (A prefix with `%p` comes again only with the number of the process.)
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -10,12 +10,13 @@ use std::io::{self, BufWriter};
 use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::config;
 #[cfg(feature = "profile")]
 use crate::report::Weight;
+use crate::sys::os::monotonic_ns;
 
 /// Figures of which there is a file each, with their names.
 #[cfg(feature = "profile")]
@@ -94,8 +95,8 @@ pub(super) fn check(prefix: &Path) -> Result<(), Failure> {
     Err(Failure { kind: io::ErrorKind::InvalidInput, path: PathBuf::new(), what })
 }
 
-/// Whether this process has dumped.
-static SWEPT: AtomicBool = AtomicBool::new(false);
+/// When this process cleared up last, in milliseconds of the system's clock; 0 for never.
+static SWEPT_MS: AtomicU64 = AtomicU64::new(0);
 
 /// The files of one dump.
 pub(super) struct Files<'a> {
@@ -106,7 +107,7 @@ pub(super) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// Creates the directory the files go to. The first one clears up there.
+    /// Creates the directory the files go to. The first one clears up there, and one an hour.
     pub(super) fn new(prefix: &'a Path) -> Result<Self, Failure> {
         check(prefix)?;
         let directory = prefix.parent().unwrap_or(Path::new(""));
@@ -116,7 +117,9 @@ impl<'a> Files<'a> {
                 Failure { kind, path: directory.to_owned(), what }
             })?;
         }
-        if !SWEPT.swap(true, Ordering::Relaxed) {
+        let (now_ms, swept_ms) = (monotonic_ns() / 1_000_000, SWEPT_MS.load(Ordering::Relaxed));
+        if swept_ms == 0 || u128::from(now_ms.saturating_sub(swept_ms)) >= LEFT_AFTER.as_millis() {
+            SWEPT_MS.store(now_ms.max(1), Ordering::Relaxed);
             sweep(prefix);
         }
         Ok(Self { prefix, written: Vec::new(), failed: Vec::new() })
@@ -132,7 +135,7 @@ impl<'a> Files<'a> {
         // Threads of one process may dump to one prefix at once.
         let thread = std::thread::current().id();
         // The time, for processes of several containers may have one number and one directory.
-        let now_ns = crate::sys::os::monotonic_ns();
+        let now_ns = monotonic_ns();
         let process = std::process::id();
         let beside = beside(&path, &format!(".{process}-{thread:?}-{now_ns:x}.part"));
         let done = File::create_new(&beside).and_then(|file| {
@@ -333,6 +336,11 @@ mod tests {
             // file's, and that no other thread is given meanwhile.
             // SAFETY: a number of a file that is open.
             let far = unsafe { libc::fcntl(out.get_ref().as_raw_fd(), libc::F_DUPFD, 900) };
+            assert!(
+                far >= 0,
+                "a process may have 1,000 files open: {}",
+                io::Error::last_os_error()
+            );
             // SAFETY: it is ours.
             unsafe { libc::close(far) };
             // SAFETY: closed once more as it is; nothing is written to it.

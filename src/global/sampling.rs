@@ -53,7 +53,9 @@ mod hooks {
         false
     }
     pub(in crate::global) fn on_resize(_: usize, _: usize) {}
-    pub(in crate::global) fn before_fork() {}
+    pub(in crate::global) fn before_fork(between: impl FnOnce()) {
+        between();
+    }
     pub(in crate::global) fn after_fork_parent() {}
     pub(in crate::global) fn after_fork_child(_: bool) {}
 }

@@ -405,12 +405,13 @@ static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);
 unsafe extern "C" fn before_fork() {
     enter();
     if !interrupts() {
-        #[cfg(feature = "preload")]
-        crate::preload::before_fork();
         BESIDE_OTHERS.store(HEAP.threads_open() > 1, Relaxed);
         limit::before_fork();
         dump_at_exit::before_fork();
-        sampling::before_fork();
+        sampling::before_fork(|| {
+            #[cfg(feature = "preload")]
+            crate::preload::before_fork();
+        });
         HEAP.before_fork(cache());
     }
 }

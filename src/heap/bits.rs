@@ -147,6 +147,7 @@ impl<const WORDS: usize> Bits<WORDS> {
 
     /// The first of `count` numbers in a row that both sets have, [`ROW_MAX`] at most: a multiple of
     /// `align`, a power of two.
+    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn first_row_of_both(
         &self,
         other: &Self,

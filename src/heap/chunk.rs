@@ -6,7 +6,7 @@
 //! live blocks: a third less per replacement). A chunk that the scavenger takes pages from
 //! gives huge pages up, or the kernel would fill the holes again behind our back.
 //! Who would rather have the time than the memory sets `huge=early`: then every heap asks from its
-//! first block on, and is some 2 MiB larger.
+//! first block on, or where that came before the variable was read, from its third MiB on.
 //!
 //! What is not asked for stays small, also where the system makes huge pages unasked (`always`
 //! in `/sys/kernel/mm/transparent_hugepage/enabled`): the first block of a small process would

@@ -147,8 +147,9 @@ impl ThreadHeap {
     /// [`thread`](super::thread) the last free at the latest is told of: of `in_use` blocks the
     /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th, or when half
     /// of them were freed. Where fewer are in use than `left` the owner's side would not fire: then
-    /// the message stays, for the owner, who reads it before it refills a list or finds one full,
-    /// and the scavenger is told again when others have freed half of them.
+    /// the message stays, for the owner, who reads it before it refills a list or finds one full (a
+    /// class that drains does neither), and the scavenger is told again when others have freed half
+    /// of them.
     #[unsafe(link_section = ".spanalloc.rare")]
     fn reap_posted<O: Os>(&self, heap: &Heap<O>, span: Span) {
         let remote = &span.cold().remote;

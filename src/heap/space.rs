@@ -25,7 +25,7 @@ impl Space {
     }
 
     /// Takes slots for spans of `kind`; see [`PageHeap::take`]. Where the system has no more
-    /// addresses, those that the other page heap has not used are given up.
+    /// addresses, the free ones at the ends of the other page heap's chunks are given up.
     pub(crate) fn take(
         &mut self,
         os: &impl Os,

@@ -87,6 +87,7 @@ fn allocate_aligned(basic: bool, bytes: usize, align: usize) -> *mut c_void {
 
 /// Finds what may be needed while a library is opened, when `dlsym` may wait for ever.
 #[cfg(feature = "profile")]
+#[unsafe(link_section = ".spanalloc.rare")]
 pub(super) fn prepare() {
     if replaced(OPERATORS) {
         for next in [&NOTHROW, &ARRAY_NOTHROW, &NOTHROW_AT, &ARRAY_NOTHROW_AT] {

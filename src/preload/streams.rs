@@ -5,7 +5,12 @@
 //! who reads a line allocates under a stream's lock: three threads, each of which would wait for
 //! the next. So it is taken before the locks of the heap. A thread may take it twice.
 //!
-//! Invariants
+//! It is taken behind those under which the loader is asked: who is called back by
+//! `dl_iterate_phdr`, or by an opened library, holds a lock of the loader's and may open a stream. A
+//! stream of the program's own making whose functions open libraries is the other case, and rarer.
+//!
+//! # Invariants
+//!
 //! 1. Taken before a fork, it is given back once on either side.
 
 use core::ffi::c_void;
@@ -33,6 +38,7 @@ pub(crate) fn after_fork_in_child() {
 }
 
 /// Calls one of the three, if the C library has it.
+#[unsafe(link_section = ".spanalloc.rare")]
 fn call(function: *const c_void) {
     if !function.is_null() {
         // SAFETY: each of them has this type.

@@ -161,7 +161,8 @@ pub(crate) fn note_modules() {
 /// environment or with [`SpanAlloc::sample_every`](crate::SpanAlloc::sample_every).
 ///
 /// What was sampled before is kept. The first call reads the list of loaded
-/// modules (about a hundred microseconds).
+/// modules (about a hundred microseconds), and waits for a thread that opens a library just then: no
+/// constructor of a library may wait for a thread that makes it.
 ///
 /// # Errors
 ///
@@ -364,18 +365,20 @@ pub(crate) fn on_resize(address: usize, requested_bytes: usize) {
     }
 }
 
-/// Takes every lock, so that a fork finds the tables whole.
+/// Takes every lock, so that a fork finds the tables whole. `between` runs when those are taken
+/// that are held while the loader is asked, and before those that are held while something is
+/// allocated.
 #[unsafe(link_section = ".spanalloc.rare")]
-pub(crate) fn before_fork() {
+pub(crate) fn before_fork(between: impl FnOnce()) {
     // A fork inside the profiler, from a signal handler, can only hope: to wait
     // for a lock of its own would be to wait for ever.
-    if let Some(busy) = Busy::enter() {
-        PROFILER.walker.unwinders.loading().acquire();
-        modules::lock().acquire();
-        PROFILER.hold_all();
-        THREAD.with(|thread| thread.forking.set(true));
-        core::mem::forget(busy);
-    }
+    let Some(busy) = Busy::enter() else { return between() };
+    PROFILER.walker.unwinders.loading().acquire();
+    modules::lock().acquire();
+    between();
+    PROFILER.hold_all();
+    THREAD.with(|thread| thread.forking.set(true));
+    core::mem::forget(busy);
 }
 
 /// Ends what [`before_fork`] began, in the parent.

@@ -14,11 +14,13 @@
 //! do on AArch64 (`signed.rs`).
 //!
 //! Invariants
-//! 1. Once something is loaded, `linked` names modules that stay so until the process ends:
+//! 1. Once `keeping` is [`KEPT`], `linked` names modules that stay until the process ends:
 //!    [`Unwinders::note_linked`] writes it before, and the first load strikes out what `sys::stay`
 //!    cannot keep. A program that never samples has nothing kept.
+//! 2. No lock is held while modules are made to stay: that waits for whoever opens a library, and its
+//!    constructors may do anything. Who loads meanwhile copies tables.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use framehop::{
@@ -56,13 +58,20 @@ pub(super) struct Unwinders {
     ready: AtomicBool,
     /// How many threads have begun while sampling was on; stops at [`SLOTS`].
     threads: AtomicUsize,
-    /// Held while something is loaded, before any lock that is held across a fork.
+    /// Held while something is loaded, before any lock of the profiler's or the heap's.
     found: Lock<Found>,
     modules_without_cfi: AtomicUsize,
     /// Biases of the modules the program was linked with (invariant 1), plus one: 0
     /// is no module.
     linked: [AtomicU64; LINKED_MAX],
+    /// Whether they have been made to stay.
+    keeping: AtomicU8,
 }
+
+/// Nobody has made modules stay; somebody does so; they do.
+const NOT_KEPT: u8 = 0;
+const KEEPING: u8 = 1;
+const KEPT: u8 = 2;
 
 /// What the last load found.
 struct Found {
@@ -100,6 +109,7 @@ impl Unwinders {
             found: Lock::new(Found::NOTHING),
             modules_without_cfi: AtomicUsize::new(0),
             linked: [const { AtomicU64::new(0) }; LINKED_MAX],
+            keeping: AtomicU8::new(NOT_KEPT),
         }
     }
 
@@ -118,8 +128,14 @@ impl Unwinders {
         }
     }
 
-    /// Has the modules that were noted stay, and forgets those that do not. Allocates.
+    /// Has the modules that were noted stay, and forgets those that do not, once. Allocates, and by
+    /// invariant 2 no lock is held.
     fn keep_linked(&self) {
+        let began =
+            self.keeping.compare_exchange(NOT_KEPT, KEEPING, Ordering::Relaxed, Ordering::Relaxed);
+        if began.is_err() {
+            return;
+        }
         #[cfg(not(target_feature = "crt-static"))]
         {
             let mut kept = Vec::new();
@@ -136,6 +152,7 @@ impl Unwinders {
                 }
             }
         }
+        self.keeping.store(KEPT, Ordering::Release);
     }
 
     fn is_linked(&self, bias: u64) -> bool {
@@ -145,7 +162,8 @@ impl Unwinders {
     #[unsafe(link_section = ".spanalloc.sample")]
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
         // The executable stays even if it was never noted.
-        module.is_main || self.is_linked(module.bias)
+        let kept = self.keeping.load(Ordering::Acquire) == KEPT;
+        module.is_main || kept && self.is_linked(module.bias)
     }
 
     pub(super) fn ready(&self) -> bool {
@@ -164,7 +182,10 @@ impl Unwinders {
     /// Changes nothing in a forked child where the loader cannot be asked.
     #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn load(&self) {
-        super::busily(|| self.load_into(&mut self.found.lock()));
+        super::busily(|| {
+            self.keep_linked();
+            self.load_into(&mut self.found.lock());
+        });
     }
 
     #[unsafe(link_section = ".spanalloc.sample")]
@@ -173,9 +194,6 @@ impl Unwinders {
         let first = !self.ready();
         if !first && found.fingerprint == fingerprint {
             return;
-        }
-        if first {
-            self.keep_linked();
         }
         let mut cfi = Cfi::new();
         let mut modules = Vec::with_capacity(found.modules.len());

@@ -127,6 +127,7 @@ pub(crate) struct Guard<'a, T> {
 impl<T> Guard<'_, T> {
     /// Lets those have the lock who wait for it, if anybody does, and takes it again: otherwise
     /// whoever released it takes it again before they have woken up.
+    #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn let_others(&mut self) {
         if self.lock.is_waited_for() {
             self.lock.release();

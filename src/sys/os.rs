@@ -155,13 +155,15 @@ unsafe impl Os for Linux {
 /// # Safety
 ///
 /// Nobody relies on the contents.
+#[unsafe(link_section = ".spanalloc.rare")]
 unsafe fn dont_need(start: NonNull<u8>, bytes: usize) -> bool {
     // SAFETY: the caller's contract.
     keep_errno(|| unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0 })
 }
 
 /// Whether pages that are not needed read as zeroes afterwards. Linux promises that; an emulator
-/// may say yes and do nothing, as `qemu` did for programs until its version 7.1. Asked once.
+/// may say yes and do nothing, as `qemu` did for programs until its version 7.1. Asked until it
+/// answers: where new pages are locked, or there are none, it does not, and may do better with others.
 #[unsafe(link_section = ".spanalloc.rare")]
 fn drops_contents() -> bool {
     const UNKNOWN: u8 = 0;
@@ -172,17 +174,19 @@ fn drops_contents() -> bool {
         return known == YES;
     }
     let bytes = page_bytes();
-    let Some(page) = map(bytes) else { return false };
+    let Some(page) = map(bytes) else { return true };
     // SAFETY: a fresh page, this function's own.
     unsafe { page.write_volatile(1) };
     // SAFETY: as above.
     let answered = unsafe { dont_need(page, bytes) };
     // SAFETY: as above.
-    let dropped = answered && unsafe { page.read_volatile() } == 0;
+    let dropped = unsafe { page.read_volatile() } == 0;
     // SAFETY: as above; nobody uses it any more.
     unsafe { unmap(page, bytes) };
-    ANSWER.store(if dropped { YES } else { NO }, Relaxed);
-    dropped
+    if answered {
+        ANSWER.store(if dropped { YES } else { NO }, Relaxed);
+    }
+    dropped || !answered
 }
 
 /// A coarse hash of the time: enough to tell runs and threads apart.

@@ -187,7 +187,9 @@ impl Chunks {
         let needed = bytes_min.saturating_add(size_of::<Header>()).max(FIRST_CHUNK_BYTES);
         let doubled = last.map_or(needed, |last| last.saturating_mul(2).max(needed));
         // Less than twice the size costs more chunks; no memory for it, the arena's user.
-        let Some((chunk, bytes)) = new_chunk(doubled).or_else(|| new_chunk(needed)) else {
+        let Some((chunk, bytes)) =
+            new_chunk(doubled).or_else(|| (needed < doubled).then(|| new_chunk(needed))?)
+        else {
             return false;
         };
         // SAFETY: the chunk has room for a header and is aligned for it.

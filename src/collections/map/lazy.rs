@@ -186,6 +186,12 @@ impl<K, V, S> Lazy<K, V, S> {
         self.map.clear();
     }
 
+    /// Clears the map for somebody whose time begins at 0.
+    pub(in crate::collections) fn begin_again(&mut self) {
+        self.swept_at_ns = 0;
+        self.clear();
+    }
+
     /// Sweeps if it is time to, which it is told by `now_ns`; returns how many entries were dropped.
     /// Costs a comparison, or a [`sweep`](Self::sweep).
     pub fn tick(&mut self, now_ns: u64) -> usize {

@@ -95,7 +95,13 @@ reset_by_clear! {
     [T: Eq + Hash, S] HashSet<T, S>,
     [K, V, S] Map<K, V, S>,
     [K, V, S] HandleMap<K, V, S>,
-    [K, V, S] Lazy<K, V, S>,
+}
+
+impl<K, V, S> Reset for Lazy<K, V, S> {
+    /// As [`Lazy::clear`]; its next user's time begins at 0.
+    fn reset(&mut self) {
+        self.begin_again();
+    }
 }
 
 impl Reset for Arena {
