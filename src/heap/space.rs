@@ -25,7 +25,8 @@ impl Space {
     }
 
     /// Takes slots for spans of `kind`; see [`PageHeap::take`]. Where the system has no more
-    /// addresses, the free ones at the ends of the other page heap's chunks are given up.
+    /// addresses, the other page heap keeps those that it has not used: given up, the profiler's
+    /// tables take them, which give nothing back, and large mappings find no room any more.
     pub(crate) fn take(
         &mut self,
         os: &impl Os,
@@ -33,14 +34,10 @@ impl Space {
         count: usize,
         align: usize,
     ) -> Option<Slots> {
-        let (pages, other, window) = match kind {
-            Kind::Sampled => (&mut self.upper, &mut self.lower, Window::Upper),
-            _ => (&mut self.lower, &mut self.upper, Window::Lower),
+        let (pages, window) = match kind {
+            Kind::Sampled => (&mut self.upper, Window::Upper),
+            _ => (&mut self.lower, Window::Lower),
         };
-        let taken = pages.take(os, &mut self.meta, window, count, align);
-        if taken.is_some() || !other.shrink(os) {
-            return taken;
-        }
         pages.take(os, &mut self.meta, window, count, align)
     }
 

@@ -47,24 +47,6 @@ fn free_address_space_of_chunks_makes_room_for_a_mapping_and_can_be_had_again() 
 }
 
 #[test]
-fn address_space_that_sampled_blocks_do_not_use_is_there_for_others() {
-    static HEAP: Heap<Fake> = Heap::new(Fake::new(130 << 20));
-    let mut worker = Worker::new(&HEAP);
-    worker.interval = 1;
-    let sampled = worker.allocate(Worker::layout(100, 8)).unwrap();
-    worker.interval = 0;
-    let layout = Worker::layout(200, 8);
-    let pieces: Vec<_> = std::iter::from_fn(|| worker.allocate(layout)).collect();
-    let mib = (pieces.len() * 200) >> 20;
-    assert!(mib > 100, "{mib} of 130 MiB");
-    HEAP.check();
-    pieces.into_iter().for_each(|piece| worker.free(piece));
-    worker.free(sampled);
-    worker.close();
-    HEAP.check();
-}
-
-#[test]
 fn a_chunk_whose_end_cannot_be_unmapped_stays_as_long_as_it_is() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(100 << 20));
     let layouts = [200, 90 << 20].map(|bytes| Worker::layout(bytes, 8));
