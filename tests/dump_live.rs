@@ -278,8 +278,10 @@ fn of_numbered_reports_as_many_stay_as_are_to_be_kept() {
     let prefix = scratch.prefix("app");
     let variable = format!("dump={}.%d,signal=USR2,keep=2,formats=text+json", prefix.display());
     fs::write(file(&prefix, ".0001.notes"), "not ours").unwrap();
-    let server = Server::start(&variable);
+    let mut server = Server::start(&variable);
     for number in 1..=3 {
+        // An answer: it runs, and takes signals.
+        server.hold_more();
         server.signal(libc::SIGUSR2);
         wait_for(&file(&prefix, &format!(".000{number}.json")));
     }
