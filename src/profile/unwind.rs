@@ -77,11 +77,12 @@ const KEPT: u8 = 2;
 struct Found {
     /// Tells whether modules have changed since.
     fingerprint: u64,
-    modules: Vec<Module>,
+    /// None is all zero, as statics are.
+    modules: Option<Box<[Module]>>,
 }
 
 impl Found {
-    const NOTHING: Self = Self { fingerprint: 0, modules: Vec::new() };
+    const NOTHING: Self = Self { fingerprint: 0, modules: None };
 }
 
 struct Slot {
@@ -196,7 +197,8 @@ impl Unwinders {
             return;
         }
         let mut cfi = Cfi::new();
-        let mut modules = Vec::with_capacity(found.modules.len());
+        let mut modules =
+            Vec::with_capacity(found.modules.as_ref().map_or(0, |modules| modules.len()));
         let (mut room, mut without) = (Room(COPIED_BYTES_MAX), 0);
         let asked = modules::for_each(|module| {
             modules.push(Module::of(&module));
@@ -231,7 +233,7 @@ impl Unwinders {
             let _old = slot.lock().replace(fresh);
         }
         self.modules_without_cfi.store(without, Ordering::Relaxed);
-        *found = Found { fingerprint, modules };
+        *found = Found { fingerprint, modules: Some(modules.into()) };
         self.ready.store(true, Ordering::Relaxed);
     }
 
@@ -247,7 +249,7 @@ impl Unwinders {
         if modules::for_each(|module| modules.push(Module::of(&module))) {
             return modules;
         }
-        self.found.lock().modules.clone()
+        self.found.lock().modules.as_ref().map_or_else(Vec::new, |modules| modules.to_vec())
     }
 
     /// As [`load`](Self::load), with all slots: how many threads there are is not known.
