@@ -242,6 +242,7 @@ fn losses(lost: &Lost, modules_without_cfi: usize) -> Losses {
 
 impl Module {
     /// A module as the loader tells of it.
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn of(module: &LoadedModule<'_>) -> Self {
         let path = if module.is_main {
             program::file()

@@ -156,6 +156,7 @@ impl Unwinders {
         self.keeping.store(KEPT, Ordering::Release);
     }
 
+    #[unsafe(link_section = ".spanalloc.sample")]
     fn is_linked(&self, bias: u64) -> bool {
         self.linked.iter().any(|place| place.load(Ordering::Relaxed) == bias + 1)
     }

@@ -111,6 +111,7 @@ unsafe impl Os for Linux {
         unsafe { unmap(start, bytes) }
     }
 
+    #[unsafe(link_section = ".spanalloc.rare")]
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
         // SAFETY: the caller gives up the contents of a range mapped here.
         drops_contents() && unsafe { dont_need(start, bytes) }
@@ -129,6 +130,7 @@ unsafe impl Os for Linux {
         (got != libc::MAP_FAILED).then(|| NonNull::new(got.cast())).flatten()
     }
 
+    #[unsafe(link_section = ".spanalloc.text")]
     fn huge(&self) -> Huge {
         // Where pages are of 16 or 64 KiB, huge ones are of 32 or 512 MiB. The heap asks for such of
         // 2 MiB: beside a block would be resident what it never counts and never gives back.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 /// The program's file as it was started, also if it was removed or replaced since, of which Linux
 /// tells behind its name; empty where the system does not tell. Allocates: for ordinary code only.
+#[unsafe(link_section = ".spanalloc.sample")]
 pub(crate) fn file() -> PathBuf {
     let path = std::env::current_exe().unwrap_or_default();
     let removed = path.as_os_str().as_bytes().strip_suffix(b" (deleted)");
