@@ -41,33 +41,22 @@ fn free_and_wait(heap: &Heap<Fake>, worker: &Worker, pieces: Vec<Piece>) {
     heap.check();
 }
 
+/// The variable may be read after the first blocks: then what lies behind them is asked for.
 #[test]
-fn a_heap_that_is_to_have_huge_pages_early_asks_at_its_first_block() {
-    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
-    HEAP.os.huge_early.store(true, Relaxed);
-    let worker = Worker::new(&HEAP);
-    let first = fill(&worker, 1);
-    assert_eq!(asks(&HEAP), 1);
-    let more = fill(&worker, 12);
-    assert_eq!(asks(&HEAP), 1, "all of the chunk is asked for");
-    first.into_iter().chain(more).for_each(|piece| worker.free(piece));
-    worker.close();
-    HEAP.check();
-}
-
-/// The variable may be read after the first blocks.
-#[test]
-fn a_heap_that_learns_late_that_it_is_to_have_huge_pages_early_asks_behind_what_it_has() {
-    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
-    let worker = Worker::new(&HEAP);
-    let first = fill(&worker, 1);
-    assert_eq!(asks(&HEAP), 0);
-    HEAP.os.huge_early.store(true, Relaxed);
-    let more = fill(&worker, 3);
-    assert_eq!(asks(&HEAP), 1);
-    first.into_iter().chain(more).for_each(|piece| worker.free(piece));
-    worker.close();
-    HEAP.check();
+fn a_heap_that_is_to_have_huge_pages_early_asks_once_it_knows() {
+    static HEAPS: [Heap<Fake>; 2] = [const { Heap::new(Fake::new(1 << 32)) }; 2];
+    for (heap, knows_at_first) in HEAPS.iter().zip([true, false]) {
+        heap.os.huge_early.store(knows_at_first, Relaxed);
+        let worker = Worker::new(heap);
+        let first = fill(&worker, 1);
+        assert_eq!(asks(heap), usize::from(knows_at_first));
+        heap.os.huge_early.store(true, Relaxed);
+        let more = fill(&worker, 12);
+        assert_eq!(asks(heap), 1, "all of the chunk, or of what is left of it");
+        first.into_iter().chain(more).for_each(|piece| worker.free(piece));
+        worker.close();
+        heap.check();
+    }
 }
 
 #[test]
