@@ -118,7 +118,9 @@ impl Profile {
     }
 
     /// The same with addresses and build-ids in place of names: reads no file and
-    /// takes milliseconds. `go tool pprof PROGRAM PROFILE` finds the names later.
+    /// takes milliseconds. `go tool pprof PROGRAM PROFILE` finds files, lines and, as far as it can
+    /// (that of Go 1.19 some), names later, if `PROGRAM` has debug information; it may be a copy of
+    /// one that was stripped.
     ///
     /// # Errors
     ///
