@@ -53,6 +53,12 @@ struct Tick {
     refused: usize,
 }
 
+/// A word in lines of its own: who frees other threads' blocks writes it time and again, and every
+/// slow path reads what would lie beside it.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart(AtomicU32);
+
 /// The scavenger's state.
 #[derive(Debug)]
 pub(crate) struct Scavenger {
@@ -68,7 +74,7 @@ pub(crate) struct Scavenger {
     /// Visits of spans to thin them, so far.
     passes: AtomicU16,
     /// Times since the last visit that a span was found to be half free.
-    sparse: AtomicU32,
+    sparse: Apart,
     /// Pages inside spans that are given back now, and those that ever were.
     thinned: AtomicUsize,
     thinned_total: AtomicUsize,
@@ -86,7 +92,7 @@ impl Scavenger {
             tick_ms: AtomicU32::new(0),
             thinning: AtomicBool::new(false),
             passes: AtomicU16::new(0),
-            sparse: AtomicU32::new(0),
+            sparse: Apart(AtomicU32::new(0)),
             thinned: AtomicUsize::new(0),
             thinned_total: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -104,7 +110,7 @@ impl Scavenger {
 
     /// The number of this visit of spans.
     pub(super) fn next_pass(&self) -> u16 {
-        self.sparse.store(0, Relaxed);
+        self.sparse.0.store(0, Relaxed);
         match self.passes.fetch_add(1, Relaxed).wrapping_add(1) {
             // That of a span which was not visited yet.
             0 => self.passes.fetch_add(1, Relaxed).wrapping_add(1),
@@ -167,12 +173,12 @@ impl<O: Os> Heap<O> {
 
     /// Whether so many spans were found to be sparse that they are worth a thread.
     pub(super) fn is_sparse(&self) -> bool {
-        self.scavenger.sparse.load(Relaxed) > SPARSE_SPANS
+        self.scavenger.sparse.0.load(Relaxed) > SPARSE_SPANS
     }
 
     /// Notes that a parked span is half free, or its owner has mail.
     pub(crate) fn note_sparse(&self) {
-        let before = self.scavenger.sparse.fetch_add(1, Relaxed);
+        let before = self.scavenger.sparse.0.fetch_add(1, Relaxed);
         if pace::THINS && before >= SPARSE_SPANS && !self.scavenger.running.load(Relaxed) {
             self.scavenger.wanted.store(true, Relaxed);
         }
