@@ -71,7 +71,8 @@ pub(crate) fn workloads(args: &Args, programs: &[&'static str]) -> Result<Vec<Wo
     }
     all.retain(|workload| {
         let listing = &workload.listing;
-        listing.kind != Kind::Scaling && args.wants(workload.program, &listing.name)
+        !matches!(listing.kind, Kind::Scaling | Kind::Loop)
+            && args.wants(workload.program, &listing.name)
     });
     if all.is_empty() {
         let only = args.only.join(",");

@@ -2,8 +2,9 @@
 //!
 //! Each workload runs at two lengths; the difference of the counts over the
 //! difference of the operations is the *net* count: without start, setup and
-//! end, but with the loop around the calls, about ten instructions. Unlike time
-//! it is the same on a busy machine, so it can guard a build.
+//! end, but with the loop around the calls; for the pairs of 64 bytes, of which the bars speak,
+//! that loop is counted alone, too, and what is left shown. Unlike time it is the same on a busy
+//! machine, so it can guard a build.
 //!
 //! The same runs show which functions of ours lie among other code ([`strays`](crate::strays)):
 //! an error, too.
@@ -14,7 +15,7 @@
 
 use crate::args::Args;
 use crate::builds::{binary, home, ready};
-use crate::catalog::{COUNTED, UNCOUNTED, is_ours};
+use crate::catalog::{COUNTED, LOOPS, UNCOUNTED, is_ours};
 use crate::process::command;
 use crate::stamp::line;
 use crate::strays::strays;
@@ -57,11 +58,13 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     print!("{text}");
     for workload in counted {
         print!("{workload:24}");
+        let mut nets = Vec::new();
         for &allocator in &args.allocators {
             let limit = allowed.get(allocator).and_then(|limits| limits.get(workload));
             match net(allocator, workload) {
                 Ok((net, strays)) => {
                     print!("{net:>12.1}");
+                    nets.push((allocator, net));
                     problems.extend(verdict(allocator, workload, net, limit.copied()));
                     problems.extend(strays);
                 }
@@ -77,6 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             }
         }
         println!();
+        problems.extend(without_loop(workload, &args.allocators, &nets).err());
     }
     for &allocator in args.allocators.iter().filter(|name| is_ours(name)) {
         for workload in &uncounted {
@@ -90,6 +94,23 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         eprintln!("no count: {why}");
     }
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+}
+
+/// Prints what is left of the `nets` of `workload`, of the allocators that have one, without the
+/// instructions of its loop, if that can be run alone.
+fn without_loop(workload: &str, all: &[&str], nets: &[(&str, f64)]) -> Result<(), String> {
+    let Some((_, alone)) = LOOPS.into_iter().find(|(of, _)| *of == workload) else {
+        return Ok(());
+    };
+    let mut row = format!("{:24}", "  without its loop");
+    for name in all {
+        match nets.iter().find(|(of, _)| of == name) {
+            Some((_, all)) => row += &format!("{:>12.1}", all - net(name, alone)?.0),
+            None => row += &format!("{:>12}", "-"),
+        }
+    }
+    println!("{row}");
+    Ok(())
 }
 
 /// What there is to say of a count that may be `limit`, which each of ours has.

@@ -19,6 +19,9 @@ pub enum Kind {
     Figures,
     /// A point of a curve: takes `--size`, not part of the table.
     Scaling,
+    /// The loop of another workload without its calls, for counts of instructions; not part of the
+    /// table.
+    Loop,
 }
 
 /// A workload as `--list` names it.

@@ -23,6 +23,18 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         about: "alloc and free 8 to 1024 bytes, size random at run time",
         run: pair_mixed,
     },
+    Workload {
+        name: "loop64",
+        kind: Kind::Loop,
+        about: "the loop of pair64, on a block of the stack",
+        run: loop64,
+    },
+    Workload {
+        name: "loop64_runtime",
+        kind: Kind::Loop,
+        about: "the loop of pair64_runtime, on a block of the stack",
+        run: loop64_runtime,
+    },
 ];
 
 fn pair64(run: &mut Run) {
@@ -45,6 +57,34 @@ fn pair64_runtime(run: &mut Run) {
         }
     });
     run.check(pairs as u64);
+}
+
+fn loop64(run: &mut Run) {
+    let passes = run.count(50_000_000);
+    let mut room = [const { MaybeUninit::uninit() }; 8];
+    run.time(passes, || {
+        for i in 0..passes {
+            let mut block: &mut [MaybeUninit<u64>; 8] = &mut room;
+            block[0].write(i as u64);
+            black_box(&mut block);
+        }
+    });
+    run.check(passes as u64);
+}
+
+fn loop64_runtime(run: &mut Run) {
+    let passes = run.count(50_000_000);
+    let mut room = [const { MaybeUninit::uninit() }; 64];
+    run.time(passes, || {
+        for _ in 0..passes {
+            // As `bytes` does: at least one byte, of which the first is written.
+            let size = black_box(64).max(1);
+            let block: &mut [MaybeUninit<u8>] = &mut room[..size];
+            block[0].write(size as u8);
+            black_box(block);
+        }
+    });
+    run.check(passes as u64);
 }
 
 fn pair_mixed(run: &mut Run) {
