@@ -76,7 +76,14 @@ pub(crate) struct Line {
     pub(crate) ratios: BTreeMap<String, f64>,
     /// By allocator, the ratio in turn.
     pub(crate) in_turn: BTreeMap<String, f64>,
+    /// By allocator, the ratio of the least of its runs to the least of any rival's.
+    pub(crate) least: BTreeMap<String, f64>,
+    /// By allocator, the greatest of its runs over the least.
+    pub(crate) spread: BTreeMap<String, f64>,
 }
+
+/// Ratios of a line, by allocator.
+pub(crate) type Ratios = fn(&Line) -> &BTreeMap<String, f64>;
 
 /// The column of an allocator seen as a whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,27 +127,33 @@ impl Summary {
 
 impl Line {
     pub(crate) fn new(row: &Row, metric: Metric) -> Self {
-        let medians: BTreeMap<String, f64> = row
-            .records
-            .iter()
-            .filter_map(|(name, runs)| {
-                let values = runs.iter().map(|run| (metric.of)(&run.record)).collect();
-                Some((name.clone(), median(values)?))
-            })
-            .collect();
-        let ratios = medians
-            .iter()
-            .filter_map(|(name, value)| {
-                let best = best_rival(name, &medians)?;
+        let of_runs = |take: fn(Vec<f64>) -> Option<f64>| -> BTreeMap<String, f64> {
+            let of = |runs: &[Taken]| runs.iter().map(|run| (metric.of)(&run.record)).collect();
+            let each = row.records.iter();
+            each.filter_map(|(name, runs)| Some((name.clone(), take(of(runs))?))).collect()
+        };
+        let to_best = |values: &BTreeMap<String, f64>| {
+            let ratio = |(name, value): (&String, &f64)| {
+                let best = best_rival(name, values)?;
                 Some((name.clone(), (value + metric.floor) / (best + metric.floor)))
-            })
-            .collect();
+            };
+            values.iter().filter_map(ratio).collect()
+        };
+        let medians = of_runs(median);
+        let ratios = to_best(&medians);
+        let least = to_best(&of_runs(|runs| runs.into_iter().min_by(f64::total_cmp)));
+        let spread = of_runs(|runs| {
+            let (least, most) = runs.iter().fold((f64::MAX, 0.0_f64), |(least, most), &value| {
+                (least.min(value), most.max(value))
+            });
+            (least > 0.0 && least <= most).then(|| most / least)
+        });
         let in_turn = row
             .records
             .keys()
             .filter_map(|name| Some((name.clone(), in_turn(row, metric, name)?)))
             .collect();
-        Self { workload: row.workload.clone(), medians, ratios, in_turn }
+        Self { workload: row.workload.clone(), medians, ratios, in_turn, least, spread }
     }
 }
 
@@ -203,11 +216,11 @@ pub(crate) fn overall(lines: &[Line], allocator: &str, slack: f64) -> Option<Ove
     Some(Overall::new(&ratios, worst))
 }
 
-/// How `allocator` stands in turn.
-pub(crate) fn overall_in_turn(lines: &[Line], allocator: &str) -> Option<Overall> {
+/// How `allocator` stands by these `ratios`, such as those in turn.
+pub(crate) fn overall_by(lines: &[Line], ratios: Ratios, allocator: &str) -> Option<Overall> {
     let ratios: Vec<(&str, f64)> = lines
         .iter()
-        .filter_map(|line| Some((line.workload.as_str(), *line.in_turn.get(allocator)?)))
+        .filter_map(|line| Some((line.workload.as_str(), *ratios(line).get(allocator)?)))
         .collect();
     let worst = *ratios.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     Some(Overall::new(&ratios, worst))
@@ -226,7 +239,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, PROCESSOR, TIME, best_rival, median, overall, overall_in_turn};
+    use super::{Line, PROCESSOR, TIME, best_rival, median, overall, overall_by};
     use crate::results::{Row, tests::record_of};
     use harness::{Kind, Listing, Record};
     use std::collections::BTreeMap;
@@ -284,7 +297,8 @@ mod tests {
         for (name, ratio) in &expect {
             assert!((line.in_turn[name] - ratio).abs() < 1e-12, "{name}: {}", line.in_turn[name]);
         }
-        let overall = overall_in_turn(&[line], "spanalloc").unwrap();
+        let lines = [line];
+        let overall = overall_by(&lines, |line| &line.in_turn, "spanalloc").unwrap();
         assert_eq!((overall.won, overall.rows, overall.worst_workload.as_str()), (0, 1, "tree"));
         assert!((overall.geomean - 1.25).abs() < 1e-12);
     }
@@ -296,6 +310,8 @@ mod tests {
             medians: medians(&[("spanalloc", ratio), ("system", 1.0)]),
             ratios: medians(&[("spanalloc", ratio)]),
             in_turn: BTreeMap::new(),
+            least: BTreeMap::new(),
+            spread: BTreeMap::new(),
         };
         let lines = [line("a", 0.5), line("b", 2.0)];
         assert_eq!(overall(&lines, "spanalloc", 1.0).unwrap().worst_workload, "a");
@@ -304,6 +320,21 @@ mod tests {
         assert!((overall.geomean - 1.0).abs() < 1e-12);
         assert_eq!((overall.worst, overall.worst_workload.as_str()), (2.0, "b"));
         assert_eq!((overall.won, overall.rows), (1, 2));
+    }
+
+    #[test]
+    fn the_least_are_held_against_the_least_and_the_spread_is_of_each() {
+        let listing = Listing { name: "tree".into(), kind: Kind::Time, about: String::new() };
+        let mut row = Row::new(&listing);
+        for (name, times) in [("spanalloc", [3.0, 2.0, 8.0]), ("system", [4.0, 5.0, 6.0])] {
+            for (round, ns) in times.into_iter().enumerate() {
+                row.add(name, round, Ok(record_of(ns)));
+            }
+        }
+        let line = Line::new(&row, TIME);
+        // Ours has no rival of its own in the other direction: ours is nobody's.
+        assert_eq!(line.least, medians(&[("spanalloc", 0.5)]));
+        assert_eq!(line.spread, medians(&[("spanalloc", 4.0), ("system", 1.5)]));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crate::catalog::is_ours;
 use crate::results::{Results, Row};
-use crate::summary::{KERNEL, Line, MEMORY, Metric, Overall, Summary, TIME};
-use crate::summary::{median, overall, overall_in_turn};
+use crate::summary::{KERNEL, Line, MEMORY, Metric, Overall, Ratios, Summary, TIME};
+use crate::summary::{median, overall, overall_by};
 use harness::{Kind, Record};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -24,7 +24,17 @@ pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> Str
         for (what, lines) in by {
             let _ = writeln!(text, "  in turn{what}, by the median of the ratios within a round:");
             for name in &results.allocators {
-                stands(&mut text, name, overall_in_turn(lines, name));
+                stands(&mut text, name, overall_by(lines, |line| &line.in_turn, name));
+            }
+        }
+        if details {
+            let tables: [(&str, Ratios); 3] = [
+                ("in turn, time", |line| &line.in_turn),
+                ("least of the rounds", |line| &line.least),
+                ("greatest over least", |line| &line.spread),
+            ];
+            for (title, ratios) in tables {
+                matrix(&mut text, title, &summary.time, ratios, &results.allocators);
             }
         }
         metric(&mut text, &MEMORY, &summary.memory, &results.allocators);
@@ -70,6 +80,22 @@ fn metric(text: &mut String, metric: &Metric, lines: &[Line], allocators: &[Stri
     let _ = writeln!(text, "  against the best rival in each row:");
     for name in allocators {
         stands(text, name, overall(lines, name, metric.slack));
+    }
+}
+
+/// A ratio for each workload and allocator, and how each allocator stands by them.
+fn matrix(text: &mut String, title: &str, lines: &[Line], ratios: Ratios, allocators: &[String]) {
+    head(text, title, allocators);
+    for line in lines {
+        let _ = write!(text, "{:24}", line.workload);
+        for name in allocators {
+            let ratio = ratios(line).get(name).map_or("-".to_owned(), |r| format!("{r:.2}"));
+            let _ = write!(text, "{ratio:>12}");
+        }
+        text.push('\n');
+    }
+    for name in allocators {
+        stands(text, name, overall_by(lines, ratios, name));
     }
 }
 

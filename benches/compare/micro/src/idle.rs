@@ -124,10 +124,11 @@ const LONG_NS: u64 = 200_000;
 impl Worst {
     fn time(&mut self, work: impl FnOnce()) {
         let before = Stops::of_thread();
-        let (cpu, wall) = (cpu_ns_of_thread(), Instant::now());
+        // The inner clock is the processor's, for what falls between the two readings is not its.
+        let (wall, cpu) = (Instant::now(), cpu_ns_of_thread());
         work();
-        let wall = wall.elapsed().as_nanos() as u64;
         self.cpu = self.cpu.max(cpu_ns_of_thread() - cpu);
+        let wall = wall.elapsed().as_nanos() as u64;
         self.wall = self.wall.max(wall);
         if wall > LONG_NS {
             self.blame(before, Stops::of_thread());
