@@ -5,7 +5,7 @@ use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::transmute;
 
-use super::next::Next;
+use super::next::{Next, Open};
 
 static DLOPEN: Next = Next::new(c"dlopen");
 static GETATTR: Next = Next::new(c"pthread_getattr_np");
@@ -75,7 +75,6 @@ unsafe extern "C" fn choose(name: *const c_char) -> *mut c_void {
 
 #[unsafe(link_section = ".spanalloc.text")]
 unsafe extern "C" fn open(name: *const c_char, flags: c_int) -> *mut c_void {
-    type Open = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
     // SAFETY: the C library's function of that name has this type.
     let next: Open = unsafe { transmute(DLOPEN.get()) };
     // SAFETY: passed on.

@@ -5,7 +5,7 @@
 //! from the C library and hands its blocks to others. One that is not legal ends the
 //! process, by the C library, as without this library.
 
-use core::ffi::{CStr, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::transmute;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -43,6 +43,9 @@ impl Next {
     }
 }
 
+/// `dlopen`'s type.
+pub(super) type Open = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
+
 /// Looks behind this object, then, for what a program has opened for itself, in the C++
 /// library.
 fn find(name: &CStr) -> *mut c_void {
@@ -51,9 +54,17 @@ fn find(name: &CStr) -> *mut c_void {
     if !found.is_null() {
         return found;
     }
+    // The C library's: the one of this library looks for what is looked for here before it opens.
+    // SAFETY: a terminated name.
+    let open = unsafe { libc::dlsym(libc::RTLD_NEXT, c"dlopen".as_ptr()) };
+    if open.is_null() {
+        return open;
+    }
+    // SAFETY: the C library's function of that name has this type.
+    let open: Open = unsafe { transmute(open) };
     for library in [c"libstdc++.so.6", c"libc++.so.1"] {
         // SAFETY: a terminated name; nothing is loaded.
-        let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        let handle = unsafe { open(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
         if !handle.is_null() {
             // SAFETY: the handle just got, and a terminated name.
             return unsafe { libc::dlsym(handle, name.as_ptr()) };

@@ -20,6 +20,18 @@ fn a_library_may_wait_for_a_thread_while_it_is_opened() {
     }
 }
 
+/// What its operators call in turn is looked for in a C++ library, by way of `dlopen`.
+#[test]
+fn a_program_that_has_all_of_cpp_in_it_opens_libraries() {
+    let Some(setup) = setup() else { return };
+    let all_in_it = ["-static-libstdc++", "-static-libgcc", "-rdynamic"];
+    let program = setup.compile("plugins.cc", "plugins", &all_in_it);
+    passes(Command::new(&program));
+    for variable in VARIABLES {
+        passes(setup.command(&program, variable));
+    }
+}
+
 #[test]
 fn what_is_allocated_makes_no_error_of_the_loader_s_forgotten() {
     passes_in_every_way("last_error.cc", &[]);
