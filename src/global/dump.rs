@@ -9,8 +9,8 @@
 //! | `PREFIX.heap.raw.pb.gz` | the same by addresses, to be named later; on request |
 //! | `PREFIX.alloc.folded`, `PREFIX.inuse.folded`, `PREFIX.peak.folded` | stacks with bytes allocated, in use, in use at the peak |
 //! | `PREFIX.alloc.svg` and so on | flamegraphs of the same |
-//! | `PREFIX.dhat.json`, `PREFIX.speedscope.json` | for these viewers; on request |
 //! | `PREFIX.alloc.icicle.svg` and so on | the same with the root on top; on request |
+//! | `PREFIX.dhat.json`, `PREFIX.speedscope.json` | for these viewers; on request |
 //!
 //! How each is written: [`files`](super::files).
 

@@ -76,9 +76,9 @@ impl Span {
         Some(self.cut(first, behind - first))
     }
 
-    /// Cuts blocks that were never used: as many again as the span has carved so
-    /// far, at least 16 or what half a page holds, at most 8 or what four hold, so that a
-    /// rarely used class touches little memory, a short thread cuts little that it does not
+    /// Cuts blocks that were never used: as many again as the span has carved so far, but at least
+    /// half a page of them (16 if that is fewer) and at most four pages (8 if that is more), so
+    /// that a rarely used class touches little memory, a short thread cuts little that it does not
     /// use, and a busy one comes here seldom.
     fn carve(self) -> Option<Chain> {
         let hot = self.hot();

@@ -199,7 +199,7 @@ fn look_for(cache: &Cache, span: Span, block: *mut Block) -> Used {
         (0..blocks).any(|_| {
             let at = next;
             if at.is_null() || at == block {
-                return at == block && !at.is_null();
+                return at == block;
             }
             // SAFETY: by invariant 1 a free block, linked.
             next = unsafe { (*at).next };

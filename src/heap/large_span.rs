@@ -242,7 +242,7 @@ impl<O: Os> Heap<O> {
     #[inline(never)]
     #[unsafe(link_section = ".spanalloc.text")]
     fn extend_span(&self, span: Span, slots: usize, more: usize) -> bool {
-        self.space.lock().of(span).extend(span, slots, more).is_some()
+        self.space.lock().of(span).extend(span, slots, more)
     }
 }
 

@@ -167,7 +167,6 @@ impl<O: Os> Heap<O> {
     ///
     /// As for [`Cache::push`].
     #[inline(always)]
-    #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) unsafe fn free_slow(&self, cache: &Cache, class: ClassId, block: *mut Block) {
         match cache.owner() {
             // SAFETY: passed on.

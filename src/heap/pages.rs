@@ -209,18 +209,20 @@ impl PageHeap {
         }
     }
 
-    /// Takes the `more` slots right behind a span of `count`, if they are free.
-    /// Returns whether they read as zeroes.
+    /// Takes the `more` slots right behind a span of `count`. Returns whether they were free.
     #[unsafe(link_section = ".spanalloc.text")]
-    pub(crate) fn extend(&mut self, span: Span, count: usize, more: usize) -> Option<bool> {
+    pub(crate) fn extend(&mut self, span: Span, count: usize, more: usize) -> bool {
         let header = span.link().cast::<u8>();
         let start = slot_index(header) + count;
         let index = chunk_index(header);
-        let chunk = self.chunk(index)?;
-        if start + more > CHUNK_SLOTS || chunk.free.count_in(start, more) < more {
-            return None;
+        let has_room = |chunk: &mut Chunk| {
+            start + more <= CHUNK_SLOTS && chunk.free.count_in(start, more) == more
+        };
+        if !self.chunk(index).is_some_and(has_room) {
+            return false;
         }
-        Some(self.claim(index, start, more).zeroed)
+        self.claim(index, start, more);
+        true
     }
 
     /// One tick: dirty slots free since the last one are taken out, to be given to

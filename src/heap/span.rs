@@ -99,7 +99,8 @@ pub(crate) struct Hot {
     pub(crate) carved: OwnU32,
     pub(crate) spare: OwnPtr<Block>,
     pub(crate) spare_blocks: OwnU32,
-    /// Slots of the span, for a large one.
+    /// Slots of the span; in the header of a chunk's slot 0 the chunk's number (`chunk_index` in
+    /// [`pages`](super::pages)).
     pub(crate) slots: OwnU32,
     pub(crate) class: OwnU8,
     pub(crate) kind: OwnU8,
@@ -150,10 +151,11 @@ impl Span {
     ///
     /// # Safety
     ///
-    /// `block` is a block of such a span.
+    /// `block` lies in a chunk, whose headers stay mapped. What is at the header is the block's span
+    /// only if it is a block of a span of `SLOTS` slots.
     #[inline(always)]
     pub(crate) unsafe fn of<const SLOTS: usize>(block: *mut u8) -> Self {
-        // SAFETY: a block lies in a mapped chunk.
+        // SAFETY: by the contract the header is one of a mapped chunk's.
         unsafe { Self::from_header(geometry::hot_header::<SLOTS>(block)) }
     }
 

@@ -13,7 +13,7 @@ use crate::global::by_pointer::{self, Foreign};
 /// Sizes that no block can have: pointers into it could not be subtracted.
 const BYTES_MAX: usize = isize::MAX as usize;
 
-/// The product, if a block can have that size.
+/// The product, unless it overflows; what no block can have is refused by who allocates.
 #[inline(always)]
 pub(super) fn array(count: usize, bytes: usize) -> Option<usize> {
     count.checked_mul(bytes)

@@ -9,7 +9,7 @@
 // | `heat` | reuse by size class, as a picture |
 // | `calls` | a profile as named stacks: trimmed, merged, sorted |
 // | `top` | the largest sites as text |
-// | `rows` | both of these as data |
+// | `rows` | the rows of `top` and `diff` as data |
 // | `shown` | which frames of a stack a text shows |
 // | `folded`, `flame` | folded stacks and flamegraphs |
 // | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |

@@ -93,18 +93,16 @@ impl Diff {
     /// }
     /// ```
     pub fn rows(&self) -> impl Iterator<Item = DiffRow<'_>> {
-        self.changes.iter().filter_map(|change: &Change| {
+        let changed = self.changes.iter().filter(|change| change.grown(self.weight) != 0);
+        changed.map(|change: &Change| {
             let (before, after) = change.values(self.weight);
-            let samples = change.samples(self.weight);
-            let error = self.error(change).round() as u64;
-            let frames = named(&change.frames);
-            (change.grown(self.weight) != 0).then_some(DiffRow {
+            DiffRow {
                 before,
                 after,
-                error,
-                samples,
-                frames,
-            })
+                error: self.error(change).round() as u64,
+                samples: change.samples(self.weight),
+                frames: named(&change.frames),
+            }
         })
     }
 }

@@ -6,11 +6,10 @@
 //!    other one, so that no ring in between is missed.
 //! 2. A ring is one addition and one system call, takes no lock and leaves `errno` alone.
 
-use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering::*};
 use core::time::Duration;
 
-use super::os::keep_errno;
+use super::futex::futex;
 
 /// See above.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ impl Bell {
     /// Wakes who waits.
     pub(crate) fn ring(&self) {
         self.0.fetch_add(1, Release);
-        self.futex(libc::FUTEX_WAKE, 1, None);
+        futex(&self.0, libc::FUTEX_WAKE, 1, None);
     }
 
     /// Rings so far.
@@ -38,16 +37,7 @@ impl Bell {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),
         });
-        self.futex(libc::FUTEX_WAIT, seen, time.as_ref());
-    }
-
-    fn futex(&self, operation: i32, value: u32, time: Option<&libc::timespec>) {
-        let time = time.map_or(ptr::null(), ptr::from_ref);
-        let operation = operation | libc::FUTEX_PRIVATE_FLAG;
-        // SAFETY: the word is live for the call, and so is the time; every waiter looks again.
-        keep_errno(|| unsafe {
-            libc::syscall(libc::SYS_futex, self.0.as_ptr(), operation, value, time)
-        });
+        futex(&self.0, libc::FUTEX_WAIT, seen, time.as_ref());
     }
 }
 

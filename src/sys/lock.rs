@@ -16,6 +16,8 @@ use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering::*};
 
+use super::futex::futex;
+
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
@@ -84,7 +86,7 @@ impl<T> Lock<T> {
     pub(crate) fn release(&self) {
         if self.word.swap(FREE, Release) == CONTENDED {
             // By invariant 2.
-            futex(&self.word, libc::FUTEX_WAKE, 1);
+            futex(&self.word, libc::FUTEX_WAKE, 1, None);
         }
     }
 }
@@ -100,22 +102,8 @@ fn acquire_contended(word: &AtomicU32) {
         core::hint::spin_loop();
     }
     while word.swap(CONTENDED, Acquire) != FREE {
-        futex(word, libc::FUTEX_WAIT, CONTENDED);
+        futex(word, libc::FUTEX_WAIT, CONTENDED, None);
     }
-}
-
-fn futex(word: &AtomicU32, operation: i32, value: u32) {
-    // SAFETY: asks for nothing.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: this thread's own, there while it runs.
-    let kept = unsafe { *errno };
-    let forever = core::ptr::null::<libc::timespec>();
-    let operation = operation | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word is live for the call; a spurious return is allowed for by
-    // every caller's loop.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, forever) };
-    // SAFETY: as above; `errno` is the business of who calls the allocator.
-    unsafe { *errno = kept };
 }
 
 /// The right to the value; gives the lock back when dropped.

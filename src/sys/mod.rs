@@ -7,6 +7,7 @@ pub(crate) mod bell;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fake;
 pub(crate) mod fatal;
+mod futex;
 pub(crate) mod lock;
 #[cfg(feature = "profile")]
 pub(crate) mod modules;

@@ -31,21 +31,24 @@ pub(crate) fn stay_loaded() {
 /// Whether this code is part of a library that may have been opened while the program runs.
 #[unsafe(link_section = ".spanalloc.text")]
 fn is_in_library() -> bool {
-    // SAFETY: `is_elsewhere` is a function for this, which looks at no data.
-    let is_elsewhere =
-        || unsafe { libc::dl_iterate_phdr(Some(is_elsewhere), ptr::null_mut()) } == ELSEWHERE;
-    !cfg!(feature = "preload") && is_elsewhere()
+    if cfg!(feature = "preload") {
+        return false;
+    }
+    // SAFETY: `where_is_code` is a function for this, which looks at no data.
+    let answer = unsafe { libc::dl_iterate_phdr(Some(where_is_code), ptr::null_mut()) };
+    answer == ELSEWHERE
 }
 
 const HERE: c_int = 1;
 const ELSEWHERE: c_int = 2;
 
-/// Whether this code is part of the executable, which every loader names first; ends there.
+/// Says whether this code is part of the executable, which every loader names first: [`HERE`] or
+/// [`ELSEWHERE`]. Ends the walk.
 ///
 /// # Safety
 /// Called by `dl_iterate_phdr`.
 #[unsafe(link_section = ".spanalloc.text")]
-unsafe extern "C" fn is_elsewhere(
+unsafe extern "C" fn where_is_code(
     info: *mut libc::dl_phdr_info,
     _bytes: usize,
     _data: *mut c_void,

@@ -181,7 +181,7 @@ fn unlikely() {}
 ///
 /// # Safety
 ///
-/// The block has 16 bytes at least, is aligned to 16 and is the caller's alone.
+/// The block has 16 bytes at least, is aligned for a [`Link`] and is the caller's alone.
 #[inline]
 pub(super) unsafe fn put_link(block: NonNull<u8>, bytes: usize, link: Link) {
     if cfg!(debug_assertions) {

@@ -136,8 +136,9 @@ impl<T: Send + 'static> Core<T> {
     }
 
     pub(super) fn stats(&self) -> PoolStats {
-        let sum = |field: fn(&Counts) -> u64| self.shards.iter().map(|s| field(&s.counts)).sum();
-        let sum = |field: fn(&Counts) -> u64| -> u64 { sum(field) };
+        let sum = |field: fn(&Counts) -> u64| -> u64 {
+            self.shards.iter().map(|shard| field(&shard.counts)).sum()
+        };
         let cold = &self.cold;
         PoolStats {
             private: sum(|c| c.private.get()),
