@@ -43,7 +43,7 @@
 //! | `dump` | where to write the reports at exit: a path without a comma that ends in the beginning of a file name; `%p` is the process id, `%n` the program's name, `%h` the host's, `%d` the number of the dump in its process, `%%` is `%` |
 //! | `every` | how often to write the reports of `dump`, or of [`dump_at_exit`], while the program runs, too: a whole number of `ms`, `s`, `min` or `h`, from 1 s to 49 days |
 //! | `grown` | write them each time that memory in use has grown past a further multiple of this size, too: as for `sample`, from 16MiB on |
-//! | `keep` | of dumps that `%d` numbers, how many of a process stay: a whole number from 1; after each one that was written the one so many before it goes. All stay unless given |
+//! | `keep` | of dumps that `%d` numbers, how many of a process stay: a whole number from 1; after each one that was written, or for which there was no room, those so many before it go, but not the last that is whole. All stay unless given |
 //! | `signal` | the signal at which to write them, too: `HUP`, `USR1`, `USR2`, with or without `SIG`, in letters of either case, or the number of a real-time signal; it does not end the program, also where nothing says where to write: a line says that then; one that is ignored or handled before `main` stays so, and a handler that the program installs later replaces it |
 //! | `decay` | how long free pages stay before they go back to the system: a whole number with or without `ms`, or with `s`, `min`, `h`, up to 49 days; 500ms unless given, 250ms by preload |
 //! | `huge` | `off`: no huge pages are asked for, and none come where the system makes them unasked; `on`: as without it; `early`: they are asked for from the first block on |

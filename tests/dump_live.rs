@@ -295,6 +295,27 @@ fn of_numbered_reports_as_many_stay_as_are_to_be_kept() {
     assert_eq!(there, names.map(|name| format!("app.{name}")));
 }
 
+/// A directory that has the name of a report: this cannot be written.
+#[test]
+fn what_a_failed_dump_was_to_replace_goes_with_the_next_one() {
+    let scratch = Scratch::new("live-keep-failed");
+    let prefix = scratch.prefix("app");
+    let variable = format!("dump={}.%d,signal=USR2,keep=1,formats=json", prefix.display());
+    fs::create_dir(file(&prefix, ".0002.json")).unwrap();
+    let mut server = Server::start(&variable);
+    server.hold_more();
+    server.signal(libc::SIGUSR2);
+    wait_for(&file(&prefix, ".0001.json"));
+    server.signal(libc::SIGUSR2);
+    let mut said = String::new();
+    server.1.read_line(&mut said).unwrap();
+    assert!(said.contains("dump failed: ") && said.contains("app.0002.json: "), "{said}");
+    assert!(file(&prefix, ".0001.json").exists(), "no newer one is there");
+    server.end();
+    assert!(file(&prefix, ".0003.json").exists());
+    assert!(!file(&prefix, ".0001.json").exists());
+}
+
 #[test]
 fn without_a_number_each_dump_replaces_the_one_before() {
     let scratch = Scratch::new("live-every");

@@ -18,7 +18,7 @@ use super::config;
 use super::dump;
 use super::dump_live;
 use super::files::{Failure, check, is_there, remove};
-use super::prefix::{Dumps, Prefix};
+use super::prefix::{Dumps, Outcome, Prefix};
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
 use crate::sys::os::{Linux, Os, unmap};
@@ -210,13 +210,18 @@ pub(super) fn write_now(said: &mut String) -> Live {
 }
 
 fn write_next(prefix: &Prefix, dumps: &mut Dumps) -> Result<(), Failure> {
-    let written = catch_unwind(AssertUnwindSafe(|| dump::write(&prefix.expand(dumps, is_there))));
-    written.unwrap_or_else(|_| Err(Failure::other("the report panicked")))?;
-    // Not before the newest is there.
-    if let Some(oldest) = prefix.before(dumps, KEEP.load(Ordering::Relaxed)) {
-        remove(&oldest);
+    let path = prefix.expand(dumps, is_there);
+    let written = catch_unwind(AssertUnwindSafe(|| dump::write(&path)));
+    let written = written.unwrap_or_else(|_| Err(Failure::other("the report panicked")));
+    let outcome = match &written {
+        Ok(_) => Outcome::Whole,
+        Err(failure) if failure.is_for_room() || is_there(&path) => Outcome::Partial,
+        Err(_) => Outcome::Nothing,
+    };
+    for old in prefix.surplus(dumps, KEEP.load(Ordering::Relaxed), outcome) {
+        remove(&old);
     }
-    Ok(())
+    written.map(|_| ())
 }
 
 fn say(failure: &Failure) {

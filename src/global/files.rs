@@ -77,6 +77,11 @@ impl Failure {
     pub(super) fn other(what: &str) -> Self {
         Self { kind: io::ErrorKind::Other, path: PathBuf::new(), what: what.to_owned() }
     }
+
+    /// Whether the disk, or what the user may have of it, is full.
+    pub(super) fn is_for_room(&self) -> bool {
+        matches!(self.kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
 }
 
 impl From<Failure> for io::Error {
@@ -291,7 +296,9 @@ mod tests {
         files.write(".b", |out| out.write_all(b"b"));
         files.write(".c", |_| full());
         files.write(".d", |_| Err(io::Error::other("odd")));
-        let error = io::Error::from(files.done().unwrap_err());
+        let failure = files.done().unwrap_err();
+        assert!(failure.is_for_room() && !Failure::other("odd").is_for_room());
+        let error = io::Error::from(failure);
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let said = io::Error::from(io::ErrorKind::StorageFull);
         let all = format!("{}.a, .c: {said}; .d: odd", prefix.display());

@@ -24,10 +24,25 @@ pub(super) struct Dumps {
     /// Which process of its id this is, as far as files show; 0 until the first dump.
     life: u32,
     number: u32,
+    /// The last one of which all was written.
+    whole: u32,
+    /// Up to here they were removed, but for the one above.
+    removed: u32,
 }
 
 impl Dumps {
-    pub(super) const NONE: Self = Self { life: 0, number: 0 };
+    pub(super) const NONE: Self = Self { life: 0, number: 0, whole: 0, removed: 0 };
+}
+
+/// How a dump went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// All of it is there.
+    Whole,
+    /// A part of it is there, or there was no room for it.
+    Partial,
+    /// None of it is there.
+    Nothing,
 }
 
 /// A prefix that is still to be expanded.
@@ -70,13 +85,30 @@ impl Prefix {
         expanded
     }
 
-    /// The prefix of the dump that is `keep` before the last one, if this process has made that and
-    /// they are numbered.
-    pub(super) fn before(&self, dumps: &Dumps, keep: u32) -> Option<PathBuf> {
-        let number = dumps.number.checked_sub(keep).filter(|number| keep > 0 && *number > 0)?;
+    /// The prefixes of the dumps that are to go now that the last one went so, if they are numbered
+    /// and `keep` are to stay: those up to `keep` before it, also where others failed since. Not
+    /// before there is a newer one or no room for it, and the last that is whole stays.
+    pub(super) fn surplus(&self, dumps: &mut Dumps, keep: u32, outcome: Outcome) -> Vec<PathBuf> {
+        let last = dumps.number.saturating_sub(keep);
+        let whole = match outcome {
+            Outcome::Whole => std::mem::replace(&mut dumps.whole, dumps.number),
+            Outcome::Partial => dumps.whole,
+            Outcome::Nothing => return Vec::new(),
+        };
+        if keep == 0 || !self.is_numbered() {
+            return Vec::new();
+        }
+        let spared = (1..=dumps.removed).contains(&whole).then_some(whole);
+        let first = dumps.removed + 1;
+        dumps.removed = dumps.removed.max(last);
+        let numbers = spared.into_iter().chain(first..=last).filter(|n| *n != dumps.whole);
+        numbers.map(|number| self.expand_with(&Dumps { number, ..*dumps })).collect()
+    }
+
+    fn is_numbered(&self) -> bool {
         let mut numbered = false;
         each(&self.template, |part| numbered |= part == Part::Number);
-        numbered.then(|| self.expand_with(&Dumps { number, ..*dumps }))
+        numbered
     }
 
     fn expand_with(&self, dumps: &Dumps) -> PathBuf {
@@ -180,18 +212,43 @@ mod tests {
         assert_eq!(last, Path::new(&format!("out/{process}-{LIVES_MAX}.x")));
     }
 
+    /// What goes after each of these dumps.
+    fn gone(template: &str, keep: u32, outcomes: &[Outcome]) -> Vec<Vec<PathBuf>> {
+        let (prefix, mut dumps) = (Prefix::new(template.into()), Dumps::NONE);
+        let one = |outcome: &Outcome| {
+            prefix.expand(&mut dumps, |_| false);
+            prefix.surplus(&mut dumps, keep, *outcome)
+        };
+        outcomes.iter().map(one).collect()
+    }
+
+    fn numbered(numbers: &[u32]) -> Vec<PathBuf> {
+        numbers.iter().map(|number| format!("out/{number:04}/x").into()).collect()
+    }
+
     #[test]
     fn what_goes_is_numbered_and_of_this_process() {
-        let (numbered, plain) = (Prefix::new("out/%d/x".into()), Prefix::new("out/x".into()));
-        let mut dumps = Dumps::NONE;
-        for number in 1..=5 {
-            numbered.expand(&mut dumps, |_| false);
-            let goes = numbered.before(&dumps, 3);
-            let expected = (number > 3).then(|| format!("out/{:04}/x", number - 3).into());
-            assert_eq!(goes, expected);
-            assert_eq!(numbered.before(&dumps, 0), None);
-            assert_eq!(plain.before(&dumps, 3), None);
-        }
+        let all = [Outcome::Whole; 5];
+        let none: [&[u32]; 5] = [&[]; 5];
+        assert_eq!(gone("out/%d/x", 3, &all), [&[][..], &[], &[], &[1], &[2]].map(numbered));
+        assert_eq!(gone("out/%d/x", 0, &all), none.map(numbered));
+        assert_eq!(gone("out/x", 3, &all), none.map(numbered));
+    }
+
+    #[test]
+    fn what_failures_left_goes_with_the_next_dump_that_is_whole() {
+        use Outcome::{Nothing, Whole};
+        let went = gone("out/%d/x", 2, &[Whole, Whole, Nothing, Nothing, Nothing, Whole, Whole]);
+        assert_eq!(went, [&[][..], &[], &[], &[], &[], &[1, 2, 3, 4], &[5]].map(numbered));
+    }
+
+    #[test]
+    fn where_dumps_are_not_whole_the_oldest_go_and_the_last_that_is_stays() {
+        use Outcome::{Nothing, Partial, Whole};
+        let went = gone("out/%d/x", 2, &[Whole, Whole, Partial, Partial, Partial, Partial, Whole]);
+        assert_eq!(went, [&[][..], &[], &[1], &[], &[3], &[4], &[2, 5]].map(numbered));
+        let went = gone("out/%d/x", 1, &[Partial, Partial, Nothing, Whole, Partial, Whole, Whole]);
+        assert_eq!(went, [&[][..], &[1], &[], &[2, 3], &[], &[4, 5], &[6]].map(numbered));
     }
 
     #[test]
