@@ -79,8 +79,7 @@ pub fn dump_at_exit(prefix: impl AsRef<Path>) -> io::Result<()> {
 
 fn arm(prefix: &Path, by_environment: bool) {
     // Where the current directory is gone the prefix stays relative.
-    let prefix = std::path::absolute(prefix).unwrap_or_else(|_| prefix.to_owned());
-    let prefix = Prefix::new(prefix);
+    let prefix = Prefix::new(prefix, std::env::current_dir().ok().as_deref());
     #[cfg(feature = "preload")]
     let prefix = if by_environment { prefix.of_process() } else { prefix };
     let armed = AtExit { prefix, process: std::process::id(), by_environment };

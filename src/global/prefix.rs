@@ -9,6 +9,7 @@ use crate::sys::program;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::slice;
 
 /// What the library to preload appends where a prefix names no process: it serves every
 /// process that a program starts.
@@ -54,7 +55,15 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    pub(super) fn new(template: PathBuf) -> Self {
+    /// A relative one is taken from the directory `here`, whose name is no template: a `%` in it is
+    /// one.
+    pub(super) fn new(template: &Path, here: Option<&Path>) -> Self {
+        let template = here.map_or(template.to_owned(), |here| literal(here).join(template));
+        // Without `.` and the like; one that is relative still is so for want of a directory.
+        let template = match template.is_absolute() {
+            true => std::path::absolute(&template).unwrap_or(template),
+            false => template,
+        };
         let mut per_process = false;
         each(&template, |part| per_process |= part == Part::Process);
         Self { template, per_process }
@@ -151,6 +160,15 @@ fn each(template: &Path, mut visit: impl FnMut(Part)) {
     }
 }
 
+/// A template that stands for this very path.
+fn literal(path: &Path) -> PathBuf {
+    let mut template = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        template.extend_from_slice(if *byte == b'%' { b"%%" } else { slice::from_ref(byte) });
+    }
+    OsString::from_vec(template).into()
+}
+
 /// The file name of the program; empty where the system does not tell.
 fn program_name() -> Vec<u8> {
     program::file().file_name().unwrap_or_default().as_bytes().to_vec()
@@ -171,6 +189,25 @@ fn part_of_a_name(mut text: Vec<u8>) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn prefix(template: &str) -> Prefix {
+        Prefix::new(Path::new(template), None)
+    }
+
+    #[test]
+    fn a_percent_sign_of_the_current_directory_is_one() {
+        let process = std::process::id();
+        let here = Path::new("/srv/100%/%p%%d");
+        for (template, expanded, per_process) in [
+            ("./out//app", "/srv/100%/%p%%d/out/app".to_owned(), false),
+            ("%p", format!("/srv/100%/%p%%d/{process}"), true),
+            ("/tmp/%p", format!("/tmp/{process}"), true),
+        ] {
+            let prefix = Prefix::new(Path::new(template), Some(here));
+            assert_eq!(prefix.expand(&mut { Dumps::NONE }, |_| false), Path::new(&expanded));
+            assert_eq!((prefix.per_process, prefix.is_numbered()), (per_process, false));
+        }
+    }
+
     #[test]
     fn names_process_and_program() {
         let process = std::process::id();
@@ -184,7 +221,7 @@ mod tests {
             ("%%p%x", "%p%x".to_owned(), false),
             ("out/%h.%%h", format!("out/{host}.%h"), false),
         ] {
-            let prefix = Prefix::new(template.into());
+            let prefix = prefix(template);
             assert_eq!(prefix.expand(&mut { Dumps::NONE }, |_| false), Path::new(&expanded));
             assert_eq!(prefix.per_process, per_process, "{template}");
         }
@@ -199,7 +236,7 @@ mod tests {
     #[test]
     fn a_process_id_that_comes_again_takes_no_files_away() {
         let process = std::process::id();
-        let (own, shared) = (Prefix::new("out/%p.x".into()), Prefix::new("out/app".into()));
+        let (own, shared) = (prefix("out/%p.x"), prefix("out/app"));
         let taken = [format!("out/{process}.x"), format!("out/{process}-2.x"), "out/app".into()];
         let is_taken = |path: &Path| taken.iter().any(|name| Path::new(name) == path);
         let mut dumps = Dumps::NONE;
@@ -214,7 +251,7 @@ mod tests {
 
     /// What goes after each of these dumps.
     fn gone(template: &str, keep: u32, outcomes: &[Outcome]) -> Vec<Vec<PathBuf>> {
-        let (prefix, mut dumps) = (Prefix::new(template.into()), Dumps::NONE);
+        let (prefix, mut dumps) = (prefix(template), Dumps::NONE);
         let one = |outcome: &Outcome| {
             prefix.expand(&mut dumps, |_| false);
             prefix.surplus(&mut dumps, keep, *outcome)
@@ -253,7 +290,7 @@ mod tests {
 
     #[test]
     fn dumps_are_numbered() {
-        let (prefix, mut dumps) = (Prefix::new("out/%d/%p".into()), Dumps::NONE);
+        let (prefix, mut dumps) = (prefix("out/%d/%p"), Dumps::NONE);
         let process = std::process::id();
         for number in ["0001", "0002", "0003"] {
             let taken = prefix.expand(&mut dumps, |path| path.starts_with("out/0002"));
