@@ -100,17 +100,17 @@ fn run(scenario: &str, variable: &str, other_prefix: &Path) -> Output {
 }
 
 fn run_program(program: &Path, scenario: &str, variable: &str, other_prefix: &Path) -> Output {
+    command(program, scenario, other_prefix).env("SPANALLOC", variable).output().unwrap()
+}
+
+fn command(program: &Path, scenario: &str, other_prefix: &Path) -> Command {
     use std::os::unix::process::CommandExt;
 
+    let mut command = Command::new(program);
     // The harness for tests wants arguments in UTF-8, the program's own name among them.
-    Command::new(program)
-        .arg0("dump-test")
-        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-        .env(SCENARIO, scenario)
-        .env("SPANALLOC", variable)
-        .env(OTHER_PREFIX, other_prefix)
-        .output()
-        .unwrap()
+    command.arg0("dump-test").args(["--exact", "child", "--nocapture", "--test-threads=1"]);
+    command.env(SCENARIO, scenario).env(OTHER_PREFIX, other_prefix);
+    command
 }
 
 fn read(prefix: &Path, suffix: &str) -> String {
@@ -331,6 +331,34 @@ fn what_was_there_stays_when_it_cannot_be_replaced() {
     read(&prefix, ".html");
     let left = fs::read_dir(&scratch.0).unwrap().flatten();
     assert!(!left.into_iter().any(|entry| entry.path().extension().is_some_and(|e| e == "part")));
+}
+
+/// Where the directory's name has what would stand for something in a prefix.
+#[test]
+fn slips_in_the_variable_are_named_and_a_relative_prefix_stays_where_it_was_meant() {
+    let scratch = Scratch::new("slips");
+    let here = scratch.prefix("100%%.%d");
+    fs::create_dir(&here).unwrap();
+    let mut child = command(&std::env::current_exe().unwrap(), "exit", &here);
+    child.env("SPANALLOC", "formats=json,formats=png, dump = out/%x keep=1").current_dir(&here);
+    let output = child.output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    let errors = errors(&output);
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    for (line, part, what, accepted) in [
+        (0, "formats=png", "an unknown format, which is not written: \"png\"", "text+json"),
+        (1, "dump = out/%x keep=1", "taken for its value: \"keep\"", "commas between parts"),
+        (2, "dump = out/%x keep=1", "stands for nothing and stays so: \"%x\"", "%% for a"),
+    ] {
+        assert!(errors[line].contains(&format!("\"{part}\" ")), "{errors:?}");
+        assert!(errors[line].contains(what), "{errors:?}");
+        assert!(
+            errors[line].split_once("; accepted: ").unwrap().1.contains(accepted),
+            "{errors:?}"
+        );
+    }
+    let out: Vec<_> = fs::read_dir(here.join("out")).unwrap().flatten().collect();
+    assert_eq!(out.iter().map(|entry| entry.file_name()).collect::<Vec<_>>(), ["%x keep=1.json"]);
 }
 
 #[test]

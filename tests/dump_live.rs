@@ -323,6 +323,9 @@ fn without_a_number_each_dump_replaces_the_one_before() {
     let variable =
         format!("keep=1,sample=1,dump={},every=1s,formats=text+folded", prefix.display());
     let mut server = Server::start(&variable);
+    let mut said = String::new();
+    server.1.read_line(&mut said).unwrap();
+    assert!(said.contains("\"keep=1\" keeps nothing: without %d in dump="), "{said}");
     let (table, last) = (file(&prefix, ".classes.txt"), file(&prefix, ".peak.folded"));
     for number in 1..=2 {
         server.hold_more();

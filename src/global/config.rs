@@ -25,6 +25,7 @@ use core::ffi::{CStr, c_int};
 
 #[cfg(feature = "profile")]
 use super::formats::Formats;
+use super::prefix::{has_number, unknown_place};
 use crate::sys::os::Huge;
 use crate::sys::stderr::Line;
 
@@ -58,14 +59,22 @@ pub(super) struct Config<'a> {
     pub(super) formats: Option<Formats>,
 }
 
-/// A part of the variable that is not understood.
+/// A part of the variable that is not understood, or hardly meant so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Problem<'a> {
     /// The part, from comma to comma.
     part: &'a [u8],
     what: &'static str,
+    /// What of the part that is about, where it is not about all of it.
+    which: Option<&'a [u8]>,
     accepted: &'static str,
 }
+
+/// Keys of any build.
+const KNOWN: [&[u8]; 10] = [
+    b"sample", b"dump", b"every", b"grown", b"keep", b"signal", b"decay", b"huge", b"trace",
+    b"formats",
+];
 
 /// Keys this build knows.
 const KEYS: &str = if cfg!(feature = "profile") {
@@ -76,6 +85,10 @@ const KEYS: &str = if cfg!(feature = "profile") {
 #[cfg(feature = "profile")]
 const SIZES: &str = "bytes as a whole number with or without B, KiB, MiB, GiB, KB, MB or GB, in letters of either case (0 turns sampling off)";
 const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
+
+const PLACES: &str = "%p for the process, %n for the program, %h for the host, %d for the number of the dump, %% for a percent sign";
+
+const COMMAS: &str = "commas between parts (sample=512KiB,dump=out/app)";
 
 const TIMES: &str = "a whole number with or without ms, or with s, min or h, from 1 ms to 4294967295 ms, which is 49 days (decay=500ms)";
 
@@ -89,7 +102,8 @@ const STEPS: &str =
 /// The least of them, in bytes: what is given back counts as in use meanwhile, 8 MiB of it at a time.
 const STEP_BYTES_MIN: u64 = 16 << 20;
 
-const KEEPS: &str = "how many dumps stay that %d numbers, a whole number from 1 (keep=24)";
+const KEEPS: &str =
+    "how many dumps stay that %d numbers, a whole number from 1 (dump=out/app.%d,keep=24)";
 
 const SIGNALS: &str = "HUP, USR1, USR2, or the number of a real-time signal (signal=USR2)";
 
@@ -120,19 +134,25 @@ pub(super) fn sample_bytes() -> Option<u64> {
     parse(variable()?, |_| ()).sample_bytes
 }
 
-/// Reads the variable; `wrong` is told of each part that is not understood. The
-/// last of several values counts.
+/// Reads the variable; `wrong` is told of each part that is not understood, and of what is hardly
+/// meant as it is taken. The last of several values that are understood counts.
 pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> Config<'a> {
     let mut config = Config::default();
+    let mut keep_part = &b""[..];
     for part in text.split(|byte| *byte == b',') {
         let part = part.trim_ascii();
         if part.is_empty() {
             continue;
         }
         let mut halves = part.splitn(2, |byte| *byte == b'=');
-        let key = halves.next().unwrap_or_default();
-        let problem = |what, accepted| Problem { part, what, accepted };
-        match (key, halves.next()) {
+        let key = halves.next().unwrap_or_default().trim_ascii_end();
+        let problem = |what, accepted| Problem { part, what, which: None, accepted };
+        let value = halves.next();
+        if let Some(key) = value.and_then(key_inside) {
+            let problem = problem("has a part more inside, which is taken for its value", COMMAS);
+            wrong(Problem { which: Some(key), ..problem });
+        }
+        match (key, value) {
             #[cfg(feature = "profile")]
             (b"sample", Some(value)) => match size(value.trim_ascii()) {
                 Some(bytes) => config.sample_bytes = Some(bytes),
@@ -140,15 +160,22 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             },
             (b"dump", Some(value)) => match value.trim_ascii() {
                 value if !names_file(value) => wrong(problem("names no file", PREFIXES)),
-                prefix => config.dump = Some(prefix),
+                prefix => {
+                    config.dump = Some(prefix);
+                    if let Some(place) = unknown_place(prefix) {
+                        let problem = problem("has what stands for nothing and stays so", PLACES);
+                        wrong(Problem { which: Some(place), ..problem });
+                    }
+                }
             },
             #[cfg(feature = "profile")]
             (b"formats", Some(b"")) => wrong(problem("has no value", Formats::ACCEPTED)),
             #[cfg(feature = "profile")]
             (b"formats", Some(value)) => {
-                config.formats = Formats::named(value, |what| {
-                    wrong(problem(what, Formats::ACCEPTED));
+                let formats = Formats::named(value, |what, name| {
+                    wrong(Problem { which: Some(name), ..problem(what, Formats::ACCEPTED) });
                 });
+                config.formats = formats.or(config.formats);
             }
             #[cfg(feature = "profile")]
             (b"formats", None) => wrong(problem("has no value", Formats::ACCEPTED)),
@@ -168,6 +195,7 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             (b"keep", value) => match value.and_then(|value| number(value.trim_ascii())) {
                 Some((keep @ 1.., b"")) => {
                     config.keep = Some(u32::try_from(keep).unwrap_or(u32::MAX));
+                    keep_part = part;
                 }
                 _ => wrong(problem("is not how many dumps are to stay", KEEPS)),
             },
@@ -195,14 +223,36 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
             _ => wrong(problem("is no known key", KEYS)),
         }
     }
+    // Without `dump` the program may say where, and with a number.
+    if config.keep.is_some() && config.dump.is_some_and(|prefix| !has_number(prefix)) {
+        let what = "keeps nothing: without %d in dump= each dump replaces the one before";
+        wrong(Problem { part: keep_part, what, which: None, accepted: KEEPS });
+    }
     config
+}
+
+/// A known key that follows a blank or a semicolon inside a value, as it would be if these, rather
+/// than commas, stood between parts.
+fn key_inside(value: &[u8]) -> Option<&[u8]> {
+    let marks = value.iter().enumerate().filter(|(_, byte)| b" \t\n;".contains(byte));
+    let mut rests = marks.map(|(at, _)| &value[at + 1..]);
+    rests.find_map(|rest| {
+        let (key, after) =
+            rest.split_at(rest.iter().take_while(|b| b.is_ascii_lowercase()).count());
+        let is_key = KNOWN.contains(&key) && after.trim_ascii_start().starts_with(b"=");
+        is_key.then_some(key)
+    })
 }
 
 impl Problem<'_> {
     /// Says what is wrong, in one line on standard error.
     pub(super) fn report(self) {
         let line = Line::new().text("SPANALLOC: \"").shortened(self.part).text("\" ");
-        line.text(self.what).text("; accepted: ").text(self.accepted).write();
+        let mut line = line.text(self.what);
+        if let Some(which) = self.which {
+            line = line.text(": \"").shortened(which).text("\"");
+        }
+        line.text("; accepted: ").text(self.accepted).write();
     }
 }
 
@@ -269,200 +319,4 @@ fn size(text: &[u8]) -> Option<u64> {
 }
 
 #[cfg(all(test, feature = "profile"))]
-mod tests {
-    use super::*;
-
-    fn parsed(text: &str) -> (Config<'_>, Vec<Problem<'_>>) {
-        let mut problems = Vec::new();
-        let config = parse(text.as_bytes(), |problem| problems.push(problem));
-        (config, problems)
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        let size = |text: &str| size(text.as_bytes());
-        assert_eq!(size("0"), Some(0));
-        assert_eq!(size("524288"), Some(524_288));
-        assert_eq!(size("512KiB"), Some(512 << 10));
-        assert_eq!(size("2mib"), Some(2 << 20));
-        assert_eq!(size("3 GB"), Some(3_000_000_000));
-        for wrong in
-            ["", "KiB", "-1", "1.5MiB", "12Q", "1 2", "99999999999999999999", "99999999999GiB"]
-        {
-            assert_eq!(size(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn both_keys_apply_in_any_order() {
-        let (config, problems) = parsed("dump=out/app, sample=1MB");
-        let expected =
-            Config { sample_bytes: Some(1_000_000), dump: Some(b"out/app"), ..Config::default() };
-        assert_eq!(config, expected);
-        assert!(problems.is_empty());
-        assert_eq!(parsed("sample=1,,sample=2,").0.sample_bytes, Some(2));
-        assert_eq!(parsed("").0, Config::default());
-        assert_eq!(parsed("dump=a=b").0.dump, Some(&b"a=b"[..]));
-        assert_eq!(parsed("sample= 8 KiB").0.sample_bytes, Some(8192));
-        for wrong in ["dump=", "dump=out/", "dump=.", "dump=out/..", "dump=/"] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((config.dump, problems[0].what), (None, "names no file"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn times_have_units() {
-        let decay = |text| parsed(text).0.decay_ms;
-        assert_eq!(decay("decay=50ms"), Some(50));
-        assert_eq!(decay("decay=250"), Some(250));
-        assert_eq!(decay("dump=x,decay=2 s"), Some(2000));
-        assert_eq!((decay("decay=3min"), decay("decay=1h")), (Some(180_000), Some(3_600_000)));
-        for wrong in ["decay=", "decay=0", "decay=1.5s", "decay=9999999s", "decay=1d", "decay"] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((config.decay_ms, problems.len()), (None, 1), "{wrong}");
-            assert!(problems[0].accepted.contains("4294967295"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn reports_while_the_program_runs_have_a_time_or_a_signal() {
-        let (config, problems) = parsed("dump=x,every=10min,signal=USR2");
-        assert_eq!((config.every_ms, config.signal), (Some(600_000), Some(libc::SIGUSR2)));
-        assert!(problems.is_empty());
-        let signal = |text| parsed(text).0.signal;
-        assert_eq!(signal("signal=SIGHUP"), Some(libc::SIGHUP));
-        assert_eq!(signal("signal= USR1 "), Some(libc::SIGUSR1));
-        assert_eq!(signal("signal=sigusr1"), Some(libc::SIGUSR1));
-        assert_eq!(signal("signal=usr2"), Some(libc::SIGUSR2));
-        assert_eq!(signal("signal=40"), Some(40));
-        let all = [
-            ("every", "is not a time", "every=10min"),
-            ("every=", "is not a time", "every=10min"),
-            ("every=10d", "is not a time", "from 1 s"),
-            ("every=999ms", "is too short", "from 1 s"),
-            ("signal", "names no signal to wait for", "USR2"),
-            ("signal=KILL", "names no signal to wait for", "USR2"),
-            ("signal=9", "names no signal to wait for", "USR2"),
-            ("signal=65", "names no signal to wait for", "USR2"),
-        ];
-        for (wrong, what, accepted) in all {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((config.every_ms, config.signal, problems.len()), (None, None, 1));
-            assert_eq!(problems[0].what, what, "{wrong}");
-            assert!(problems[0].accepted.contains(accepted), "{wrong}");
-        }
-        let (config, problems) = parsed("dump=out/,signal=USR2");
-        assert_eq!((config.signal, problems.len()), (Some(libc::SIGUSR2), 1), "stays asked for");
-    }
-
-    #[test]
-    fn memory_grows_by_sizes_from_a_mebibyte_on() {
-        let (config, problems) = parsed("grown= 2 GiB ,dump=x");
-        assert_eq!((config.grown_bytes, problems.len()), (Some(2 << 30), 0));
-        for (wrong, what) in [
-            ("grown", "is not a size"),
-            ("grown=", "is not a size"),
-            ("grown=1.5GiB", "is not a size"),
-            ("grown=0", "is too small"),
-            ("grown=16000KiB", "is too small"),
-        ] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((config.grown_bytes, problems.len()), (None, 1), "{wrong}");
-            assert_eq!(problems[0].what, what, "{wrong}");
-            assert!(problems[0].accepted.contains("from 16MiB"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn only_the_scavenger_is_traced() {
-        let (config, problems) = parsed("trace=scavenge");
-        assert!(config.trace && problems.is_empty());
-        assert!(parsed("trace= scavenge ").0.trace);
-        for wrong in ["trace", "trace=", "trace=all"] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((config.trace, problems.len()), (false, 1), "{wrong}");
-            assert_eq!(problems[0].accepted, "trace=scavenge");
-        }
-    }
-
-    #[test]
-    fn how_many_dumps_stay_is_a_number_from_one() {
-        let keep = |text| parsed(text).0.keep;
-        assert_eq!([keep("keep=24"), keep("keep= 1 "), keep("")], [Some(24), Some(1), None]);
-        for wrong in ["keep", "keep=", "keep=0", "keep=-1", "keep=3MiB"] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((config.keep, problems.len()), (None, 1), "{wrong}");
-            assert!(problems[0].accepted.contains("keep=24"));
-        }
-    }
-
-    #[test]
-    fn huge_pages_are_on_off_or_early() {
-        let huge = |text| parsed(text).0.huge;
-        assert_eq!(
-            [huge("huge=off"), huge("huge= on "), huge("huge=early"), huge("")],
-            [Some(Huge::Off), Some(Huge::Dense), Some(Huge::Early), None]
-        );
-        for wrong in ["huge", "huge=", "huge=no"] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((config.huge, problems.len()), (None, 1), "{wrong}");
-            assert!(problems[0].accepted.contains("huge=off"));
-        }
-    }
-
-    #[test]
-    fn formats_are_named_one_by_one() {
-        let (config, problems) = parsed("formats=json+folded");
-        assert_eq!(config.formats, Formats::named(b"folded+json", |_| ()));
-        assert!(config.formats.is_some() && problems.is_empty());
-        for (wrong, what) in [
-            ("formats=", "has no value"),
-            ("formats=png", "names an unknown format, which is not written"),
-            ("formats", "has no value"),
-        ] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!((problems.len(), problems[0].what), (1, what));
-            assert_eq!(config.formats, None);
-            assert!(problems[0].accepted.contains("text+json"), "{wrong}");
-        }
-        for wrong in ["formats=json+png", "formats=json+"] {
-            let (config, problems) = parsed(wrong);
-            assert_eq!(problems[0].what, "names an unknown format, which is not written");
-            assert_eq!((config.formats, problems.len()), (Some(Formats::JSON), 1), "the rest");
-        }
-    }
-
-    #[test]
-    fn a_format_that_the_build_lacks_is_named_and_the_others_are_written() {
-        let (config, problems) = parsed("formats=text+svg+pprof+dhat");
-        let lacks = |feature: &str| problems.iter().any(|problem| problem.what.contains(feature));
-        assert_eq!(
-            lacks("needs a build with the feature `flamegraph`"),
-            !cfg!(feature = "flamegraph")
-        );
-        assert_eq!(lacks("needs a build with the feature `pprof`"), !cfg!(feature = "pprof"));
-        let formats = config.formats.unwrap();
-        assert!(formats.has(Formats::TEXT) && formats.has(Formats::DHAT));
-        assert!(!formats.has(Formats::JSON) && !formats.has(Formats::HTML));
-        #[cfg(not(feature = "pprof"))]
-        assert_eq!(parsed("formats=pprof").0.formats, None, "the defaults");
-    }
-
-    #[test]
-    fn a_wrong_part_is_named_and_the_rest_applies() {
-        let (config, problems) = parsed("sample=lots,dump=x,colour=red,dump,dump=dir/");
-        assert_eq!(config, Config { dump: Some(b"x"), ..Config::default() });
-        let named: Vec<_> = problems.iter().map(|problem| (problem.part, problem.what)).collect();
-        assert_eq!(
-            named,
-            [
-                (&b"sample=lots"[..], "is not a size"),
-                (b"colour=red", "is no known key"),
-                (b"dump", "has no value"),
-                (b"dump=dir/", "names no file"),
-            ]
-        );
-        assert!(problems[0].accepted.contains("without B, KiB"));
-        assert!(problems[1].accepted.contains("sample=SIZE, dump=PREFIX"));
-    }
-}
+mod tests;

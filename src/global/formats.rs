@@ -45,16 +45,13 @@ impl Formats {
     /// What this build lacks, by name, with what is said about it.
     const LACKING: &[(&[u8], &str)] = &[
         #[cfg(not(feature = "flamegraph"))]
-        (b"svg", "names svg, which needs a build with the feature `flamegraph` and is not written"),
+        (b"svg", "names what needs a build with the feature `flamegraph` and is not written"),
         #[cfg(not(feature = "flamegraph"))]
-        (
-            b"icicle",
-            "names icicle, which needs a build with the feature `flamegraph` and is not written",
-        ),
+        (b"icicle", "names what needs a build with the feature `flamegraph` and is not written"),
         #[cfg(not(feature = "pprof"))]
-        (b"pprof", "names pprof, which needs a build with the feature `pprof` and is not written"),
+        (b"pprof", "names what needs a build with the feature `pprof` and is not written"),
         #[cfg(not(feature = "pprof"))]
-        (b"raw", "names raw, which needs a build with the feature `pprof` and is not written"),
+        (b"raw", "names what needs a build with the feature `pprof` and is not written"),
     ];
 
     /// What the names may be.
@@ -88,17 +85,20 @@ impl Formats {
     pub(super) const EVERY: Self = Self(u16::MAX);
 
     /// The formats of these names, joined by `+`; none, so that the defaults are written, where all
-    /// of them are unknown, or missing in this build. `wrong` is told what is the matter with one.
-    pub(super) fn named(text: &[u8], mut wrong: impl FnMut(&'static str)) -> Option<Self> {
+    /// of them are unknown, or missing in this build. `wrong` is told what is the matter with which.
+    pub(super) fn named<'a>(
+        text: &'a [u8],
+        mut wrong: impl FnMut(&'static str, &'a [u8]),
+    ) -> Option<Self> {
         let mut all = Self(0);
         for name in text.split(|byte| *byte == b'+').map(<[u8]>::trim_ascii) {
             let lacking = Self::LACKING.iter().find(|(known, _)| *known == name);
             if let Some((_, one)) = Self::NAMES.iter().find(|(known, _)| *known == name) {
                 all.0 |= one.0;
             } else if let Some((_, what)) = lacking {
-                wrong(what);
+                wrong(what, name);
             } else {
-                wrong("names an unknown format, which is not written");
+                wrong("names an unknown format, which is not written", name);
             }
         }
         (all.0 != 0).then_some(all)

@@ -65,7 +65,7 @@ impl Prefix {
             false => template,
         };
         let mut per_process = false;
-        each(&template, |part| per_process |= part == Part::Process);
+        each(template.as_os_str().as_bytes(), |part, _| per_process |= part == Part::Process);
         Self { template, per_process }
     }
 
@@ -115,17 +115,16 @@ impl Prefix {
     }
 
     fn is_numbered(&self) -> bool {
-        let mut numbered = false;
-        each(&self.template, |part| numbered |= part == Part::Number);
-        numbered
+        has_number(self.template.as_os_str().as_bytes())
     }
 
     fn expand_with(&self, dumps: &Dumps) -> PathBuf {
         let id = std::process::id();
         let process = if dumps.life > 1 { format!("{id}-{}", dumps.life) } else { id.to_string() };
         let mut expanded = Vec::new();
-        each(&self.template, |part| match part {
+        each(self.template.as_os_str().as_bytes(), |part, _| match part {
             Part::Byte(byte) => expanded.push(byte),
+            Part::Unknown => expanded.push(b'%'),
             Part::Process => expanded.extend(process.bytes()),
             Part::Name => expanded.extend(program_name()),
             Part::Host => expanded.extend(host_name()),
@@ -135,17 +134,41 @@ impl Prefix {
     }
 }
 
+/// Whether the prefix has the number of the dump. Allocates nothing.
+pub(super) fn has_number(template: &[u8]) -> bool {
+    let mut numbered = false;
+    each(template, |part, _| numbered |= part == Part::Number);
+    numbered
+}
+
+/// The first `%` of a prefix that stands for nothing, with the character behind it. Allocates
+/// nothing.
+pub(super) fn unknown_place(template: &[u8]) -> Option<&[u8]> {
+    let mut found = None;
+    each(template, |part, rest| {
+        if part == Part::Unknown && found.is_none() {
+            let is_inside = |byte: &&u8| **byte & 0xc0 == 0x80;
+            let more = rest.iter().skip(2).take_while(is_inside).count();
+            found = Some(&rest[..rest.len().min(2) + more]);
+        }
+    });
+    found
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Byte(u8),
+    /// A percent sign that stands for itself, for want of something else.
+    Unknown,
     Process,
     Name,
     Host,
     Number,
 }
 
-fn each(template: &Path, mut visit: impl FnMut(Part)) {
-    let mut rest = template.as_os_str().as_bytes();
+/// Each part of a template, with what of it is left from there on.
+fn each<'a>(template: &'a [u8], mut visit: impl FnMut(Part, &'a [u8])) {
+    let mut rest = template;
     while let [first, after @ ..] = rest {
         let (part, left) = match rest {
             [b'%', b'p', after @ ..] => (Part::Process, after),
@@ -153,9 +176,10 @@ fn each(template: &Path, mut visit: impl FnMut(Part)) {
             [b'%', b'h', after @ ..] => (Part::Host, after),
             [b'%', b'd', after @ ..] => (Part::Number, after),
             [b'%', b'%', after @ ..] => (Part::Byte(b'%'), after),
+            [b'%', ..] => (Part::Unknown, after),
             _ => (Part::Byte(*first), after),
         };
-        visit(part);
+        visit(part, rest);
         rest = left;
     }
 }
@@ -224,6 +248,22 @@ mod tests {
             let prefix = prefix(template);
             assert_eq!(prefix.expand(&mut { Dumps::NONE }, |_| false), Path::new(&expanded));
             assert_eq!(prefix.per_process, per_process, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_told() {
+        for (template, unknown) in [
+            ("out/%p.%n.%h.%d.%%x", None),
+            ("%%%x%y", Some("%x")),
+            ("out/%é", Some("%é")),
+            ("out/100%", Some("%")),
+        ] {
+            assert_eq!(
+                unknown_place(template.as_bytes()),
+                unknown.map(str::as_bytes),
+                "{template}"
+            );
         }
     }
 
