@@ -21,8 +21,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use super::sampling::quietly;
-use super::slow::HEAP;
+use super::sampling::{profiler_bytes, quietly};
+use super::slow::{HEAP, empty_lists};
 use crate::sys::lock::{Guard, Lock};
 
 /// Between two looks at what the heap holds.
@@ -50,8 +50,7 @@ struct Watch {
 /// Memory that is held above a limit: see [`on_pressure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pressure {
-    /// Bytes that the allocator holds: in use, free, and its own records, after free
-    /// pages were given back.
+    /// Bytes that the allocator holds, as [`held_bytes`] tells, after free pages were given back.
     pub held: u64,
     /// The limit.
     pub limit: u64,
@@ -94,14 +93,15 @@ pub(super) fn decay_by_environment(decay_ms: u32) {
 /// which is how a program begins.
 ///
 /// Nothing fails above the limit. As long as more is held, free pages go back to the
-/// system within 10 ms (250 ms where little was free the last times) instead of after a while, what threads keep for their next allocations
-/// included, and whoever asked for it by
-/// [`on_pressure`] is told. Go's `GOMEMLIMIT` is the model; here is no collector to
+/// system within 10 ms (250 ms where little was free the last times) instead of after a while, and
+/// whoever asked for it by [`on_pressure`] is told. What threads have put aside for their next allocations goes
+/// back, too, but not what their lists hold just then; pages between blocks in use go at a later look,
+/// once nothing more was freed beside them. Go's `GOMEMLIMIT` is the model; here is no collector to
 /// run more often, so only what is free, or freed by a listener, can go.
 ///
 /// Cost: a thread that looks at one sum a hundred times a second while there is a
-/// limit; nothing on any path of an allocation or a free. Above it threads find their caches
-/// empty after each time that memory went back; each time that gave back less than 1 MiB, the
+/// limit; nothing on any path of an allocation or a free. Above it threads find what they
+/// had put aside gone after each time that memory went back; each time that gave back less than 1 MiB, the
 /// next one comes twice as late, up to 250 ms. A forked child has no limit until it
 /// sets one.
 ///
@@ -137,7 +137,8 @@ pub fn set_soft_limit(bytes: u64) -> io::Result<()> {
 /// Has `listener` called when more memory is held than the
 /// [soft limit](set_soft_limit), after free pages were given back and if that was not
 /// enough; again every quarter of a second while it stays so. What the listener frees
-/// goes back at once.
+/// goes back when it has returned, in whole pages that nothing else lies in; pages inside a span
+/// of which other blocks are in use go at a later look.
 ///
 /// It runs on the thread that looks after the limit, which there is from the first limit that is
 /// set on; a panic in it is caught and otherwise ignored. What it allocates is sampled as what other
@@ -224,8 +225,8 @@ pub fn soft_limit() -> u64 {
     LIMIT.load(Relaxed)
 }
 
-/// Bytes that the allocator holds now: in use, free but not given back, and its own records. This
-/// is what a [soft limit](set_soft_limit) is compared with, and what a gauge of a service may
+/// Bytes that the allocator holds now: in use, free but not given back, its own records, and the
+/// profiler's tables. This is what a [soft limit](set_soft_limit) is compared with, and what a gauge of a service may
 /// show; [`stats`](crate::stats) tells what it is made of.
 ///
 /// Cost: two locks that slow paths take, some tens of nanoseconds; allocates nothing.
@@ -242,7 +243,7 @@ pub fn soft_limit() -> u64 {
 /// ```
 #[must_use]
 pub fn held_bytes() -> u64 {
-    HEAP.held_bytes()
+    HEAP.held_bytes() + profiler_bytes()
 }
 
 /// The thread, while there is a limit.
@@ -304,18 +305,20 @@ impl Relief {
 
 /// Gives free memory back if more is held than `limit`.
 fn relieve(limit: u64) -> Relief {
-    if HEAP.held_bytes() <= limit {
+    if held_bytes() <= limit {
         return Relief::Enough;
     }
+    // What a listener has freed lies on this thread's lists.
+    empty_lists();
     // Often, while the limit is passed: spans that were freed into since last time are left alone.
     let bytes = HEAP.release(false);
-    if HEAP.held_bytes() > limit { Relief::Above(bytes) } else { Relief::Enough }
+    if held_bytes() > limit { Relief::Above(bytes) } else { Relief::Enough }
 }
 
 fn tell(limit: u64) {
     let listeners = quietly(|| lock().listeners.clone());
     for listener in listeners {
-        let pressure = Pressure { held: HEAP.held_bytes(), limit };
+        let pressure = Pressure { held: held_bytes(), limit };
         // What it panicked with was printed by the panic hook. If its registration has ended
         // meanwhile it is dropped here, and what it has may panic in that, too.
         let _ = catch_unwind(AssertUnwindSafe(move || listener(pressure)));
@@ -325,6 +328,34 @@ fn tell(limit: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a listener does, on the thread that looks after the limit.
+    #[test]
+    fn what_the_thread_itself_has_freed_goes_back() {
+        use std::alloc::{GlobalAlloc, Layout};
+        // Spans hold no whole number of the batches in which blocks go home.
+        const BYTES: usize = 112;
+        static OURS: crate::SpanAlloc = crate::SpanAlloc::new();
+        let layout = Layout::new::<[u8; BYTES]>();
+        // Another thread's.
+        let blocks = thread::spawn(move || {
+            // SAFETY: the size is not zero.
+            [(); 2000].map(|()| unsafe { OURS.alloc(layout) }.expose_provenance())
+        });
+        let blocks = blocks.join().unwrap();
+        let of_size = || {
+            let classes = crate::stats().classes;
+            classes.iter().find(|class| class.block_bytes == BYTES as u64).unwrap().spans
+        };
+        assert!(of_size() >= 3);
+        for block in blocks {
+            // SAFETY: allocated above, by the same layout.
+            unsafe { OURS.dealloc(std::ptr::with_exposed_provenance_mut(block), layout) };
+        }
+        assert!(of_size() >= 1, "some lie on lists");
+        relieve(0);
+        assert_eq!(of_size(), 0);
+    }
 
     #[test]
     fn looks_are_rarer_while_they_give_little_back() {

@@ -61,7 +61,8 @@ pub fn release_free_memory() -> usize {
 
 /// Turns on or off a line on standard error for each time that free pages went back to the
 /// OS: `spanalloc: scavenged: held 630784 KiB, then 52224 KiB; live 1030 KiB`. *Held* is
-/// what the allocator has of the OS, in use, free or for its records; *live* what is in use.
+/// what the allocator has of the OS, in use, free or for its records, but not for the profiler's
+/// tables; *live* what is in use.
 /// Cost: a snapshot of the counts for each line, on the thread that gave memory back: the
 /// scavenger's, that of a soft limit, or the caller of [`release_free_memory`].
 ///

@@ -22,6 +22,11 @@ mod hooks {
         }
     }
 
+    /// Bytes of the profiler's tables.
+    pub(in crate::global) fn profiler_bytes() -> u64 {
+        profile::memory_bytes() as u64
+    }
+
     pub(in crate::global) use profile::{
         after_fork_child, after_fork_parent, before_fork, begin_thread, is_live, on_alloc, on_free,
         on_resize, put_back, quietly, take, taken_is_free,
@@ -40,6 +45,10 @@ mod hooks {
 
     pub(in crate::global) fn quietly<R>(work: impl FnOnce() -> R) -> R {
         work()
+    }
+
+    pub(in crate::global) fn profiler_bytes() -> u64 {
+        0
     }
 
     pub(in crate::global) fn on_alloc(_: usize, _: usize, _: usize, _: u64) {}
