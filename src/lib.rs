@@ -106,8 +106,8 @@ pub use global::SpanLayer;
 pub use global::{__assertion_failed, __meter};
 #[cfg(not(loom))]
 pub use global::{
-    BlockState, Inspection, Meter, Place, Pressure, PressureListener, SpanAlloc, Usage, dump,
-    dump_at_exit, held_bytes, inspect, measure, on_pressure, release_free_memory, set_decay,
+    BlockState, Inspection, Meter, Place, Pressure, PressureListener, SpanAlloc, Usage, decay,
+    dump, dump_at_exit, held_bytes, inspect, measure, on_pressure, release_free_memory, set_decay,
     set_soft_limit, soft_limit, stats, trace_scavenging,
 };
 #[cfg(all(feature = "collections", not(loom)))]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use spanalloc::SpanAlloc;
 use spanalloc::profile::{self, Amount, Profile};
+use spanalloc::report::{Dump, Weight};
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();
@@ -90,13 +91,36 @@ fn peak_lifetimes_and_threads_are_exact_at_an_interval_of_one() {
         .unwrap();
 
     a_thread_that_gets_another_name();
+    what_is_captured_at_once_is_written_and_read_again();
     profile::stop();
+    assert_eq!(profile::interval(), 0);
+    let held = spanalloc::held_bytes();
     let before = spanalloc::stats().memory.profiler;
     profile::reset();
     let after = spanalloc::stats().memory.profiler;
     assert!(before > 16 << 10 && after == 0, "{before} {after}");
+    assert!(
+        held - spanalloc::held_bytes() >= before,
+        "what is held has no tables of the profiler's"
+    );
     assert!(profile::capture().sites.is_empty());
     assert!(profile::capture().threads.is_empty());
+}
+
+fn what_is_captured_at_once_is_written_and_read_again() {
+    assert_eq!(profile::interval(), 1);
+    let kept = objects(30);
+    let dump = Dump::capture();
+    assert_eq!(sum(&dump.profile, |site| site.in_use), 30);
+    assert!(dump.stats.total().live_bytes >= 30 * OBJECT_BYTES as u64);
+    let mut written = Vec::new();
+    dump.write_json(&mut written).unwrap();
+    let read = Dump::read_json(&written[..]).unwrap();
+    assert_eq!(read.stats, dump.stats);
+    assert_eq!(sum(&read.profile, |site| site.in_use), 30);
+    let top = read.profile.top(100, Weight::InUseObjects).to_string();
+    assert!(top.contains("kept::objects"), "{top}");
+    drop(kept);
 }
 
 /// It is asked for its name now and then.

@@ -347,6 +347,18 @@ fn a_listener_that_panics_as_it_goes_does_not_end_the_listening_of_others() {
     drop((kept, stays));
 }
 
+#[test]
+fn how_long_pages_stay_is_told_as_it_was_set() {
+    let _turn = turn();
+    for (set, told_ms) in [(Duration::ZERO, 1), (Duration::from_secs(2), 2000)] {
+        spanalloc::set_decay(set);
+        assert_eq!(spanalloc::decay(), Duration::from_millis(told_ms));
+    }
+    spanalloc::set_decay(Duration::MAX);
+    assert_eq!(spanalloc::decay(), Duration::from_millis(u32::MAX.into()));
+    spanalloc::set_decay(Duration::from_millis(500));
+}
+
 /// One test: decay and limit are the process's.
 #[test]
 fn memory_goes_back_by_decay_and_above_the_limit() {

@@ -29,7 +29,7 @@ use crate::profile::Profile;
 #[cfg(feature = "flamegraph")]
 use crate::report::flame;
 #[cfg(feature = "profile")]
-use crate::report::{Stats, calls, dhat, folded, html, json, speedscope};
+use crate::report::{Dump, Stats, calls, dhat, folded, html, json, speedscope};
 
 /// Writes the reports now, to files whose names begin with `prefix`; returns
 /// their paths: those that `formats=` of `SPANALLOC` names, or all but `icicle`, `raw`, `dhat`
@@ -62,6 +62,37 @@ pub fn dump(prefix: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
     Ok(write(prefix.as_ref())?)
 }
 
+#[cfg(feature = "profile")]
+impl Dump {
+    /// Takes the counts and the profile now, without a file: what a service sends to who asks
+    /// for it, by [`write_json`](Self::write_json) or, of [`profile`](Self::profile), as
+    /// [`write_html`](Profile::write_html) and the like.
+    ///
+    /// It is what [`stats`](crate::stats()) and [`profile::capture`](crate::profile::capture)
+    /// return, one right after the other; the profile is empty where nothing was sampled. Costs what
+    /// these do. Names are resolved by the first report that needs them, once for all, which costs what
+    /// it does in [`dump`]. Sampling is suppressed on this thread meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use spanalloc::report::Dump;
+    ///
+    /// let mut answer = Vec::new();
+    /// Dump::capture().write_json(&mut answer)?;
+    /// let read = Dump::read_json(&answer[..])?;
+    /// println!("{} bytes are in use", read.stats.total().live_bytes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn capture() -> Self {
+        crate::profile::quietly(|| {
+            let stats = super::stats();
+            Self { stats, profile: crate::profile::capture() }
+        })
+    }
+}
+
 #[cfg(not(feature = "profile"))]
 pub(super) fn write(prefix: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Files::new(prefix)?;
@@ -72,8 +103,7 @@ pub(super) fn write(prefix: &Path) -> Result<Vec<PathBuf>, Failure> {
 #[cfg(feature = "profile")]
 pub(super) fn write(prefix: &Path) -> Result<Vec<PathBuf>, Failure> {
     crate::profile::quietly(|| {
-        let stats = super::stats();
-        let profile = crate::profile::capture();
+        let Dump { stats, profile } = Dump::capture();
         let mut files = Files::new(prefix)?;
         all(&mut files, Formats::chosen(), &stats, &profile);
         files.done()

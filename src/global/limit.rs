@@ -83,6 +83,23 @@ pub fn set_decay(decay: Duration) {
     }
 }
 
+/// How long free pages stay before they go back to the system, as [`set_decay`] or the environment
+/// variable has set it, or as it is without them; from a millisecond to 49 days.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # assert!(spanalloc::decay() >= Duration::from_millis(250));
+/// spanalloc::set_decay(Duration::from_millis(50));
+/// assert_eq!(spanalloc::decay(), Duration::from_millis(50));
+/// ```
+#[must_use]
+pub fn decay() -> Duration {
+    Duration::from_millis(HEAP.decay_ms().into())
+}
+
 /// What the environment asks for, before `main`.
 pub(super) fn decay_by_environment(decay_ms: u32) {
     DECAY_IS_GIVEN.store(true, Relaxed);

@@ -33,7 +33,8 @@ pub(crate) use dump_at_exit::at_bare_exit;
 pub use dump_at_exit::dump_at_exit;
 pub use inspect::{BlockState, Inspection, Place, inspect};
 pub use limit::{
-    Pressure, PressureListener, held_bytes, on_pressure, set_decay, set_soft_limit, soft_limit,
+    Pressure, PressureListener, decay, held_bytes, on_pressure, set_decay, set_soft_limit,
+    soft_limit,
 };
 pub use measure::{Meter, Usage, measure};
 #[cfg(feature = "collections")]

@@ -290,6 +290,11 @@ impl<O: Os> Heap<O> {
         self.scavenger.tick_ms.store(decay_ms.max(1), Relaxed);
     }
 
+    /// As it is set.
+    pub(crate) fn decay_ms(&self) -> u32 {
+        self.scavenger.tick_ms()
+    }
+
     /// Bytes that the heap holds: slots in use, but for pages given back, or free with old
     /// contents, mappings of large blocks, freed ones included, records.
     pub(crate) fn held_bytes(&self) -> u64 {

@@ -109,9 +109,23 @@ per_thread! {
     }, "spanalloc_profile_thread";
 }
 
-/// Mean bytes between samples; 0 while sampling is off.
+/// Mean bytes between samples now, as the program was built, the environment variable `SPANALLOC` or
+/// [`start`] says; 1 if every allocation is sampled, 0 while sampling is off. Cost: a load.
+///
+/// # Examples
+///
+/// ```
+/// use spanalloc::profile;
+///
+/// profile::start(512 * 1024)?;
+/// assert_eq!(profile::interval(), 512 * 1024);
+/// profile::stop();
+/// assert_eq!(profile::interval(), 0);
+/// # Ok::<(), profile::IntervalError>(())
+/// ```
 #[inline]
-pub(crate) fn interval() -> u64 {
+#[must_use]
+pub fn interval() -> u64 {
     INTERVAL_BYTES.load(Ordering::Relaxed)
 }
 

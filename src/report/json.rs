@@ -19,7 +19,8 @@ const FORMAT: &str = "spanalloc";
 /// Version of the format.
 const VERSION: u32 = 1;
 
-/// What a dump's `PREFIX.json` holds.
+/// What a dump's `PREFIX.json` holds: read from there, or taken of the running program by
+/// [`capture`](Self::capture).
 ///
 /// # Examples
 ///
