@@ -99,7 +99,8 @@ fn memory(counts: &HeapCounts) -> Memory {
     }
     let large: u64 = counts.large.iter().map(|row| row.live_bytes).sum();
     Memory {
-        resident: resident_bytes(),
+        // No process has none: see there.
+        resident: resident_bytes().unwrap_or(0),
         live: live + large,
         cached,
         spare,

@@ -175,12 +175,16 @@ fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
         error if error.is_finite() => format!("estimated, ±{:.1}%", error * 100.0),
         _ => "not sampled".to_owned(),
     };
+    let (resident, whence) = match stats.memory.is_known() {
+        true => (bytes(stats.memory.resident), "as the system reports"),
+        false => ("not known".to_owned(), "the system does not say"),
+    };
     json!([
         ["In use", bytes(total.live_bytes), "bytes of blocks, exact"],
         ["Blocks in use", grouped(total.live_blocks), "exact"],
         ["Allocations", grouped(total.allocs), "exact"],
         ["Peak", bytes(sampled.peak.bytes), error(&sampled.peak)],
-        ["Resident", bytes(stats.memory.resident), "as the system reports"],
+        ["Resident", resident, whence],
     ])
 }
 
@@ -340,7 +344,7 @@ fn lifetimes(total: &profile::Site) -> Vec<Value> {
 
 fn memory(stats: &Stats) -> Vec<Value> {
     let parts = stats.memory.parts();
-    parts.iter().map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect()
+    parts.map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect()
 }
 
 fn classes(stats: &Stats, sizes: &[BlockSize]) -> Vec<Value> {

@@ -86,7 +86,8 @@ pub struct Requested {
 #[cfg_attr(feature = "profile", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Memory {
-    /// Resident memory of the process, as the system reports it.
+    /// Resident memory of the process, as the system reports it; 0 where it does not, as without
+    /// `/proc`.
     pub resident: u64,
     /// In blocks that the program holds, by the size of the block.
     pub live: u64,
@@ -181,29 +182,36 @@ fn mean_error(sum: &crate::profile::Amount, mean: f64) -> Option<f64> {
 }
 
 impl Memory {
-    /// Where bytes are, by name; but for those that are not resident they sum to those that are.
-    pub(crate) fn parts(&self) -> [(&'static str, u64); 7] {
-        [
+    /// Where bytes are, by name; but for those that are not resident they sum to those that are, if
+    /// that is known.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let ours = [
             ("live blocks", self.live),
             ("on threads' lists", self.cached),
             ("free in spans", self.spare),
             ("free pages", self.free_pages),
             ("metadata", self.metadata),
             ("profiler", self.profiler),
-            ("elsewhere", self.elsewhere()),
-        ]
+        ];
+        ours.into_iter().chain(self.is_known().then(|| ("elsewhere", self.elsewhere())))
     }
 
     /// Resident bytes that are not the allocator's: the program's text and data,
-    /// stacks, mappings of its own.
+    /// stacks, mappings of its own. 0 where [`resident`](Self::resident) is not known.
     pub fn elsewhere(&self) -> u64 {
         self.resident.saturating_sub(self.ours())
     }
 
     /// Bytes of the other figures, at least, that are not resident: blocks and tables that
-    /// were not touched yet, pages that were not used of spans that were.
+    /// were not touched yet, pages that were not used of spans that were. 0 where
+    /// [`resident`](Self::resident) is not known.
     pub fn not_resident(&self) -> u64 {
-        self.ours().saturating_sub(self.resident)
+        if self.is_known() { self.ours().saturating_sub(self.resident) } else { 0 }
+    }
+
+    /// Whether the system told what is resident: some of a process always is.
+    pub(crate) fn is_known(&self) -> bool {
+        self.resident != 0
     }
 
     fn ours(&self) -> u64 {

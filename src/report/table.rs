@@ -138,12 +138,15 @@ fn waits(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
 }
 
 fn memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
-    write!(f, "resident {}", Bytes(memory.resident))?;
     match memory.not_resident() {
-        0 => writeln!(f, ":")?,
-        bytes => writeln!(f, "; of what follows {} are not, being untouched:", Bytes(bytes))?,
+        _ if !memory.is_known() => writeln!(f, "resident: not known; the allocator's own:")?,
+        0 => writeln!(f, "resident {}:", Bytes(memory.resident))?,
+        bytes => {
+            write!(f, "resident {}; of what follows {}", Bytes(memory.resident), Bytes(bytes))?;
+            writeln!(f, " are not, being untouched:")?;
+        }
     }
-    let all: u64 = memory.parts().iter().map(|(_, bytes)| bytes).sum();
+    let all: u64 = memory.parts().map(|(_, bytes)| bytes).sum();
     for (name, bytes) in memory.parts() {
         let share = (all != 0).then(|| bytes as f64 / all as f64);
         writeln!(f, "  {name:<18} {:>10} {:>7}", Bytes(bytes).to_string(), percent(share))?;
@@ -227,6 +230,17 @@ mod tests {
         );
         let shares = stats.to_string();
         assert!(shares.contains("75.0%") && shares.contains("25.0%"), "{shares}");
+    }
+
+    #[test]
+    fn what_is_resident_may_not_be_known() {
+        let mut stats = stats(1);
+        stats.memory.resident = 0;
+        let text = stats.to_string();
+        assert!(text.contains("\nresident: not known; the allocator's own:\n"), "{text}");
+        let live = text.lines().find(|line| line.contains("live blocks")).unwrap();
+        assert!(live.ends_with("100.0%") && !text.contains("elsewhere"), "{text}");
+        assert_eq!((stats.memory.elsewhere(), stats.memory.not_resident()), (0, 0));
     }
 
     #[test]

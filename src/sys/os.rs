@@ -277,11 +277,11 @@ pub(crate) fn page_bytes() -> usize {
     }
 }
 
-/// Resident bytes of the process, from `/proc/self/statm`; 0 where there is none.
-pub(crate) fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|field| field.parse::<u64>().ok());
-    pages.unwrap_or(0) * page_bytes() as u64
+/// Resident bytes of the process, from `/proc/self/statm`; none where that cannot be read.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * page_bytes() as u64)
 }
 
 #[cfg(all(test, not(loom)))]
