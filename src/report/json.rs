@@ -45,12 +45,14 @@ pub struct Dump {
     pub profile: Profile,
 }
 
-/// Why a dump cannot be read.
+/// Why a dump cannot be read. Its source is the error of the reader, an [`io::Error`], or of what was
+/// read; there is none where that is of another format or a later version.
 #[derive(Debug)]
 pub struct DumpError(Reason);
 
 #[derive(Debug)]
 enum Reason {
+    Io(io::Error),
     Json(serde_json::Error),
     Format(String),
     Version(u32),
@@ -59,6 +61,7 @@ enum Reason {
 impl fmt::Display for DumpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
+            Reason::Io(error) => write!(f, "the dump cannot be read: {error}"),
             Reason::Json(error) => write!(f, "this is no dump: {error}"),
             Reason::Format(format) => {
                 write!(f, "format {format:?} is not a dump's; accepted: {FORMAT:?}")
@@ -70,7 +73,15 @@ impl fmt::Display for DumpError {
     }
 }
 
-impl std::error::Error for DumpError {}
+impl std::error::Error for DumpError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Reason::Io(error) => Some(error),
+            Reason::Json(error) => Some(error),
+            Reason::Format(_) | Reason::Version(_) => None,
+        }
+    }
+}
 
 /// What tells whether the rest can be read.
 #[derive(Deserialize)]
@@ -140,20 +151,21 @@ impl Dump {
     ///
     /// # Errors
     ///
-    /// What cannot be read, is of another format, or of a later version.
+    /// Those of `from`, as the source of the error; what is no dump, of another format, or of a later
+    /// version.
     pub fn read_json(mut from: impl io::Read) -> Result<Self, DumpError> {
         profile::quietly(|| {
-            let mut text = String::new();
+            let mut text = Vec::new();
             let json = |error| DumpError(Reason::Json(error));
-            from.read_to_string(&mut text).map_err(|error| json(serde_json::Error::io(error)))?;
-            let header: Header = serde_json::from_str(&text).map_err(json)?;
+            from.read_to_end(&mut text).map_err(|error| DumpError(Reason::Io(error)))?;
+            let header: Header = serde_json::from_slice(&text).map_err(json)?;
             if header.format != FORMAT {
                 return Err(DumpError(Reason::Format(header.format)));
             }
             if header.version > VERSION {
                 return Err(DumpError(Reason::Version(header.version)));
             }
-            let read: ReadDocument = serde_json::from_str(&text).map_err(json)?;
+            let read: ReadDocument = serde_json::from_slice(&text).map_err(json)?;
             // A new cell: nothing was resolved before.
             let _ = read.profile.symbols.set(known(read.symbols));
             Ok(Self { stats: read.stats, profile: read.profile })
@@ -216,6 +228,25 @@ mod tests {
         assert!(error(r#"{"format": "other", "version": 1}"#).contains("\"other\""));
         let later = error(r#"{"format": "spanalloc", "version": 99}"#);
         assert!(later.contains("99") && later.contains("up to 1"), "{later}");
+        let error = Dump::read_json(&b"{\"format\": \"\xff\"}"[..]).unwrap_err();
+        assert!(error.to_string().contains("this is no dump"), "{error}");
+    }
+
+    #[test]
+    fn an_error_of_the_reader_is_told_as_that() {
+        use std::error::Error;
+        struct Broken;
+        impl io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+        let error = Dump::read_json(Broken).unwrap_err();
+        assert!(error.to_string().starts_with("the dump cannot be read: "), "{error}");
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::TimedOut));
+        let error = Dump::read_json(&b"{"[..]).unwrap_err();
+        assert!(error.source().is_some_and(|source| source.is::<serde_json::Error>()));
     }
 
     /// Written by the first version. It must be readable for ever, so what it holds
