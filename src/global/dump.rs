@@ -69,9 +69,9 @@ impl Dump {
     /// [`write_html`](Profile::write_html) and the like.
     ///
     /// It is what [`stats`](crate::stats()) and [`profile::capture`](crate::profile::capture)
-    /// return, one right after the other; the profile is empty where nothing was sampled. Costs what
-    /// these do. Names are resolved by the first report that needs them, once for all, which costs what
-    /// it does in [`dump`]. Sampling is suppressed on this thread meanwhile.
+    /// return, one right after the other; the profile is empty where nothing was sampled. Costs
+    /// what these do. Names are resolved by the first report that needs them, once for all, which
+    /// costs what it does in [`dump`]. Sampling is suppressed on this thread meanwhile.
     ///
     /// # Examples
     ///

@@ -51,13 +51,13 @@ struct AtExit {
 /// call counts, unless the environment variable `SPANALLOC` says `dump=`, which
 /// wins; with its keys `every=`, `grown=` and `signal=` the reports are also written while the
 /// program runs.
-/// In the prefix `%p` stands for the process id, `%n` for the program's name, `%h` for the
-/// host's, which in a container is the container's, `%d` for the number of the dump in its process
-/// (`0001` and so on, in each process) and `%%` for `%`; any other `%` stays as it is. A forked child writes files of its own
-/// where the prefix has `%p`, and none otherwise. Where an earlier process had the same id, `%p` is
-/// the id with `-2` and so on behind it, and its files stay. A dump that fails prints one line that names the files that
-/// could not be written and the error, writes the others, and changes neither the exit code nor
-/// the files that were there.
+/// In the prefix `%p` stands for the process id, `%n` for the program's name, `%h` for the host's,
+/// which in a container is the container's, `%d` for the number of the dump in its process (`0001`
+/// and so on, in each process) and `%%` for `%`; any other `%` stays as it is. A forked child
+/// writes files of its own where the prefix has `%p`, and none otherwise. Where an earlier process
+/// had the same id, `%p` is the id with `-2` and so on behind it, and its files stay. A dump that
+/// fails prints one line that names the files that could not be written and the error, writes the
+/// others, and changes neither the exit code nor the files that were there.
 ///
 /// # Errors
 ///

@@ -109,18 +109,17 @@ pub(super) fn decay_by_environment(decay_ms: u32) {
 /// Sets a soft limit on the memory that the allocator holds, in bytes; 0 for none,
 /// which is how a program begins.
 ///
-/// Nothing fails above the limit. As long as more is held, free pages go back to the
-/// system within 10 ms (250 ms where little was free the last times) instead of after a while, and
-/// whoever asked for it by [`on_pressure`] is told. What threads have put aside for their next allocations goes
-/// back, too, but not what their lists hold just then; pages between blocks in use go at a later look,
-/// once nothing more was freed beside them. Go's `GOMEMLIMIT` is the model; here is no collector to
-/// run more often, so only what is free, or freed by a listener, can go.
+/// Nothing fails above the limit. As long as more is held, free pages go back to the system within
+/// 10 ms (250 ms where little was free the last times) instead of after a while, and whoever asked
+/// for it by [`on_pressure`] is told. What threads have put aside for their next allocations goes
+/// back, too, but not what their lists hold just then; pages between blocks in use go at a later
+/// look, once nothing more was freed beside them. Go's `GOMEMLIMIT` is the model; here is no
+/// collector to run more often, so only what is free, or freed by a listener, can go.
 ///
-/// Cost: a thread that looks at one sum a hundred times a second while there is a
-/// limit; nothing on any path of an allocation or a free. Above it threads find what they
-/// had put aside gone after each time that memory went back; each time that gave back less than 1 MiB, the
-/// next one comes twice as late, up to 250 ms. A forked child has no limit until it
-/// sets one.
+/// Cost: a thread that looks at one sum a hundred times a second while there is a limit; nothing on
+/// any path of an allocation or a free. Above it threads find what they had put aside gone after
+/// each time that memory went back; each time that gave back less than 1 MiB, the next one comes
+/// twice as late, up to 250 ms. A forked child has no limit until it sets one.
 ///
 /// # Errors
 ///
@@ -154,8 +153,8 @@ pub fn set_soft_limit(bytes: u64) -> io::Result<()> {
 /// Has `listener` called when more memory is held than the
 /// [soft limit](set_soft_limit), after free pages were given back and if that was not
 /// enough; again every quarter of a second while it stays so. What the listener frees
-/// goes back when it has returned, in whole pages that nothing else lies in; pages inside a span
-/// of which other blocks are in use go at a later look.
+/// goes back when it has returned, where whole spans came free by it; pages between blocks that are
+/// in use go at a later look.
 ///
 /// It runs on the thread that looks after the limit, which there is from the first limit that is
 /// set on; a panic in it is caught and otherwise ignored. What it allocates is sampled as what other
@@ -243,8 +242,8 @@ pub fn soft_limit() -> u64 {
 }
 
 /// Bytes that the allocator holds now: in use, free but not given back, its own records, and the
-/// profiler's tables. This is what a [soft limit](set_soft_limit) is compared with, and what a gauge of a service may
-/// show; [`stats`](crate::stats) tells what it is made of.
+/// profiler's tables. This is what a [soft limit](set_soft_limit) is compared with, and what a
+/// gauge of a service may show; [`stats`](crate::stats) tells what it is made of.
 ///
 /// Cost: two locks that slow paths take, some tens of nanoseconds; allocates nothing.
 ///
