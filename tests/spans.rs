@@ -1,5 +1,5 @@
 //! Live bytes by span of `tracing`, right across `.await` and whichever thread
-//! polls. One test: the profiler is the process's.
+//! polls. One test, and what a child runs: the profiler is the process's.
 #![cfg(feature = "tracing")]
 
 #[cfg(feature = "pprof")]
@@ -8,11 +8,16 @@ mod support;
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
 use spanalloc::profile;
 use spanalloc::{SpanAlloc, SpanLayer};
-use tracing::Instrument;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::span::{Id, Record};
+use tracing::{Instrument, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
@@ -20,6 +25,38 @@ static GLOBAL: SpanAlloc = SpanAlloc::new();
 
 /// Large blocks: none of them comes from a list that was granted before sampling.
 const BYTES: usize = 1 << 20;
+const CHILD: &str = "SPANS_TEST_CHILD";
+
+/// A layer that fails while it holds what a span keeps, inside a span that it entered.
+struct Failing;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Failing {
+    fn on_record(&self, id: &Id, _: &Record<'_>, context: Context<'_, S>) {
+        let span = context.span(id).unwrap();
+        let _inner = tracing::info_span!("inner").entered();
+        let _held = span.extensions_mut();
+        panic!("this layer fails");
+    }
+}
+
+/// Spans are left by unwinding; one of them cannot be asked for its label any more.
+#[test]
+fn child() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    tracing_subscriber::registry().with(SpanLayer::new()).with(Failing).init();
+    profile::start(1).unwrap();
+    let around = tracing::info_span!("around").entered();
+    let failed = tracing::info_span!("failed", field = tracing::field::Empty);
+    let fail = || _ = failed.in_scope(|| failed.record("field", 1));
+    catch_unwind(AssertUnwindSafe(fail)).unwrap_err();
+    let block = black_box(vec![0_u8; BYTES]);
+    let spans = profile::capture().spans;
+    let span = spans.iter().find(|span| span.name == "around").expect("the span around");
+    assert_eq!(span.in_use.bytes / BYTES as u64, 1, "{spans:?}");
+    drop((around, block));
+}
 
 /// Allocates in turns with other tasks, on any thread, and keeps every second block.
 async fn work(rounds: usize) -> Vec<Vec<u8>> {
@@ -36,6 +73,12 @@ async fn work(rounds: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn bytes_count_for_the_span_they_were_allocated_in() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--test-threads=1"]);
+    command.env(CHILD, "1").env("RUST_BACKTRACE", "0");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+
     tracing_subscriber::registry().with(SpanLayer::new().by_field("kind")).init();
     profile::start(1).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
@@ -80,6 +123,13 @@ fn bytes_count_for_the_span_they_were_allocated_in() {
     outer.record("kind", "afterwards");
     let inside_block = inside.in_scope(|| black_box(vec![0_u8; BYTES]));
 
+    // Entered again inside a span inside it.
+    let again = tracing::info_span!("again", kind = "again");
+    let between = tracing::info_span!("between", kind = "between");
+    let once_more = || again.in_scope(|| black_box(vec![0_u8; BYTES]));
+    let between_block = || (once_more(), black_box(vec![0_u8; BYTES]));
+    let again_blocks = again.in_scope(|| between.in_scope(between_block));
+
     let profile = profile::capture();
     profile::stop();
     let blocks = |bytes: u64| bytes / BYTES as u64;
@@ -93,6 +143,7 @@ fn bytes_count_for_the_span_they_were_allocated_in() {
     }
     assert_eq!((spans["7"], spans["late"]), ((1, 1), (1, 1)), "{spans:?}");
     assert_eq!((spans["afterwards"], spans["within"]), ((1, 1), (1, 1)), "{spans:?}");
+    assert_eq!((spans["again"], spans["between"]), ((1, 1), (1, 1)), "{spans:?}");
     assert_eq!(spans[""], (5, 3), "{spans:?}");
 
     // Each site knows its span, so the sites of a span add up to it.
@@ -103,7 +154,7 @@ fn bytes_count_for_the_span_they_were_allocated_in() {
     }
     #[cfg(feature = "pprof")]
     by_tag(&profile);
-    drop((held, seven, none, late_block, within_block, inside_block));
+    drop((held, seven, none, late_block, within_block, inside_block, again_blocks));
 }
 
 /// `go tool pprof` tells spans apart by their label.

@@ -1,8 +1,8 @@
 //! Memory by span of `tracing`: the layer that tells the profiler which span a
 //! thread is in.
 //!
-//! A span has a label from its creation on, or counts for the one around it. Entering and leaving set one word of
-//! the thread to the label of the innermost span, which the sampler reads when it
+//! A span has a label from its creation on, or counts for the one around it. Entering and leaving
+//! set one word of the thread to the label of the innermost span, which the sampler reads when it
 //! samples; an allocation that is not sampled pays nothing. A future that is
 //! instrumented enters its span at each poll, on whichever thread, so this is right
 //! across `.await`.
@@ -10,13 +10,15 @@
 //! Nothing here emits an event: the dispatcher may be what allocates.
 
 use std::fmt::{Debug, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
 use tracing_core::Subscriber;
 use tracing_core::field::{Field, Visit};
 use tracing_core::span::{Attributes, Id, Record};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{Extensions, LookupSpan, SpanRef};
 
 use crate::profile::{self, Label, quietly};
 
@@ -33,6 +35,10 @@ use crate::profile::{self, Label, quietly};
 /// names as there are kinds, and keeps it with the span; entering and leaving look
 /// for the innermost span that has one and set a word of the thread. An allocation that is not
 /// sampled pays nothing.
+///
+/// The word stays if the layer is taken away while the program runs, as by
+/// `tracing_subscriber::reload`: what a thread allocates afterwards counts for the span that it
+/// entered or left last before.
 ///
 /// # Examples
 ///
@@ -67,6 +73,9 @@ impl SpanLayer {
     /// Tells spans apart by the value of a field. A span without the field counts
     /// for the one around it. Choose a field of few values: a kind of request
     /// rather than its number.
+    ///
+    /// A value that is recorded after the span began counts at once on the thread that records it;
+    /// on others that are in the span, from when they next enter or leave one.
     pub const fn by_field(self, field: &'static str) -> Self {
         Self { field: Some(field) }
     }
@@ -103,46 +112,54 @@ impl Visit for Value {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        quietly(|| {
-            let Some(span) = context.span(id) else { return };
+        carefully(|| {
+            let span = context.span(id)?;
             let label = match self.field {
                 None => profile::span_label(attributes.metadata().name()),
                 Some(_) => self.label(|value| attributes.record(value)).unwrap_or(Label::NONE),
             };
-            span.extensions_mut().replace(Labelled(label));
+            span.extensions_mut().replace(Labelled(label))
         });
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        quietly(|| {
-            let label = self.label(|value| values.record(value));
-            if let (Some(label), Some(span)) = (label, context.span(id)) {
-                span.extensions_mut().replace(Labelled(label));
-            }
+        carefully(|| {
+            let label = self.label(|value| values.record(value))?;
+            context.span(id)?.extensions_mut().replace(Labelled(label))
         });
-        enter_current(&context);
+        count_for(|| context.lookup_current());
     }
 
-    fn on_enter(&self, _: &Id, context: Context<'_, S>) {
-        enter_current(&context);
+    // Not the current one: a span that is entered again inside another one is not that.
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        count_for(|| context.span(id));
     }
 
+    // Asking which one is left, rather than keeping a stack, is right in whichever order spans end.
     fn on_exit(&self, _: &Id, context: Context<'_, S>) {
-        enter_current(&context);
+        count_for(|| context.lookup_current());
     }
 }
 
-fn label_of(extensions: &tracing_subscriber::registry::Extensions<'_>) -> Label {
+fn label_of(extensions: &Extensions<'_>) -> Label {
     extensions.get::<Labelled>().map_or(Label::NONE, |labelled| labelled.0)
 }
 
-/// Has this thread's samples count for the innermost span it is in. Asking for
-/// that, rather than keeping a stack, is right in whichever order spans end.
-fn enter_current<S: Subscriber + for<'a> LookupSpan<'a>>(context: &Context<'_, S>) {
-    let label = quietly(|| {
-        let spans = context.lookup_current()?.scope();
+/// Has this thread's samples count for a span.
+fn count_for<'a, R: LookupSpan<'a> + 'a>(span: impl FnOnce() -> Option<SpanRef<'a, R>>) {
+    let label = carefully(|| {
         // One without a label counts for the one around it, which may get one later than it began.
-        spans.map(|span| label_of(&span.extensions())).find(|label| *label != Label::NONE)
+        let mut labels = span()?.scope().map(|span| label_of(&span.extensions()));
+        labels.find(|label| *label != Label::NONE)
     });
     profile::set_span(label.unwrap_or(Label::NONE));
+}
+
+/// Runs `work` unsampled. Spans are left by unwinding, too, maybe because of a layer that panicked
+/// and so poisoned what a span keeps: that panics again here, which must not end the process.
+fn carefully<T>(work: impl FnOnce() -> Option<T>) -> Option<T> {
+    quietly(|| match thread::panicking() {
+        false => work(),
+        true => catch_unwind(AssertUnwindSafe(work)).ok().flatten(),
+    })
 }
