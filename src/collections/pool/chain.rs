@@ -57,11 +57,13 @@ impl<T> Chain<T> {
         // SAFETY: by invariant 3 the head ring is never unlinked, so it is alive while the owner
         // looks at it.
         let Some(ring) = (unsafe { head.as_ref() }) else {
-            return self.grow(None, value);
+            // SAFETY: the owner, with no head ring.
+            return unsafe { self.grow(head, value) };
         };
         // SAFETY: the owner is the only producer of its rings.
         if let Err(value) = unsafe { ring.push_head(value) } {
-            self.grow(Some(ring), value);
+            // SAFETY: the owner, with its head ring.
+            unsafe { self.grow(head, value) };
         }
     }
 
@@ -102,20 +104,30 @@ impl<T> Chain<T> {
     }
 
     /// Links a ring of twice the size, with `value` in it, behind `full`.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the chain's owner, and `full` is `head`.
     #[cold]
     #[inline(never)]
-    fn grow(&self, full: Option<&Ring<T>>, value: T) {
-        let capacity = full.map_or(RING_CAPACITY_MIN, |ring| ring.capacity() * 2);
+    unsafe fn grow(&self, full: *const Ring<T>, value: T) {
+        // SAFETY: null or, by invariant 3, alive, until it is linked below.
+        let before = unsafe { full.as_ref() };
+        let capacity = before.map_or(RING_CAPACITY_MIN, |full| full.capacity() * 2);
         let ring = Ring::new(capacity.min(RING_CAPACITY_MAX));
         // SAFETY: nobody else knows the ring yet.
         let pushed = unsafe { ring.push_head(value) };
         debug_assert!(pushed.is_ok(), "a new ring has room");
         let ring = Box::into_raw(Box::new(ring));
         self.head.store(ring, Relaxed);
-        match full {
-            Some(full) => full.next.store(ring, Release),
-            None => self.tail.store(ring, Release),
-        }
+        let link = if full.is_null() {
+            &self.tail
+        } else {
+            // SAFETY: as above. No more than the link is borrowed: once it is set, a consumer may
+            // free the ring before the store returns.
+            unsafe { &(*full).next }
+        };
+        link.store(ring, Release);
     }
 }
 

@@ -95,17 +95,26 @@ impl<T> Readers<T> {
             let Some(ring) = (unsafe { last.as_ref() }) else { return };
             let next = ring.retired_next.load(Relaxed);
             if next.is_null() {
-                return self.push(first, ring);
+                // SAFETY: the list that was taken.
+                return unsafe { self.push(first, last) };
             }
             last = next;
         }
     }
 
-    /// Puts the caller's list from `first` to `last` before what is there.
-    fn push(&self, first: *mut Ring<T>, last: &Ring<T>) {
+    /// Puts a list from `first` to `last` before what is there.
+    ///
+    /// # Safety
+    ///
+    /// The list is the caller's, of rings as by invariant 1.
+    unsafe fn push(&self, first: *mut Ring<T>, last: *const Ring<T>) {
+        // SAFETY: by invariant 1 the ring is not freed as long as the list is this call's. No more
+        // than the link is borrowed: somebody may take the list and free the ring before the
+        // exchange below returns.
+        let link = unsafe { &(*last).retired_next };
         let mut seen = self.retired.load(Relaxed);
         loop {
-            last.retired_next.store(seen, Relaxed);
+            link.store(seen, Relaxed);
             match self.retired.compare_exchange_weak(seen, first, Release, Relaxed) {
                 Ok(_) => return,
                 Err(now) => seen = now,
@@ -129,8 +138,8 @@ impl<T> Pin<'_, T> {
     /// Takes charge of a ring that the caller has unlinked.
     #[cold]
     pub(super) fn retire(&self, ring: *mut Ring<T>) {
-        // SAFETY: the caller reached the ring while pinned, and still is, so it is not freed.
-        self.0.push(ring, unsafe { &*ring });
+        // SAFETY: it was unlinked, and only by this caller; rings come from `Box::into_raw`.
+        unsafe { self.0.push(ring, ring) };
     }
 }
 
