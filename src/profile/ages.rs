@@ -62,7 +62,9 @@ impl Lifetimes {
             histogram.record_n(bound_ns(bucket).unwrap_or(last), *objects).ok()?;
         }
         // The histogram's own bounds are near ours, and not below.
-        let found = histogram.value_at_quantile(share);
+        // What is a hair above a whole number of objects is not taken for one more, as 0.55 of 100,
+        // which is 55.00000000000001.
+        let found = histogram.value_at_quantile(share.next_down());
         let bound = (0..BUCKETS).filter_map(bound_ns).rev().find(|bound| *bound <= found);
         bound.filter(|_| !histogram.is_empty()).map(Duration::from_nanos)
     }
@@ -82,6 +84,9 @@ mod tests {
         let lifetimes = Lifetimes::of(vec![0, 90, 0, 0, 10]);
         let at = |share| lifetimes.quantile(share).unwrap();
         assert_eq!((at(0.5), at(0.95)), (Duration::from_micros(4), Duration::from_micros(256)));
+        let split = Lifetimes::of(vec![0, 55, 0, 0, 45]);
+        assert_eq!(split.quantile(0.55), Some(Duration::from_micros(4)));
+        assert_eq!((split.quantile(0.0), split.quantile(1.0)), (Some(at(0.5)), Some(at(1.0))));
         let mut last = Lifetimes::of(vec![0; BUCKETS]);
         last.objects[BUCKETS - 1] = 1;
         assert_eq!(last.quantile(0.5), Lifetimes::bound(BUCKETS - 2));
