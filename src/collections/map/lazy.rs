@@ -13,6 +13,7 @@
 //!
 //! 1. `live + backlog == map.len()`.
 //! 2. `marked − revived − swept − cleared == backlog`.
+//! 3. No entry was removed, and no sweep done, at a later time than the latest one that was told.
 
 use std::borrow::Borrow;
 use std::collections::hash_map::RandomState;
@@ -85,6 +86,8 @@ pub struct LazyStats {
 pub struct Lazy<K, V, S = RandomState> {
     map: Map<K, Marked<V>, S>,
     sweep: Sweep,
+    /// The latest time that it was told.
+    now_ns: u64,
     swept_at_ns: u64,
     counts: LazyStats,
 }
@@ -104,7 +107,8 @@ impl<K, V> Lazy<K, V> {
     /// An empty map that sweeps by `sweep`.
     #[must_use]
     pub fn new(sweep: Sweep) -> Self {
-        Self { map: Map::new(), sweep, swept_at_ns: 0, counts: LazyStats::default() }
+        let map = Map::new();
+        Self { map, sweep, now_ns: 0, swept_at_ns: 0, counts: LazyStats::default() }
     }
 }
 
@@ -112,7 +116,7 @@ impl<K, V, S> Lazy<K, V, S> {
     /// An empty map that uses `hasher`.
     pub fn with_hasher(sweep: Sweep, hasher: S) -> Self {
         let map = Map::with_hasher(hasher);
-        Self { map, sweep, swept_at_ns: 0, counts: LazyStats::default() }
+        Self { map, sweep, now_ns: 0, swept_at_ns: 0, counts: LazyStats::default() }
     }
 
     /// Entries that are there; marked ones are not.
@@ -188,14 +192,15 @@ impl<K, V, S> Lazy<K, V, S> {
 
     /// Clears the map for somebody whose time begins at 0.
     pub(in crate::collections) fn begin_again(&mut self) {
-        self.swept_at_ns = 0;
+        (self.now_ns, self.swept_at_ns) = (0, 0);
         self.clear();
     }
 
     /// Sweeps if it is time to, which it is told by `now_ns`; returns how many entries were dropped.
     /// Costs a comparison, or a [`sweep`](Self::sweep).
     pub fn tick(&mut self, now_ns: u64) -> usize {
-        let waited_ns = now_ns.saturating_sub(self.swept_at_ns);
+        let now_ns = self.latest(now_ns);
+        let waited_ns = now_ns - self.swept_at_ns;
         let due = match self.sweep {
             Sweep::Interval(interval_ns) => waited_ns >= interval_ns,
             Sweep::Space(backlog_max) => self.counts.backlog >= backlog_max,
@@ -206,9 +211,16 @@ impl<K, V, S> Lazy<K, V, S> {
         if due { self.sweep(now_ns) } else { 0 }
     }
 
+    /// The time, which does not go back.
+    fn latest(&mut self, now_ns: u64) -> u64 {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.now_ns
+    }
+
     /// Drops all marked entries, whose latency ends at `now_ns`; returns how many. Costs a pass over
     /// the map, or nothing when none is marked.
     pub fn sweep(&mut self, now_ns: u64) -> usize {
+        let now_ns = self.latest(now_ns);
         self.swept_at_ns = now_ns;
         self.counts.sweeps += 1;
         if self.counts.backlog == 0 {
@@ -219,7 +231,7 @@ impl<K, V, S> Lazy<K, V, S> {
         let counts = &mut self.counts;
         self.map.retain(|_, entry| {
             let Some(removed_at_ns) = entry.removed_at_ns else { return true };
-            let latency_ns = now_ns.saturating_sub(removed_at_ns);
+            let latency_ns = now_ns - removed_at_ns;
             counts.latency_sum_ns += u128::from(latency_ns);
             counts.latency_max_ns = counts.latency_max_ns.max(latency_ns);
             counts.swept += 1;
@@ -294,6 +306,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lazy<K, V, S> {
     where
         K: Borrow<Q>,
     {
+        let now_ns = self.latest(now_ns);
         let entry = self.map.get_mut(key).filter(|entry| entry.is_there());
         let found = entry.is_some();
         if let Some(entry) = entry {
@@ -372,5 +385,20 @@ mod tests {
         assert_eq!(map.insert("a", 3, 30), None, "what was removed is not returned");
         assert_eq!((map.get("a"), map.stats().revived, map.stats().backlog), (Some(&3), 1, 0));
         assert_eq!(map.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_time_before_an_earlier_one_counts_as_that() {
+        let mut map = Lazy::new(Sweep::Hybrid { interval_ns: 100, backlog_max: 1 });
+        map.insert("a", 1, 1000);
+        assert!(map.remove("a", 10));
+        assert_eq!((map.stats().sweeps, map.tick(1005), map.stats().sweeps), (2, 0, 2));
+        let mut map = Lazy::new(Sweep::Space(10));
+        map.insert("a", 1, 1000);
+        map.remove("a", 10);
+        assert_eq!((map.sweep(1005), map.stats().latency_max_ns), (1, 5));
+        map.insert("a", 1, 0);
+        map.remove("a", 0);
+        assert_eq!((map.sweep(0), map.stats().latency_sum_ns), (1, 5));
     }
 }
