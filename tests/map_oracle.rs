@@ -271,6 +271,8 @@ fn maps_and_iterators_cross_threads_as_their_entries_do() {
     send::<spanalloc::map::Iter<'_, String, u8>>();
     send::<spanalloc::map::IntoIter<String, std::cell::Cell<u8>>>();
     send::<spanalloc::map::Drain<'_, String, u8>>();
+    send::<spanalloc::map::HandleIterMut<'_, String, std::cell::Cell<u8>>>();
+    sync::<spanalloc::map::HandleIterMut<'_, String, u8>>();
     let map: Map<u32, u32> = (0..1000).map(|n| (n, n)).collect();
     let sums = std::thread::scope(|scope| {
         let sum = || map.values().sum::<u32>();

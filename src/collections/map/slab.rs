@@ -242,13 +242,18 @@ pub(super) struct Places<'s, V> {
     slab: PhantomData<&'s mut Slab<V>>,
 }
 
+// SAFETY: it is a mutable borrow of the slab, by which each value is handed out once.
+unsafe impl<V: Send> Send for Places<'_, V> {}
+// SAFETY: as above; a shared one hands out nothing.
+unsafe impl<V: Sync> Sync for Places<'_, V> {}
+
 impl<'s, V> Places<'s, V> {
     /// The value at `handle`.
     ///
     /// # Safety
     ///
     /// The handle is the slab's, and none of its slot has been asked for before.
-    pub(super) unsafe fn get(&self, handle: Handle) -> Option<&'s mut V> {
+    pub(super) unsafe fn get(&mut self, handle: Handle) -> Option<&'s mut V> {
         let (chunk, place) = Slab::<V>::split(handle.index);
         // SAFETY: chunks have `SLOTS` slots, of which this is one.
         let slot = unsafe { self.chunks[chunk].add(place) };
