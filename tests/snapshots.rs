@@ -77,6 +77,14 @@ fn what_is_no_series_is_refused_by_line() {
         said.starts_with("line 3") && said.ends_with("not later than the line before"),
         "{said}"
     );
+    let at = |seconds: u64| {
+        let (start, rest) = lines[0].split_once("\"secs\":").unwrap();
+        let (_, rest) = rest.split_once(',').unwrap();
+        format!("{start}\"secs\":{seconds},{rest}")
+    };
+    assert!(refused(&[lines[0], &at(u64::MAX)]).starts_with("line 2 of the snapshots: no clock"));
+    let mut late = Snapshots::read_json(at(u64::MAX / 2 - 1).as_bytes()).unwrap();
+    assert_eq!(late.take().at.as_secs(), u64::MAX / 2 - 1, "it comes after what was read");
     assert_eq!(Snapshots::read_json(&b""[..]).unwrap().iter().count(), 0);
 }
 

@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 
 /// The fewest snapshots that show a change.
 const KEEP_MIN: usize = 2;
+/// No time that is read is later: there is room for those that are taken afterwards.
+#[cfg(feature = "profile")]
+const LATEST: Duration = Duration::from_secs(u64::MAX / 2);
 
 /// Snapshots of the allocator's counts, the latest ones of a series.
 ///
@@ -190,7 +193,7 @@ impl Snapshots {
     /// # Errors
     ///
     /// Those of `from`; `InvalidData` with the number of a line that is no snapshot, or whose
-    /// time is not later than that of the line before.
+    /// time is not later than that of the line before, or later than any clock tells.
     #[cfg(feature = "profile")]
     pub fn read_json<R: std::io::BufRead>(from: R) -> std::io::Result<Self> {
         let mut kept = VecDeque::<Snapshot>::new();
@@ -203,6 +206,9 @@ impl Snapshots {
                 serde_json::from_str(&text?).map_err(|error| invalid(error.to_string()))?;
             if kept.back().is_some_and(|last| last.at >= read.at) {
                 return Err(invalid(format!("{:?} is not later than the line before", read.at)));
+            }
+            if read.at > LATEST {
+                return Err(invalid(format!("no clock tells {:?}", read.at)));
             }
             kept.push_back(read);
         }
