@@ -33,13 +33,32 @@ const LARGE_ROWS: usize = 48;
 struct Row {
     allocs: AtomicU64,
     frees: AtomicU64,
+    allocated_bytes: AtomicU64,
     live_bytes: AtomicU64,
 }
 
+/// Allocations, frees, bytes allocated, live bytes.
+type Counts = (u64, u64, u64, u64);
+
+impl Row {
+    const fn new() -> Self {
+        Self {
+            allocs: AtomicU64::new(0),
+            frees: AtomicU64::new(0),
+            allocated_bytes: AtomicU64::new(0),
+            live_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let Self { allocs, frees, allocated_bytes, live_bytes } = self;
+        let of = |figure: &AtomicU64| figure.load(Relaxed);
+        (of(allocs), of(frees), of(allocated_bytes), of(live_bytes))
+    }
+}
+
 /// Classes by their block size in units of 8 bytes, then large blocks by doublings.
-static LEDGER: [Row; CLASS_ROWS + LARGE_ROWS] = [const {
-    Row { allocs: AtomicU64::new(0), frees: AtomicU64::new(0), live_bytes: AtomicU64::new(0) }
-}; CLASS_ROWS + LARGE_ROWS];
+static LEDGER: [Row; CLASS_ROWS + LARGE_ROWS] = [const { Row::new() }; CLASS_ROWS + LARGE_ROWS];
 
 /// What a layout gets: its row and the bytes of its block.
 #[derive(PartialEq, Clone, Copy)]
@@ -75,6 +94,7 @@ impl Place {
 
     fn allocated(self) {
         LEDGER[self.row].allocs.fetch_add(1, Relaxed);
+        LEDGER[self.row].allocated_bytes.fetch_add(self.block_bytes as u64, Relaxed);
         LEDGER[self.row].live_bytes.fetch_add(self.block_bytes as u64, Relaxed);
     }
 
@@ -130,14 +150,14 @@ unsafe impl GlobalAlloc for Counted {
 /// Compares everything. The process is quiet but for this thread, and nothing is
 /// allocated between the two snapshots.
 fn compare(when: &str) -> Stats {
-    static COPY: Mutex<[(u64, u64, u64); CLASS_ROWS + LARGE_ROWS]> =
-        Mutex::new([(0, 0, 0); CLASS_ROWS + LARGE_ROWS]);
+    static COPY: Mutex<[Counts; CLASS_ROWS + LARGE_ROWS]> =
+        Mutex::new([(0, 0, 0, 0); CLASS_ROWS + LARGE_ROWS]);
     let mut copy = COPY.lock().unwrap();
     for (copy, row) in copy.iter_mut().zip(&LEDGER) {
-        *copy = (row.allocs.load(Relaxed), row.frees.load(Relaxed), row.live_bytes.load(Relaxed));
+        *copy = row.counts();
     }
     let stats = spanalloc::stats();
-    let mut met = (0, 0);
+    let mut met = (0, 0, 0);
     for row in stats.classes.iter().chain(&stats.large) {
         let bytes = row.block_bytes as usize;
         let index = match bytes {
@@ -145,22 +165,24 @@ fn compare(when: &str) -> Stats {
             _ => CLASS_ROWS + (bytes / SLOT_BYTES).ilog2() as usize,
         };
         assert_eq!(
-            (row.allocs, row.frees, row.live_bytes),
+            (row.allocs, row.frees, row.allocated_bytes, row.live_bytes),
             copy[index],
-            "{when}: (allocations, frees, live bytes) of the row of {bytes} bytes"
+            "{when}: (allocations, frees, bytes allocated, live bytes) of the row of {bytes} bytes"
         );
         assert_eq!(row.live_blocks, row.allocs - row.frees, "{when}: {bytes} bytes");
         assert!(row.refills <= row.allocs + 1, "{when}: {bytes} bytes");
         assert!(row.live_blocks <= row.spans * row.blocks_per_span, "{when}: {bytes} bytes");
         assert!(row.live_blocks <= row.first_uses, "{when}: {bytes} bytes");
-        met = (met.0 + row.allocs, met.1 + row.live_bytes);
+        met = (met.0 + row.allocs, met.1 + row.allocated_bytes, met.2 + row.live_bytes);
     }
     // No row of the ledger without one in the snapshot.
-    let all = copy.iter().fold((0, 0), |all, row| (all.0 + row.0, all.1 + row.2));
-    assert_eq!(met, all, "{when}: allocations and live bytes in all");
+    let sum = |all: (u64, u64, u64), row: &Counts| (all.0 + row.0, all.1 + row.2, all.2 + row.3);
+    let all = copy.iter().fold((0, 0, 0), sum);
+    assert_eq!(met, all, "{when}: allocations, bytes allocated and live bytes in all");
     let total = stats.total();
-    assert_eq!((total.allocs, total.live_bytes), all, "{when}: the sums");
-    assert_eq!(stats.memory.live, all.1, "{when}: live memory");
+    let sums = (total.allocs, total.allocated_bytes, total.live_bytes);
+    assert_eq!(sums, all, "{when}: the sums");
+    assert_eq!(stats.memory.live, all.2, "{when}: live memory");
     stats
 }
 

@@ -54,6 +54,7 @@ fn the_class_that_leaks_is_found() {
         assert_eq!(of(LEAK_BYTES).live_blocks, 290);
         assert_eq!(of(LEAK_BYTES).live_bytes, 290 * LEAK_BYTES as i64);
         assert_eq!(of(LEAK_BYTES).allocs, 290);
+        assert_eq!(of(LEAK_BYTES).allocated_bytes, 290 * LEAK_BYTES);
         assert_eq!(of(CACHE_BYTES).allocs, 29 * 50);
         assert!(grown.is_sorted_by_key(|growth| -growth.live_bytes));
         assert!(matches!(series.trend(0.99, live(LEAK_BYTES)), Trend::Rising(_)));

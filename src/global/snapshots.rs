@@ -72,6 +72,8 @@ pub struct ClassGrowth {
     pub live_bytes: i64,
     /// Allocations meanwhile.
     pub allocs: u64,
+    /// Bytes of the blocks that they got.
+    pub allocated_bytes: u64,
 }
 
 impl Snapshots {
@@ -120,13 +122,13 @@ impl Snapshots {
         let before = rows(&oldest.stats);
         let changed = rows(&latest.stats).into_iter().map(|after| {
             let before = before.iter().find(|before| before.block_bytes == after.block_bytes);
-            let (blocks, bytes, allocs) =
-                before.map_or((0, 0, 0), |row| (row.live_blocks, row.live_bytes, row.allocs));
+            let before = before.cloned().unwrap_or_default();
             ClassGrowth {
                 block_bytes: after.block_bytes,
-                live_blocks: after.live_blocks.wrapping_sub(blocks) as i64,
-                live_bytes: after.live_bytes.wrapping_sub(bytes) as i64,
-                allocs: after.allocs.saturating_sub(allocs),
+                live_blocks: after.live_blocks.wrapping_sub(before.live_blocks) as i64,
+                live_bytes: after.live_bytes.wrapping_sub(before.live_bytes) as i64,
+                allocs: after.allocs.saturating_sub(before.allocs),
+                allocated_bytes: after.allocated_bytes.saturating_sub(before.allocated_bytes),
             }
         });
         let mut changed: Vec<_> =

@@ -123,6 +123,7 @@ impl<O: Os> Heap<O> {
         for (count, row) in counts.large.iter_mut().zip(&table.rows) {
             count.allocs += row.allocs;
             count.frees += row.frees;
+            count.allocated_bytes = count.allocated_bytes.wrapping_add(row.allocated_bytes);
             count.live_bytes = count.live_bytes.wrapping_add(row.live_bytes);
             count.settle();
         }

@@ -53,6 +53,8 @@ pub(crate) struct Mapping {
 pub(crate) struct LargeCount {
     pub(crate) allocs: u64,
     pub(crate) frees: u64,
+    /// Bytes of the slots or pages, of what was ever allocated.
+    pub(crate) allocated_bytes: u64,
     /// Bytes of the slots or pages, of what is live. Wraps in a part of the books, of which
     /// another part may have the free.
     pub(crate) live_bytes: u64,
@@ -125,13 +127,15 @@ impl LargeTable {
             mapped_bytes: 0,
             mappings: 0,
             kept: Kept::new(),
-            rows: [LargeCount { allocs: 0, frees: 0, live_bytes: 0 }; LARGE_ROWS],
+            rows: [LargeCount { allocs: 0, frees: 0, allocated_bytes: 0, live_bytes: 0 };
+                LARGE_ROWS],
         }
     }
 
     pub(super) fn count_alloc(&mut self, bytes: usize) {
         let row = &mut self.rows[row(bytes)];
         row.allocs += 1;
+        row.allocated_bytes = row.allocated_bytes.wrapping_add(bytes as u64);
         row.live_bytes = row.live_bytes.wrapping_add(bytes as u64);
     }
 

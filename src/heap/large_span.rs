@@ -33,15 +33,22 @@ pub(crate) struct SpanCounts([SpanCount; SPAN_ROWS]);
 struct SpanCount {
     allocs: OwnU64,
     frees: OwnU64,
-    /// Slots allocated less slots freed, wrapping.
-    slots: OwnU64,
+    /// Of all blocks allocated, and of all freed.
+    allocated_slots: OwnU64,
+    freed_slots: OwnU64,
 }
 
 impl SpanCounts {
     pub(crate) const fn new() -> Self {
         Self(
-            [const { SpanCount { allocs: OwnU64::new(0), frees: OwnU64::new(0), slots: OwnU64::new(0) } };
-                SPAN_ROWS],
+            [const {
+                SpanCount {
+                    allocs: OwnU64::new(0),
+                    frees: OwnU64::new(0),
+                    allocated_slots: OwnU64::new(0),
+                    freed_slots: OwnU64::new(0),
+                }
+            }; SPAN_ROWS],
         )
     }
 
@@ -52,13 +59,13 @@ impl SpanCounts {
     fn count_alloc(&self, slots: usize) {
         let count = self.of(slots);
         count.allocs.add(1);
-        count.slots.add(slots as u64);
+        count.allocated_slots.add(slots as u64);
     }
 
     fn count_free(&self, slots: usize) {
         let count = self.of(slots);
         count.frees.add(1);
-        count.slots.sub(slots as u64);
+        count.freed_slots.add(slots as u64);
     }
 
     /// Adds all to a table, whose sums may wrap until all is added.
@@ -66,8 +73,10 @@ impl SpanCounts {
         for (row, count) in rows.iter_mut().zip(&self.0) {
             row.allocs += count.allocs.get();
             row.frees += count.frees.get();
-            let bytes = count.slots.get().wrapping_mul(SLOT_BYTES as u64);
-            row.live_bytes = row.live_bytes.wrapping_add(bytes);
+            let bytes = |slots: u64| slots.wrapping_mul(SLOT_BYTES as u64);
+            let (allocated, freed) = (count.allocated_slots.get(), count.freed_slots.get());
+            row.allocated_bytes = row.allocated_bytes.wrapping_add(bytes(allocated));
+            row.live_bytes = row.live_bytes.wrapping_add(bytes(allocated.wrapping_sub(freed)));
         }
     }
 }

@@ -34,6 +34,11 @@ pub struct ClassStats {
     pub allocs: u64,
     /// Frees so far. Exact.
     pub frees: u64,
+    /// Bytes of all blocks allocated so far, by the size of the block. Exact. A `realloc` that
+    /// changes that size counts as an allocation of all of the new one, wherever the contents end
+    /// up. 0 in what was written before there was this figure.
+    #[cfg_attr(feature = "profile", serde(default))]
+    pub allocated_bytes: u64,
     /// Blocks that are allocated now. Exact.
     pub live_blocks: u64,
     /// Bytes of these blocks, by the size of the block rather than by what was
@@ -113,6 +118,7 @@ impl Stats {
             total.allocs += row.allocs;
             total.frees += row.frees;
             total.live_blocks += row.live_blocks;
+            total.allocated_bytes = total.allocated_bytes.saturating_add(row.allocated_bytes);
             total.live_bytes += row.live_bytes;
             total.refills += row.refills;
             total.first_uses += row.first_uses;
@@ -231,6 +237,7 @@ mod tests {
             allocs,
             frees,
             live_blocks: allocs - frees,
+            allocated_bytes: allocs * 100,
             ..ClassStats::default()
         };
         let stats = Stats {
@@ -240,6 +247,7 @@ mod tests {
         };
         let total = stats.total();
         assert_eq!((total.allocs, total.frees, total.live_blocks), (14, 9, 5));
+        assert_eq!(total.allocated_bytes, 1400);
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl fmt::Display for Stats {
         writeln!(f, "{}", "-".repeat(WIDTH))?;
         let total = self.total();
         row(f, "total".to_owned(), &total)?;
+        allocated(f, &total)?;
         if total.allocs == 0 {
             // One that is installed served an allocation before `main`.
             f.write_str("nothing was ever allocated from this allocator: ")?;
@@ -87,6 +88,14 @@ fn row(f: &mut fmt::Formatter<'_>, name: String, class: &ClassStats) -> fmt::Res
             ),
         ],
     )
+}
+
+fn allocated(f: &mut fmt::Formatter<'_>, total: &ClassStats) -> fmt::Result {
+    // None in what was written before it was counted.
+    if total.allocated_bytes == 0 {
+        return Ok(());
+    }
+    writeln!(f, "all blocks ever allocated: {}", Bytes(total.allocated_bytes))
 }
 
 fn sampled(f: &mut fmt::Formatter<'_>, stats: &Stats) -> fmt::Result {
@@ -167,6 +176,7 @@ mod tests {
             allocs,
             frees: allocs / 2,
             live_blocks: allocs - allocs / 2,
+            allocated_bytes: allocs.saturating_mul(block_bytes),
             live_bytes: (allocs - allocs / 2).saturating_mul(block_bytes),
             refills: allocs / 9,
             first_uses: allocs / 10,
@@ -248,6 +258,14 @@ mod tests {
         let told = |stats: &Stats| stats.to_string().contains("is it the program's #[global_alloc");
         assert!(told(&Stats::default()) && !told(&stats(1)));
         assert!(Stats::default().to_string().lines().all(|line| line.chars().count() <= 100));
+    }
+
+    #[test]
+    fn all_that_was_allocated_is_told_where_it_was_counted() {
+        let mut stats = stats(1);
+        assert!(stats.to_string().contains("\nall blocks ever allocated: 3.25 MiB\n"), "{stats}");
+        stats.classes.iter_mut().chain(&mut stats.large).for_each(|row| row.allocated_bytes = 0);
+        assert!(!stats.to_string().contains("ever allocated"), "{stats}");
     }
 
     #[test]
