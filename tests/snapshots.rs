@@ -43,7 +43,8 @@ fn the_class_that_leaks_is_found() {
         let taken = snapshots.take();
         assert_eq!(live(LEAK_BYTES)(&taken.stats), before + 10 * (step + 1));
     }
-    assert_eq!(snapshots.iter().count(), 30, "the latest ones stay");
+    assert_eq!(snapshots.iter().len(), 30, "the latest ones stay");
+    assert!(snapshots.iter().rev().is_sorted_by(|later, earlier| later.at > earlier.at));
     let mut file = Vec::new();
     snapshots.write_json(&mut file).unwrap();
     let read = Snapshots::read_json(&file[..]).unwrap();

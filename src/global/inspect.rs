@@ -7,6 +7,7 @@ use crate::heap::inspect::{Found, InSpan, Used, What};
 
 /// What is at an address: see [`inspect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Inspection {
     /// The address of its first byte.
     pub start: usize,

@@ -49,6 +49,7 @@ struct Watch {
 
 /// Memory that is held above a limit: see [`on_pressure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pressure {
     /// Bytes that the allocator holds, as [`held_bytes`] tells, after free pages were given back.
     pub held: u64,

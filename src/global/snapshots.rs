@@ -14,7 +14,6 @@ use crate::collections::observe::{Trend, TrendDetector};
 #[cfg(feature = "profile")]
 use crate::report::whole::whole;
 use std::collections::VecDeque;
-use std::collections::vec_deque::Iter;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -106,7 +105,7 @@ impl Snapshots {
 
     /// The snapshots, the oldest first.
     #[must_use]
-    pub fn iter(&self) -> Iter<'_, Snapshot> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Snapshot> + ExactSizeIterator + Clone {
         self.kept.iter()
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 /// Which distribution sizes are taken to follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SizeModel {
     /// The sizes seen, and no other: the nearest-rank quantile of the window.
     #[default]

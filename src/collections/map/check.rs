@@ -15,6 +15,7 @@ use super::tops::{CELLS, EMPTY_REST, LIVE_MIN, Tops, top_of};
 /// `o` one that was emptied, `X` and `Y` went to the lower or the upper half, `E`
 /// was empty when its chain moved, and two hexadecimal digits are a live cell's.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tophashes {
     /// The chains of the current array; each is a bucket and its overflow buckets.
     pub current: Vec<Vec<[u8; CELLS]>>,

@@ -16,6 +16,7 @@ const COLUMNS: usize = 3 * CELLS;
 
 /// How often new entries took a cell, and how often it was a used one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reuse {
     /// New entries written.
     pub inserts: u64,

@@ -68,6 +68,7 @@ pub struct SlotId {
 
 /// What came of an attempt to claim a cell.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claim {
     /// The cell, or `None` if the bucket is full.
     pub slot: Option<SlotId>,

@@ -24,6 +24,7 @@ use super::api::Map;
 
 /// When marked entries are swept out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sweep {
     /// Whenever this many nanoseconds have passed since the last sweep.
     Interval(u64),

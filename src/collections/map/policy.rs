@@ -7,6 +7,7 @@ use super::tops::CELLS;
 
 /// How the work of growing is spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Growth {
     /// Each insert and remove evacuates some chains of the old array. Go's way: the
     /// worst insert is short, and both arrays live for a while.

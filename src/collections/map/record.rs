@@ -15,6 +15,7 @@ use crate::base::limits;
 /// Which part of this project's allocator a block of a given size comes from, where
 /// that is the program's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Tier {
     /// Small enough for a size class, which the thread's own cache serves.
     ThreadCache,
@@ -53,6 +54,7 @@ impl Tier {
 
 /// Why an array was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GrowthKind {
     /// The map got its first array.
     First,

@@ -213,6 +213,7 @@ impl SpanBudget<'_, '_> {
 
 /// What a limit is a limit of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Limit {
     /// One tag.
     Tag,

@@ -43,6 +43,7 @@ pub struct SloRule {
 
 /// What a rule limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Threshold {
     /// The value, in bytes.
     Bytes(u64),

@@ -27,6 +27,7 @@ use std::sync::atomic::{
 
 /// How a [`BitmapPool`]'s pages become present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Prefault {
     /// By the first use of each: construction is cheap, and early gets take page faults.
     #[default]
