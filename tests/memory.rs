@@ -117,6 +117,11 @@ fn large_blocks_and_what_is_no_block() {
     assert_eq!((found.what, found.start), (Place::Mapping, mapping.as_ptr().addr()));
     let (address, freed) = (mapping.as_ptr(), span.as_ptr());
     drop((mapping, span));
+    // By preload none is kept.
+    let kept = inspect(address).map(|found| (found.what, found.state));
+    let expected = (Place::Mapping, BlockState::Free);
+    assert_eq!(kept, (!cfg!(feature = "preload")).then_some(expected));
+    spanalloc::release_free_memory();
     assert_eq!(inspect(address), None);
     let found = inspect(freed).unwrap();
     let is_free = matches!(found.state, BlockState::Free | BlockState::Returned);

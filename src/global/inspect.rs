@@ -56,14 +56,16 @@ pub enum BlockState {
     /// that another thread has freed a moment ago counts as live too; a sampled block
     /// is live while the profile has it.
     Live,
-    /// Freed, and still in memory; it will be allocated again.
+    /// Freed, and still in memory; it will be allocated again. A mapping stays so for a while, if at
+    /// all; then it is nothing of the allocator's any more.
     Free,
     /// Never handed out.
     Unused,
     /// Free, and its pages given back to the system.
     Returned,
     /// Allocated or free: it lies in a span of another thread, whose lists cannot be
-    /// read while it uses them.
+    /// read while it uses them; or it was sampled, hence lies in a span that threads share, and the
+    /// profile does not have it any more, as after its free.
     Unknown,
 }
 
@@ -114,6 +116,7 @@ impl Inspection {
             What::Tail => (Place::SpanEnd, BlockState::Unused, false),
             What::Large { sampled } => (Place::LargeSpan, BlockState::Live, sampled),
             What::Mapping { sampled } => (Place::Mapping, BlockState::Live, sampled),
+            What::Kept => (Place::Mapping, BlockState::Free, false),
             What::FreeSlot { dirty: true } => (Place::FreePages, BlockState::Free, false),
             What::FreeSlot { dirty: false } => (Place::FreePages, BlockState::Returned, false),
             What::Headers => (Place::Headers, BlockState::Live, false),

@@ -42,6 +42,8 @@ pub(crate) enum What {
     Large { sampled: bool },
     /// A larger one: a mapping of its own.
     Mapping { sampled: bool },
+    /// A mapping of a block that was freed, kept for the next one.
+    Kept,
     /// A free slot, with old contents or given back to the system.
     FreeSlot { dirty: bool },
     /// The headers of a chunk.
@@ -82,8 +84,12 @@ impl<O: Os> Heap<O> {
             space.each().into_iter().find_map(|pages| locate(pages, address))
         };
         let Some(place) = found else {
-            let (start, bytes, sampled) = self.large.lock().find(address)?;
-            return Some(Found { start, bytes, what: What::Mapping { sampled } });
+            let table = self.large.lock();
+            if let Some((start, bytes, sampled)) = table.find(address) {
+                return Some(Found { start, bytes, what: What::Mapping { sampled } });
+            }
+            let (start, bytes) = table.kept.find(address)?;
+            return Some(Found { start: start.addr().get(), bytes, what: What::Kept });
         };
         Some(match place {
             Place::Slot(found) => found,

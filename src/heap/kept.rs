@@ -60,6 +60,13 @@ impl Kept {
         self.bytes
     }
 
+    /// The kept mapping that `address` lies in.
+    pub(crate) fn find(&self, address: usize) -> Option<Range> {
+        let holds = |entry: &&Entry| address.wrapping_sub(entry.start.addr()) < entry.bytes;
+        let entry = self.entries.iter().find(holds)?;
+        Some((NonNull::new(entry.start)?, entry.bytes))
+    }
+
     /// Whether a mapping of `bytes` may be kept at all.
     pub(crate) fn may_keep(bytes: usize) -> bool {
         KEEPS && bytes <= KEPT_BYTES_MAX
@@ -208,6 +215,8 @@ mod tests {
         }
         assert_eq!(kept.take(18 * MIB, 4096), Some((place(3), 20 * MIB)));
         assert_eq!(kept.bytes(), 41 * MIB);
+        assert_eq!(kept.find(place(1).addr().get() + 24 * MIB - 1), Some((place(1), 24 * MIB)));
+        assert_eq!((kept.find(place(1).addr().get() + 24 * MIB), kept.find(0)), (None, None));
         assert_eq!(kept.take(18 * MIB, 1 << 30), None, "neither is at such a multiple");
         assert_eq!(kept.take(8 * MIB, 4096), None, "most would go to waste");
         assert_eq!(kept.take(18 * MIB, 4096), Some((place(1), 24 * MIB)));
