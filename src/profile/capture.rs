@@ -17,7 +17,7 @@ use super::snapshot::{
     Amount, BlockSize, Group, Lifetimes, Losses, Module, Off, Profile, Site, Unwinding,
 };
 use super::stack::Mode;
-use super::sums::{Rounding, Sums};
+use super::sums::{Rounding, Sums, Weight};
 use crate::sys::modules::LoadedModule;
 use crate::sys::os::monotonic_ns;
 use crate::sys::program;
@@ -164,18 +164,31 @@ fn sites(
 /// What was sampled of each block size, ascending.
 pub(crate) fn sizes() -> Vec<BlockSize> {
     let mut sizes = Vec::new();
-    let size = |row: Row| {
-        sizes.push(BlockSize {
+    let size = |row: Row| sizes.push(BlockSize::of(&row));
+    busily(|| super::PROFILER.classes.for_each(size));
+    sizes.sort_by_key(|size| size.block_bytes);
+    sizes
+}
+
+impl BlockSize {
+    fn of(row: &Row) -> Self {
+        Self {
             block_bytes: row.block_bytes,
             allocated: amount(&row.alloc),
             in_use: amount(&row.live),
             lifetimes: Lifetimes::of(row.lifetimes.objects()),
             weight: row.alloc.weight(),
-        });
-    };
-    busily(|| super::PROFILER.classes.for_each(size));
-    sizes.sort_by_key(|size| size.block_bytes);
-    sizes
+        }
+    }
+
+    /// For how many objects the samples would stand, had all been taken at this interval.
+    pub(crate) fn objects_at(&self, interval_bytes: u64) -> f64 {
+        let Amount { samples, objects, block_bytes, .. } = self.allocated;
+        let block_bytes = block_bytes.checked_div(objects).unwrap_or(self.block_bytes);
+        let weight =
+            Weight::new(usize::try_from(block_bytes).unwrap_or(usize::MAX), interval_bytes);
+        samples as f64 * Sums::of(weight, 0, 0).weight()
+    }
 }
 
 /// What was sampled under each label, most allocated first.
@@ -267,8 +280,20 @@ impl Module {
 }
 
 #[cfg(test)]
+impl BlockSize {
+    /// Samples at an interval, all in use, of so many bytes asked for each.
+    pub(crate) fn sampled(interval: u64, block_bytes: u64, asked: &[u64]) -> Self {
+        let weight = Weight::new(block_bytes as usize, interval);
+        let mut row = Row::FREE;
+        row.block_bytes = block_bytes;
+        asked.iter().for_each(|bytes| row.alloc.add(&Sums::of(weight, *bytes, block_bytes)));
+        row.live = row.alloc;
+        Self::of(&row)
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use super::super::sums::Weight;
     use super::*;
 
     #[test]

@@ -219,6 +219,12 @@ impl Amount {
         relative(self.objects_error, self.objects, self.samples) * self.bar()
     }
 
+    /// Whether each sample stands for itself alone, so that nothing is estimated. An error alone
+    /// may be rounded to none.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.samples == self.objects && self.objects_error == 0 && self.bytes_error == 0
+    }
+
     /// Standard errors in an error bar. The error itself is estimated, and from few
     /// samples too often too low: one sample more is what makes up for that.
     pub(crate) fn bar(&self) -> f64 {

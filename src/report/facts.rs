@@ -2,14 +2,15 @@
 
 use super::calls::Weight;
 use super::units::{Bytes, count};
-use crate::profile::{Losses, Profile, Unwinding};
+use crate::profile::{Amount, BlockSize, Losses, Profile, Unwinding};
 
 /// The interval, how stacks were walked and whether anything is missing, in a few words.
 pub(super) fn facts(profile: &Profile) -> String {
+    let now = if had_another_interval(profile) { "now " } else { "" };
     let interval = match profile.interval_bytes {
         0 => "sampling now off".to_owned(),
-        1 => "every allocation".to_owned(),
-        bytes => format!("one per {}", Bytes(bytes)),
+        1 => format!("{now}every allocation"),
+        bytes => format!("{now}one per {}", Bytes(bytes)),
     };
     let stacks = match profile.unwinding {
         Unwinding::Undecided => "unwind tables (still comparing with frame pointers)",
@@ -24,6 +25,22 @@ pub(super) fn facts(profile: &Profile) -> String {
         facts += &format!("; {} {what}", counted(count, noun));
     }
     facts
+}
+
+/// Whether samples were taken at another interval than the one at the capture, as far as they show:
+/// each weighs as its own says, and large blocks the same at all.
+fn had_another_interval(profile: &Profile) -> bool {
+    if profile.interval_bytes <= 1 {
+        let mut all = Amount::default();
+        profile.sites.iter().for_each(|site| all.add(&site.allocated));
+        return !all.is_exact();
+    }
+    let objects: u64 = profile.sizes.iter().map(|size| size.allocated.objects).sum();
+    let expected = |size: &BlockSize| size.objects_at(profile.interval_bytes);
+    let expected: f64 = profile.sizes.iter().map(expected).sum();
+    // Objects are rounded, and blocks of a size those of nearly the same.
+    let rounding = profile.sizes.len() as f64 / 2.0 + expected / 20.0;
+    (objects as f64 - expected).abs() > rounding
 }
 
 /// What is missing from a profile, a sentence for each kind of loss that there was.
@@ -87,6 +104,36 @@ pub(super) fn grouped(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interval_that_was_not_all_along_is_the_one_of_now() {
+        let of = |interval_bytes, sizes: Vec<BlockSize>| {
+            let mut profile = Profile::of_sites(&[(&[0x11, 2], 3, 1)]);
+            let allocated = &mut profile.sites[0].allocated;
+            *allocated = Amount::default();
+            sizes.iter().for_each(|size| allocated.add(&size.allocated));
+            (profile.interval_bytes, profile.sizes) = (interval_bytes, sizes);
+            facts(&profile).split(';').next().unwrap().to_owned()
+        };
+        let sizes = |interval| {
+            [(16, 10), (64, 24), (1024, 30), (40_960, 3), (1 << 20, 2)].map(|(block, samples)| {
+                BlockSize::sampled(interval, block, &vec![block - 3; samples])
+            })
+        };
+        let one = |interval| sizes(interval).to_vec();
+        let both = |first, second| [one(first), one(second)].concat();
+        assert_eq!(of(1, one(1)), "every allocation");
+        assert_eq!(of(1, Vec::new()), "every allocation");
+        assert_eq!(of(1, both(1, 4096)), "now every allocation");
+        for interval in [64, 4096, 512 << 10] {
+            let said = format!("one per {}", Bytes(interval));
+            assert_eq!(of(interval, one(interval)), said);
+            assert_eq!(of(interval, both(interval, 1)), format!("now {said}"));
+            assert_eq!(of(interval, both(interval, interval * 4)), format!("now {said}"));
+            assert_eq!(of(interval, one(interval / 4)), format!("now {said}"));
+        }
+        assert_eq!(of(0, one(4096)), "sampling now off");
+    }
 
     #[test]
     fn counts_are_grouped_by_thousands() {

@@ -308,11 +308,8 @@ fn is_library(function: &str) -> bool {
     begins(function) || function.split_once(" as ").is_some_and(of_trait)
 }
 
-/// Whether every object was sampled, so that nothing is estimated. An error alone may be
-/// rounded to none.
 fn exact(amount: &Amount) -> bool {
-    let Amount { samples, objects, objects_error, bytes_error, .. } = *amount;
-    samples != 0 && samples == objects && objects_error == 0 && bytes_error == 0
+    amount.samples != 0 && amount.is_exact()
 }
 
 fn amount(amount: &Amount) -> Value {
