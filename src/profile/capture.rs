@@ -178,6 +178,7 @@ impl BlockSize {
             in_use: amount(&row.live),
             lifetimes: Lifetimes::of(row.lifetimes.objects()),
             weight: row.alloc.weight(),
+            weighted_bytes: row.alloc.bytes_weight(),
         }
     }
 

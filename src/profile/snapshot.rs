@@ -293,6 +293,9 @@ pub struct BlockSize {
     /// The objects allocated, not rounded.
     #[serde(skip)]
     pub(crate) weight: f64,
+    /// The bytes asked for, not rounded.
+    #[serde(skip)]
+    pub(crate) weighted_bytes: f64,
 }
 
 fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {

@@ -143,6 +143,11 @@ impl Sums {
         self.objects as f64 / ONE as f64
     }
 
+    /// Bytes asked for, not rounded.
+    pub(crate) fn bytes_weight(&self) -> f64 {
+        self.requested as f64 / ONE as f64
+    }
+
     pub(crate) fn requested_bytes(&self) -> u64 {
         Self::rounded(self.requested)
     }

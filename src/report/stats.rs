@@ -156,9 +156,9 @@ impl Requested {
     fn of(sizes: &[crate::profile::BlockSize], allocs: u64) -> Option<Self> {
         let mut sum = crate::profile::Amount::default();
         sizes.iter().for_each(|size| sum.add(&size.allocated));
-        // Not `sum.objects`: rounded, one object may stand for a half more.
-        let objects: f64 = sizes.iter().map(|size| size.weight).sum();
-        let mean = sum.bytes as f64 / objects;
+        // Not those of `sum`: rounded, one object may stand for a half more.
+        let of_all = |of: fn(&crate::profile::BlockSize) -> f64| sizes.iter().map(of).sum::<f64>();
+        let mean = of_all(|size| size.weighted_bytes) / of_all(|size| size.weight);
         // No single sample stands for more than itself; the error of one that does may be rounded
         // to none for the objects, but not for their bytes.
         let exact = sum.samples == sum.objects
@@ -168,20 +168,30 @@ impl Requested {
         (sum.objects != 0 && sum.block_bytes != 0).then(|| Self {
             samples: sum.samples,
             mean_bytes: mean,
-            mean_error: if exact { Some(0.0) } else { mean_error(&sum, mean) },
+            mean_error: if exact { Some(0.0) } else { mean_error(sizes, &sum, mean) },
             waste: 1.0 - sum.bytes as f64 / sum.block_bytes as f64,
             exact,
         })
     }
 }
 
-/// The error bar of the mean size, relative to it. Objects of a class weigh the same, so
-/// their mean has no error but by its spread; the variances of bytes and of objects are
-/// in the proportion of the mean square.
+/// The error bar of the mean size, relative to it. Objects of a class weigh the same, so their
+/// mean has no error but by its spread. The variances of bytes and of objects, of blocks of one
+/// size, are in the proportion of the mean square, from which that of the distances from the mean
+/// of all follows. Unrounded, since what is left may be a small part of what it is left from.
 #[cfg(feature = "profile")]
-fn mean_error(sum: &crate::profile::Amount, mean: f64) -> Option<f64> {
-    let square = (sum.bytes_error as f64 / sum.objects_error as f64).powi(2);
-    let variance = (square - mean * mean).max(0.0) / sum.samples as f64;
+fn mean_error(
+    sizes: &[crate::profile::BlockSize],
+    sum: &crate::profile::Amount,
+    mean: f64,
+) -> Option<f64> {
+    let squares = |size: &crate::profile::BlockSize| {
+        let (objects, bytes) = size.allocated.variances();
+        let own = size.weighted_bytes / size.weight;
+        (bytes + objects * mean * (mean - 2.0 * own)).max(0.0)
+    };
+    let squares: f64 = sizes.iter().map(squares).sum();
+    let variance = squares / sum.variances().0 / sum.samples as f64;
     // Without a byte in any of them, by `malloc(0)`, there is nothing to relate an error to.
     (sum.samples > 1 && sum.objects_error != 0 && mean > 0.0)
         .then(|| sum.bar() * variance.sqrt() / mean)
@@ -271,6 +281,7 @@ mod tests {
                 in_use: Amount::default(),
                 lifetimes: Default::default(),
                 weight: objects as f64,
+                weighted_bytes: bytes as f64,
             }
         };
         let class = |block_bytes, allocs| ClassStats { block_bytes, allocs, ..<_>::default() };
@@ -311,6 +322,7 @@ mod tests {
             in_use,
             lifetimes: Default::default(),
             weight,
+            weighted_bytes: 25_864.0,
         };
         let requested = Requested::of(&[size], 1).unwrap();
         assert!((requested.mean_bytes - 24_576.0).abs() < 0.001, "{requested:?}");
@@ -320,22 +332,31 @@ mod tests {
     #[cfg(feature = "profile")]
     #[test]
     fn the_error_of_a_mean_size_is_that_of_its_spread() {
-        // 50 objects of 20 bytes and 50 of 28, each of weight 100.
-        let (weight, objects) = (100.0_f64, 100.0_f64);
-        let variance = objects * weight * (weight - 1.0);
-        let sum = crate::profile::Amount {
-            samples: 100,
-            objects: 10_000,
-            bytes: 240_000,
-            block_bytes: 320_000,
-            objects_error: variance.sqrt().round() as u64,
-            bytes_error: (variance * (20.0 * 20.0 + 28.0 * 28.0) / 2.0).sqrt().round() as u64,
-            ..<_>::default()
-        };
-        // The spread is 4 bytes, the standard error of the mean 0.4 of 24 bytes.
-        let error = mean_error(&sum, 24.0).unwrap();
-        assert!((error / (1.96 * 0.4 / 24.0) - 1.0).abs() < 0.05, "{error}");
-        let one = crate::profile::Amount { samples: 1, ..sum };
-        assert_eq!(mean_error(&one, 24.0), None);
+        use crate::profile::BlockSize;
+        let error = |sizes: &[BlockSize]| Requested::of(sizes, 1 << 20).unwrap().mean_error;
+        // 50 objects of 20 bytes and 50 of 28, of weight 129: the spread is 4 bytes, the standard
+        // error of the mean 0.4 of 24 bytes.
+        let asked: Vec<u64> = (0..100).map(|n| if n % 2 == 0 { 20 } else { 28 }).collect();
+        let bar = error(&[BlockSize::sampled(4096, 32, &asked)]).unwrap();
+        assert!((bar / (1.96 * 0.4 / 24.0) - 1.0).abs() < 0.05, "{bar}");
+        assert_eq!(error(&[BlockSize::sampled(4096, 32, &[20])]), None);
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn the_error_of_a_mean_of_few_large_blocks_is_not_rounded_away_nor_made_of_rounding() {
+        use crate::profile::BlockSize;
+        const INTERVAL: u64 = 512 << 10;
+        let error = |sizes: &[BlockSize]| Requested::of(sizes, 99).unwrap().mean_error.unwrap();
+        let two = error(&[BlockSize::sampled(INTERVAL, 128 << 10, &[70_000, 130_000])]);
+        assert!((two - 0.51).abs() < 0.01, "{two}");
+        // The smaller one weighs more.
+        let apart = [(72 << 10, 70_000), (128 << 10, 130_000)];
+        let apart = apart.map(|(block, asked)| BlockSize::sampled(INTERVAL, block, &[asked]));
+        assert!((error(&apart) - 0.5).abs() < 0.02, "{}", error(&apart));
+        for (interval, block, asked) in [(INTERVAL, 104 << 10, 100_000), (8, 24, 23)] {
+            let equal = error(&[BlockSize::sampled(interval, block, &[asked; 8])]);
+            assert!(equal < 0.01, "{equal} of {asked} bytes");
+        }
     }
 }
