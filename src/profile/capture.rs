@@ -62,11 +62,14 @@ pub fn capture() -> Profile {
     })
 }
 
-/// The profile that the sites of a trace make.
-pub(super) fn of_trace(traced: &Sites, lost: &Lost) -> Profile {
+/// The profile that the sites of a trace make, which began at that time.
+pub(super) fn of_trace(traced: &Sites, began_ns: u64, lost: &Lost) -> Profile {
     super::quietly(|| {
         let (copies, frames) = copied(traced, Moment::FIRST);
-        of_sites(sites(&copies, &frames, monotonic_ns(), |_| (None, None)), 1, lost)
+        let now_ns = monotonic_ns();
+        let sites = sites(&copies, &frames, now_ns, |_| (None, None));
+        let duration_ns = now_ns.saturating_sub(began_ns);
+        Profile { duration_ns, peak_after_ns: duration_ns, ..of_sites(sites, 1, lost) }
     })
 }
 

@@ -10,10 +10,12 @@ use super::recorder::Lost;
 use super::sites::{Origin, Sites};
 use super::snapshot::Profile;
 use super::sums::{Sums, Weight};
+use crate::sys::os;
 
 /// Sites with exact sums.
 pub(crate) struct Trace {
     sites: Sites,
+    began_ns: u64,
     /// What it misses, not what the process's profile does.
     lost: Lost,
 }
@@ -22,7 +24,7 @@ impl Trace {
     /// Without sites. Gets the unwinder ready, which allocates.
     pub(crate) fn new() -> Self {
         super::quietly(|| super::PROFILER.walker.unwinders.load_all());
-        Self { sites: Sites::new(), lost: Lost::new() }
+        Self { sites: Sites::new(), began_ns: os::monotonic_ns(), lost: Lost::new() }
     }
 
     /// Records an allocation at the stack of the caller. No lock of the allocator
@@ -36,15 +38,16 @@ impl Trace {
         self.lost.note_ending(super::PROFILER.walker.walk(Busy::hint(), &mut frames));
         let every = Weight::new(block_bytes, 1);
         let sums = Sums::of(every, requested_bytes as u64, block_bytes as u64);
+        let sums = sums.born(os::monotonic_ns());
         if self.sites.allocated(&frames, Origin::NONE, &sums, Moment::FIRST, 0).is_err() {
             self.lost.out_of_memory.raise();
         }
     }
 
     /// The sites as a profile. What was freed is not followed: everything counts
-    /// as in use.
+    /// as in use, and most is so at last.
     pub(crate) fn profile(&self) -> Profile {
-        capture::of_trace(&self.sites, &self.lost)
+        capture::of_trace(&self.sites, self.began_ns, &self.lost)
     }
 }
 
@@ -71,6 +74,20 @@ mod tests {
         assert_eq!((bytes, profile.interval_bytes), (54, 1));
         let sizes: u64 = profile.sites.iter().map(|site| site.allocated.samples).sum();
         assert_eq!(sizes, 2);
+    }
+
+    #[test]
+    fn objects_of_a_trace_are_as_old_as_they_are_and_it_as_long_as_it_lasts() {
+        let (before, trace) = (os::monotonic_ns(), Trace::new());
+        trace.allocated(24, 32);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let profile = trace.profile();
+        let most_us = (os::monotonic_ns() - before) / 1000;
+        let age_us = profile.sites[0].in_use_ages_us;
+        assert!((2000..=most_us).contains(&age_us), "{age_us} of {most_us} µs");
+        let (lasted_us, peak_us) = (profile.duration_ns / 1000, profile.peak_after_ns / 1000);
+        assert!((age_us..=most_us).contains(&lasted_us), "{lasted_us} of {most_us} µs");
+        assert_eq!(peak_us, lasted_us);
     }
 
     #[test]
