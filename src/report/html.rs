@@ -170,8 +170,11 @@ fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
 fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
     let total = stats.total();
     let bytes = |bytes: u64| Bytes(bytes).to_string();
+    // What was not sampled may have been in use, too, though each sample stands for itself alone.
+    let whole = sampled.allocated.samples >= total.allocs;
     let error = |amount: &Amount| match amount.bytes_error_bar() {
-        _ if exact(amount) => "exact".to_owned(),
+        _ if exact(amount) && whole => "exact".to_owned(),
+        _ if exact(amount) => "of what was sampled".to_owned(),
         error if error.is_finite() => format!("estimated, ±{:.1}%", error * 100.0),
         _ => "not sampled".to_owned(),
     };
@@ -183,7 +186,7 @@ fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
         ["In use", bytes(total.live_bytes), "bytes of blocks, exact"],
         ["Blocks in use", grouped(total.live_blocks), "exact"],
         ["Allocations", grouped(total.allocs), "exact"],
-        ["Peak", bytes(sampled.peak.bytes), error(&sampled.peak)],
+        ["Peak", bytes(sampled.peak.block_bytes), error(&sampled.peak)],
         ["Resident", resident, whence],
     ])
 }
@@ -409,6 +412,23 @@ mod tests {
         assert_eq!(error(900_000, 0), (true, Some(0)));
         assert_eq!(error(900_001, 0), (false, Some(1)));
         assert_eq!(error(900_000, 1), (false, Some(1)));
+    }
+
+    #[test]
+    fn the_peak_is_of_blocks_as_what_is_in_use_and_says_what_it_covers() {
+        let sampled = |samples, objects, objects_error| {
+            let mut peak = Amount { samples, objects, objects_error, ..Amount::default() };
+            (peak.bytes, peak.block_bytes) = (objects * 20, objects * 32);
+            peak.bytes_error = objects_error * 20;
+            profile::Site { allocated: peak, peak, ..profile::Site::default() }
+        };
+        let class = ClassStats { allocs: 10, ..ClassStats::default() };
+        let stats = Stats { classes: vec![class], ..Stats::default() };
+        let tile = |sampled| tiles(&stats, &sampled)[3].clone();
+        assert_eq!(tile(sampled(10, 10, 0)), json!(["Peak", "320 B", "exact"]));
+        assert_eq!(tile(sampled(2, 2, 0)), json!(["Peak", "64 B", "of what was sampled"]));
+        assert_eq!(tile(sampled(4, 8, 2)), json!(["Peak", "256 B", "estimated, ±54.8%"]));
+        assert_eq!(tile(sampled(0, 0, 0)), json!(["Peak", "0 B", "not sampled"]));
     }
 
     #[test]
