@@ -195,7 +195,7 @@ impl Recorder {
         let Some((before, after)) = self.live.resize(address, requested_bytes) else { return };
         let (less, more) = (before.sums(), after.sums());
         let moment = self.peak.change(&less, &more, now_ns, before.site.generation);
-        self.sites.resized(before.site, &less, &more, moment);
+        self.sites.resized(&before, &after, moment);
         self.classes.update(before.block_bytes, before.site.generation, |row| {
             row.live.subtract(&less);
             row.live.add(&more);
@@ -325,6 +325,15 @@ mod tests {
             (asked, held) = (row.alloc.requested_bytes(), row.live.requested_bytes());
         });
         assert_eq!((asked, held), (48, 41));
+        // The site as the class, which `totals` compares; an estimate with its error, too.
+        assert_eq!(totals(&recorder).0.requested_bytes(), 48);
+        let estimated = Recorder::new();
+        estimated.allocated(16, &birth(4096, 41, 48), &[1, 2]);
+        for _ in 0..10 {
+            estimated.resized(16, 48, 1);
+            estimated.resized(16, 41, 1);
+        }
+        assert_eq!(totals(&estimated).0, Sums::of(Weight::new(48, 4096), 48, 48));
         recorder.freed(16, 2);
         recorder.classes.for_each(|row| assert_eq!(row.live, Sums::ZERO));
     }

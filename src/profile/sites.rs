@@ -14,6 +14,7 @@
 
 use super::labels::Label;
 use super::lifetimes::Lifetimes;
+use super::live::Sample;
 use super::memory::Table;
 use super::peak::Moment;
 use super::sums::{Sums, Weight};
@@ -142,12 +143,13 @@ impl Sites {
         });
     }
 
-    /// Replaces a live object's sums after it changed size in place; what it grew by was allocated.
-    pub(super) fn resized(&self, id: SiteId, before: &Sums, after: &Sums, moment: Moment) {
-        self.with(id, moment, |figures| {
-            figures.live.subtract(before);
-            figures.live.add(after);
-            figures.alloc.grow(before, after);
+    /// Replaces a live object's sums after it changed size in place; what it grew by was allocated,
+    /// once.
+    pub(super) fn resized(&self, before: &Sample, after: &Sample, moment: Moment) {
+        self.with(before.site, moment, |figures| {
+            figures.live.subtract(&before.sums());
+            figures.live.add(&after.sums());
+            figures.alloc.grow(&before.sums_at_most(), &after.sums_at_most());
         });
     }
 
@@ -292,20 +294,24 @@ mod tests {
     fn a_resize_moves_the_live_bytes_and_growth_is_allocated() {
         let sites = Sites::new();
         let weight = Weight::new(8, 1);
-        let (before, after) = (Sums::of(weight, 5, 8), Sums::of(weight, 7, 8));
-        let id = sites.allocated(&[1], Origin::NONE, &before, NOW, 0).unwrap();
-        sites.resized(id, &before, &after, NOW);
+        let site = sites.allocated(&[1], Origin::NONE, &Sums::of(weight, 5, 8), NOW, 0).unwrap();
+        let (origin, requested_bytes, block_bytes) = (Origin::NONE, 5, 8);
+        let (born_ns, shrunk_bytes) = (0, 0);
+        let before =
+            Sample { weight, requested_bytes, block_bytes, site, origin, born_ns, shrunk_bytes };
+        let after = before.resized(7);
+        sites.resized(&before, &after, NOW);
         sites.for_each(NOW, |_, _, figures| {
             let bytes = (figures.alloc.requested_bytes(), figures.live.requested_bytes());
             assert_eq!(bytes, (7, 7));
         });
-        let less = Sums::of(weight, 6, 8);
-        sites.resized(id, &after, &less, NOW);
+        let less = after.resized(6);
+        sites.resized(&after, &less, NOW);
         sites.for_each(NOW, |_, _, figures| {
             let bytes = (figures.alloc.requested_bytes(), figures.live.requested_bytes());
             assert_eq!((bytes, figures.alloc.objects()), ((7, 6), 1));
         });
-        sites.freed(id, &less, Some((weight, 10)), NOW);
+        sites.freed(site, &less.sums(), Some((weight, 10)), NOW);
         sites.for_each(NOW, |_, _, figures| {
             assert_eq!(figures.live, Sums::default());
             assert_eq!(figures.lifetimes.objects(), [1]);

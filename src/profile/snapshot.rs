@@ -105,7 +105,8 @@ pub enum Unwinding {
 pub struct Site {
     /// Return addresses, leaf first.
     pub frames: Vec<u64>,
-    /// Everything allocated here while sampling was on, with what blocks grew by in place.
+    /// Everything allocated here while sampling was on; blocks that changed their size in place
+    /// with the most they were ever asked for.
     pub allocated: Amount,
     /// What of it was not freed yet.
     pub in_use: Amount,

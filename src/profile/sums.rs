@@ -117,8 +117,8 @@ impl Sums {
         self.births = self.births.wrapping_sub(other.births);
     }
 
-    /// An object of these, of everything that was allocated, changed its size: what it grew by was
-    /// allocated, too.
+    /// An object of these, of everything that was allocated, changed its size; before and after
+    /// with the most that it was ever asked for. What that grew by was allocated, too.
     pub(crate) fn grow(&mut self, before: &Self, after: &Self) {
         if after.requested > before.requested {
             self.subtract(before);
