@@ -13,7 +13,7 @@
 // | `shown` | which frames of a stack a text shows |
 // | `folded`, `flame` | folded stacks and flamegraphs |
 // | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
-// | `pprof`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
+// | `pprof`, `dropped`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
 // | `dhat`, `speedscope` | the formats of two viewers |
 // | `html`, `page.*` | one page to look at |
 // | `json` | everything, for machines |
@@ -28,6 +28,8 @@ pub(crate) mod calls;
 pub(crate) mod dhat;
 #[cfg(feature = "profile")]
 mod diff;
+#[cfg(feature = "pprof")]
+mod dropped;
 #[cfg(feature = "profile")]
 mod facts;
 #[cfg(feature = "flamegraph")]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use flate2::{Compression, GzBuilder};
 
 use super::calls::{kept, unknown};
+use super::dropped::DROPPED;
 use super::facts::{facts, losses};
 use super::protobuf::Message;
 use crate::profile::symbols::Frame;
@@ -29,11 +30,6 @@ const SAMPLE_TYPES: [(&str, &str); 4] = [
     ("inuse_space", "bytes"),
 ];
 const DEFAULT_SAMPLE_TYPE: &str = "inuse_space";
-/// Functions at the leaf that a reader is asked to leave out once it has names.
-/// What else is in `global` may run the program's: a measurement, a listener.
-const DROPPED: &str = "<?spanalloc::(base|heap|profile|sys)::.*|\
-    <?spanalloc::global::(alloc|by_pointer|sampling|slow)::.*|<?spanalloc::SpanAlloc.*|\
-    (__rustc(\\[.*\\])?::)?__r(ust|dl|g)_(alloc|realloc).*";
 
 /// Field numbers of the messages, by message.
 mod field {
@@ -138,7 +134,7 @@ impl Profile {
     }
 }
 
-fn gzip<W: Write>(message: &Message, out: W) -> io::Result<()> {
+pub(super) fn gzip<W: Write>(message: &Message, out: W) -> io::Result<()> {
     let mut gzip = GzBuilder::new().mtime(0).write(out, Compression::default());
     gzip.write_all(message.as_bytes())?;
     gzip.finish()?.flush()
@@ -146,7 +142,7 @@ fn gzip<W: Write>(message: &Message, out: W) -> io::Result<()> {
 
 /// The profile, with names or without; `drops` asks the reader to leave out the allocator's
 /// functions.
-fn encoded(profile: &Profile, symbolized: bool, drops: bool) -> Message {
+pub(super) fn encoded(profile: &Profile, symbolized: bool, drops: bool) -> Message {
     use field::profile::*;
 
     let mut encoder = Encoder::new(profile, symbolized);
@@ -386,10 +382,6 @@ impl<'a> Encoder<'a> {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/skip.rs"]
-mod skip;
-
-#[cfg(test)]
 mod tests {
     use std::io::Read;
 
@@ -438,27 +430,6 @@ mod tests {
         assert_eq!(named("/bin/symbols", 0x2000), [true, false, false, false]);
         assert_eq!(named("/bin/stripped", 0x3000), [false; 4]);
         assert_eq!(named("/bin/unused", 0x4000), [false; 4]);
-    }
-
-    /// What the reader finds in a binary, and does with it.
-    #[test]
-    fn what_runs_inside_a_measurement_is_not_asked_to_be_left_out() {
-        if std::process::Command::new("go").arg("version").output().is_err() {
-            return skip::skip("go", "there is no `go` to run `go tool pprof` with");
-        }
-        let names = ["app::work", "spanalloc::global::measure::Meter::count", "app::main"];
-        let mut profile = Profile::of_sites(&[(&[1, 2, 3], 30, 30)]);
-        let frame = |name: &str| Arc::new(Frame { function: name.into(), file: None, line: None });
-        let known =
-            names.iter().enumerate().map(|(at, name)| (at as u64 + 1, [frame(name)].into()));
-        profile.symbols = std::sync::OnceLock::from(Symbols::known(known.collect()));
-        let path = std::env::temp_dir().join(format!("measured-{}.pb.gz", std::process::id()));
-        gzip(&encoded(&profile, true, true), std::fs::File::create(&path).unwrap()).unwrap();
-        let mut go = std::process::Command::new("go");
-        let top = go.args(["tool", "pprof", "-top"]).arg(&path).output().unwrap();
-        std::fs::remove_file(path).unwrap();
-        let top = String::from_utf8(top.stdout).unwrap();
-        assert!(names.iter().all(|name| top.contains(name)), "{top}");
     }
 
     #[test]
