@@ -111,7 +111,24 @@ pub(super) fn picture<W: io::Write>(
     options.count_name = weight.unit().to_owned();
     options.name_type = "Function:".to_owned();
     options.deterministic = true;
-    flamegraph::from_lines(&mut options, folded.lines(), out)
+    // `inferno` draws neighbours with the same beginning as one, and would order lines as text:
+    // there, functions with longer names stand between one's own line and those of its callees.
+    // Lines of a chart it takes as they are, from the last to the first, and else the same.
+    options.flame_chart = true;
+    let mut lines: Vec<&str> = folded.lines().collect();
+    lines.sort_by(|one, other| functions(other).cmp(functions(one)));
+    flamegraph::from_lines(&mut options, lines, out)
+}
+
+/// The functions of a folded line, without the values behind them.
+fn functions(line: &str) -> impl Iterator<Item = &str> {
+    let mut stack = line;
+    while let Some((rest, value)) = stack.rsplit_once(' ')
+        && value.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        stack = rest;
+    }
+    stack.split(';')
 }
 
 thread_local! {
@@ -175,6 +192,30 @@ mod tests {
     fn the_same_profile_gives_the_same_bytes() {
         let profile = || Profile::of_sites(&[(&[0x11, 2], 3, 0), (&[0x21, 2], 30, 6)]);
         assert_eq!(svg(&profile()), svg(&profile()));
+    }
+
+    #[test]
+    fn a_function_is_one_box_whatever_its_neighbours_are_called() {
+        let text = |lines: &str, direction| {
+            let (mut options, mut out) = (Options::default(), Vec::new());
+            options.direction = direction;
+            picture(options, Weight::AllocatedBytes, String::new(), lines, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let plain = "main;step 100\nmain;step1;x 50\nmain;step;y 70\n";
+        let differing = "main;step 90 100\nmain;step1;x 50 50\nmain;step;y 0 70\n";
+        for direction in [Direction::Straight, Direction::Inverted] {
+            for (lines, share) in [(plain, "77.27%"), (differing, "77.27%; +4.55%")] {
+                let svg = text(lines, direction);
+                assert_eq!(svg.matches("<title>step (").count(), 1, "{svg}");
+                assert!(
+                    svg.contains(&format!("<title>step (170 bytes, {share})</title>")),
+                    "{svg}"
+                );
+                assert!(svg.find(">y (").unwrap() < svg.find(">x (").unwrap(), "by name");
+                assert!(svg.contains("<title>main (220 bytes, 100.00%"));
+            }
+        }
     }
 
     #[test]
