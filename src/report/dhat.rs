@@ -92,7 +92,7 @@ fn document<'a>(profile: &Profile, calls: &'a [Call]) -> Document<'a> {
             (of(site.allocated), of(site.peak), of(site.in_use));
         let (mb, mbk) = (gb.max(eb), gbk.max(ebk));
         // Those in use are taken to end now, as at an end of the program.
-        let tl = lived_us(&site.lifetimes).saturating_add(site.in_use_ages_us);
+        let tl = lived_us(&site.lifetimes, profile.duration_ns).saturating_add(site.in_use_ages_us);
         let fs = frames.places(call);
         Point { tb, tbk, tl, mb, mbk, gb, gbk, eb, ebk, fs }
     };
@@ -118,12 +118,15 @@ fn document<'a>(profile: &Profile, calls: &'a [Call]) -> Document<'a> {
     }
 }
 
-/// The sum of all lifetimes, each taken from the middle of its bucket.
-fn lived_us(lifetimes: &Lifetimes) -> u64 {
+/// The sum of all lifetimes, each taken from the middle of its bucket: of as much of it as the run
+/// lasted, where that is known.
+fn lived_us(lifetimes: &Lifetimes, run_ns: u64) -> u64 {
+    let run_ns = (run_ns != 0).then_some(u128::from(run_ns));
     let mut begin_ns = 0;
     let mut total_ns = 0_u128;
     for (bucket, objects) in lifetimes.objects.iter().enumerate() {
-        let end_ns = Lifetimes::bound(bucket).map_or(begin_ns, |bound| bound.as_nanos());
+        let bound_ns = Lifetimes::bound(bucket).map(|bound| bound.as_nanos());
+        let end_ns = bound_ns.into_iter().chain(run_ns).min().unwrap_or(begin_ns);
         total_ns += u128::from(*objects) * (begin_ns + end_ns) / 2;
         begin_ns = end_ns;
     }
@@ -174,6 +177,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn no_lifetime_is_longer_than_the_run() {
+        let mut profile = Profile::of_sites(&[(&[0x11, 2], 3, 1)]);
+        profile.sites[0].in_use_ages_us = 0;
+        // 1.05 to 4.19 s of a run of two seconds.
+        profile.sites[0].lifetimes.objects = vec![0; 12];
+        profile.sites[0].lifetimes.objects[11] = 3;
+        let lived = |profile: &Profile| document(profile, &calls(profile)).pps[0].tl;
+        assert_eq!(lived(&profile), 3 * (1_048_576 + 2_000_000) / 2);
+        profile.duration_ns = 1_048_600_000;
+        assert!(lived(&profile) <= 3 * 1_048_600);
+        profile.duration_ns = 0;
+        assert_eq!(lived(&profile), 3 * (1_048_576 + 4_194_304) / 2, "not known");
+        // The last bucket has no end but the run's.
+        profile.sites[0].lifetimes.objects = vec![0; Lifetimes::buckets()];
+        *profile.sites[0].lifetimes.objects.last_mut().unwrap() = 1;
+        let (begin_us, run_us) = (1_u64 << 40, 1 << 41);
+        assert_eq!(lived(&profile), begin_us);
+        profile.duration_ns = run_us * 1000;
+        assert_eq!(lived(&profile), (begin_us + run_us) / 2);
+    }
 
     #[test]
     fn points_have_every_figure_and_no_stack_comes_twice() {
