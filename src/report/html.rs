@@ -12,7 +12,7 @@ use std::io;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::calls::{Call, Weight, calls, largest};
+use super::calls::{Call, Weight, calls};
 use super::facts::{counted, facts, grouped, losses, nothing};
 use super::stats::{ClassStats, Stats};
 use super::units::Bytes;
@@ -196,8 +196,10 @@ fn tree(calls: &[Call]) -> (Vec<&str>, Vec<Node>) {
     let mut names = Names::default();
     let mut nodes = vec![Node::new(names.place("all"), None)];
     let mut children = HashMap::<(usize, usize), usize>::new();
-    // The largest first: that is the order of the children of a node.
-    for call in largest(calls, Weight::AllocatedBytes) {
+    // The largest first: that is the order of the children of a node. Last is what has no bytes.
+    let mut all: Vec<_> = calls.iter().collect();
+    all.sort_by_key(|call| Reverse(call.value(Weight::AllocatedBytes)));
+    for call in all {
         nodes[0].add(call);
         let mut parent = 0;
         for frame in call.frames.iter().rev() {
@@ -429,6 +431,17 @@ mod tests {
         assert_eq!(tile(sampled(2, 2, 0)), json!(["Peak", "64 B", "of what was sampled"]));
         assert_eq!(tile(sampled(4, 8, 2)), json!(["Peak", "256 B", "estimated, ±54.8%"]));
         assert_eq!(tile(sampled(0, 0, 0)), json!(["Peak", "0 B", "not sampled"]));
+    }
+
+    #[test]
+    fn the_tree_has_objects_without_a_byte() {
+        let mut profile = Profile::of_sites(&[(&[0x11, 2], 3, 1), (&[0x21, 2], 30, 6)]);
+        let site = &mut profile.sites[0];
+        (site.allocated.bytes, site.in_use.bytes) = (0, 0);
+        let (names, nodes) = data_tree(&profile);
+        assert_eq!(names, ["all", "0x1", "0x20", "0x10"]);
+        let objects = |at: usize| (nodes[at][5].as_u64(), nodes[at][6].as_u64());
+        assert_eq!((objects(0), objects(3)), ((Some(7), Some(33)), (Some(1), Some(3))));
     }
 
     #[test]
