@@ -69,6 +69,12 @@ impl Lifetimes {
         bound.filter(|_| !histogram.is_empty()).map(Duration::from_nanos)
     }
 
+    /// Whether [`quantile`](Self::quantile) lies in the last bucket, so that what it gives is no
+    /// upper bound but where that bucket begins.
+    pub(crate) fn is_beyond(&self, share: f64) -> bool {
+        (self.within(BUCKETS - 2) as f64) < share * self.total() as f64
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.objects.resize(self.objects.len().max(other.objects.len()), 0);
         self.objects.iter_mut().zip(&other.objects).for_each(|(sum, more)| *sum += more);
@@ -90,6 +96,8 @@ mod tests {
         let mut last = Lifetimes::of(vec![0; BUCKETS]);
         last.objects[BUCKETS - 1] = 1;
         assert_eq!(last.quantile(0.5), Lifetimes::bound(BUCKETS - 2));
+        assert!(last.is_beyond(0.5) && !lifetimes.is_beyond(1.0));
+        assert!(!Lifetimes::default().is_beyond(0.5));
         assert_eq!((lifetimes.total(), lifetimes.within(1)), (100, 90));
         assert_eq!((lifetimes.within(usize::MAX), Lifetimes::bound(usize::MAX)), (100, None));
         assert_eq!(Lifetimes::default().quantile(0.5), None);

@@ -45,7 +45,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    const FREE: Self = Self {
+    pub(super) const FREE: Self = Self {
         block_bytes: 0,
         alloc: Sums::ZERO,
         live: Sums::ZERO,

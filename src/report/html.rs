@@ -293,6 +293,7 @@ fn site(call: &Call) -> Value {
         "in_use": amount(&call.site.in_use),
         "peak": amount(&call.site.peak),
         "median_ns": median.map(|median| median.as_nanos() as u64),
+        "median_beyond": call.site.lifetimes.is_beyond(0.5),
     })
 }
 
@@ -367,7 +368,8 @@ fn classes(stats: &Stats, sizes: &[BlockSize]) -> Vec<Value> {
             "asked_error": requested.and_then(|requested| requested.mean_error),
             "waste": requested.map(|requested| requested.waste),
             "exact": requested.is_some_and(|requested| requested.exact),
-            "median_ns": within(0.5), "most_ns": within(0.9),
+            "median_ns": within(0.5), "median_beyond": lived.is_beyond(0.5),
+            "most_ns": within(0.9), "most_beyond": lived.is_beyond(0.9),
         })
     };
     let small = stats.classes.iter().map(|class| (class, false));
@@ -442,6 +444,23 @@ mod tests {
         assert_eq!(names, ["all", "0x1", "0x20", "0x10"]);
         let objects = |at: usize| (nodes[at][5].as_u64(), nodes[at][6].as_u64());
         assert_eq!((objects(0), objects(3)), ((Some(7), Some(33)), (Some(1), Some(3))));
+    }
+
+    #[test]
+    fn lifetimes_beyond_the_last_bound_are_no_upper_bounds() {
+        let mut profile = Profile::of_sites(&[(&[0x11, 2], 3, 1)]);
+        let mut objects = vec![0; Lifetimes::buckets()];
+        (objects[2], objects[Lifetimes::buckets() - 1]) = (7, 3);
+        profile.sites[0].lifetimes.objects.clone_from(&objects);
+        let site = site(&calls(&profile)[0]);
+        assert_eq!((&site["median_ns"], &site["median_beyond"]), (&json!(16_000), &json!(false)));
+        let mut size = BlockSize::sampled(1, 32, &[20]);
+        size.lifetimes.objects = objects;
+        let class = ClassStats { block_bytes: 32, allocs: 1, ..ClassStats::default() };
+        let stats = Stats { classes: vec![class], ..Stats::default() };
+        let row = &classes(&stats, &[size])[0];
+        assert_eq!((&row["median_beyond"], &row["most_beyond"]), (&json!(false), &json!(true)));
+        assert!(SCRIPT.contains("life(size.most_ns, size.most_beyond)"));
     }
 
     #[test]

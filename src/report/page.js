@@ -34,6 +34,9 @@ function time(ns) {
   return `${value < 9.95 ? value.toFixed(1) : value.toFixed(0)} ${name}`;
 }
 
+/* A lifetime that objects did not outlive, or did where buckets have no end. */
+const life = (ns, beyond) => ns === null ? "–" : `${beyond ? "≥" : "≤"} ${time(ns)}`;
+
 /* The tree of calls: flat arrays, parents before their children. */
 const nodes = D.nodes.map(([name, parent, ...figures]) => ({
   name: D.names[name], parent, children: [],
@@ -148,7 +151,7 @@ function sites() {
     const frames = site.frames.map((frame) => el("li", { textContent: frame }));
     const stack = el("details", {}, el("summary", { textContent: site.title }), el("ol", {}, ...frames));
     return row([figure(value(site)), error(site[key][`${unit}_error`], site[key].exact), percent(value(site) / total), count(site[key].samples),
-      count(site[key].objects), time(site.median_ns), [stack, "text"]]);
+      count(site[key].objects), life(site.median_ns, site.median_beyond), [stack, "text"]]);
   });
   const head = row([D.types[state.type].title, "error", "share", "samples", "objects", "median life", ["stack", "text"]], "th");
   $("sites").replaceChildren(head, ...body);
@@ -220,7 +223,7 @@ function page() {
       count(size.live_blocks), bytes(size.live_bytes), bar(size.live_bytes / live),
       size.asked === null ? "–" : (size.exact ? "" : "~") + bytes(Math.round(size.asked)), error(size.asked_error, size.exact),
       size.waste === null ? "–" : (size.exact ? "" : "~") + percent(size.waste),
-      size.median_ns === null ? "–" : `≤ ${time(size.median_ns)}`, size.most_ns === null ? "–" : `≤ ${time(size.most_ns)}`])));
+      life(size.median_ns, size.median_beyond), life(size.most_ns, size.most_beyond)])));
 
   $("search").value = state.search;
   $("search").oninput = () => { state.search = $("search").value; draw(); };

@@ -77,7 +77,16 @@ impl Top {
         let lifetimes = &call.site.lifetimes;
         if let (Some(median), Some(most)) = (lifetimes.quantile(0.5), lifetimes.quantile(0.9)) {
             let freed = count(lifetimes.total(), 9);
-            write!(f, "; {freed} freed, half within {median:.1?}, 90% within {most:.1?}")?;
+            write!(f, "; {freed} freed, half ")?;
+            // Of the last lifetimes there is no upper bound.
+            match lifetimes.is_beyond(0.5) {
+                true => write!(f, "beyond {median:.1?}, ")?,
+                false => write!(f, "within {median:.1?}, ")?,
+            }
+            match lifetimes.is_beyond(0.9) {
+                true => write!(f, "10% beyond {most:.1?}")?,
+                false => write!(f, "90% within {most:.1?}")?,
+            }
         }
         writeln!(f)?;
         write_frames(f, &call.frames)
@@ -87,6 +96,7 @@ impl Top {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Lifetimes;
 
     #[test]
     fn rows_carry_value_error_share_samples_and_stack() {
@@ -103,6 +113,21 @@ mod tests {
         assert_eq!(lines.len(), 5);
         let text = profile.top(9, Weight::InUseBytes).to_string();
         assert!(text.starts_with("Bytes in use: 60 B in 1 site, the largest 1:"), "{text}");
+    }
+
+    #[test]
+    fn lifetimes_without_an_end_are_beyond_the_last_bound() {
+        let mut profile = Profile::of_sites(&[(&[2], 3, 3)]);
+        let mut lived = |last| {
+            let mut objects = vec![0; Lifetimes::buckets()];
+            (objects[1], objects[Lifetimes::buckets() - 1]) = (10 - last, last);
+            profile.sites[0].lifetimes.objects = objects;
+            let text = profile.top(1, Weight::InUseBytes).to_string();
+            text.lines().nth(2).unwrap().split_once("; ").unwrap().1.to_owned()
+        };
+        assert_eq!(lived(1), "10 freed, half within 4.0µs, 90% within 4.0µs");
+        assert_eq!(lived(3), "10 freed, half within 4.0µs, 10% beyond 1099511.6s");
+        assert_eq!(lived(6), "10 freed, half beyond 1099511.6s, 10% beyond 1099511.6s");
     }
 
     #[test]
