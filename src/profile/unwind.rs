@@ -403,11 +403,10 @@ fn fingerprint() -> Option<u64> {
     asked.then_some(sum)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu", not(target_feature = "crt-static")))]
 mod tests {
     use super::*;
 
-    #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
     #[test]
     fn threads_that_load_at_once_leave_the_same_in_all_slots() {
         let unwinders = Unwinders::new();

@@ -61,8 +61,10 @@ mod tests {
             })
         };
         waits.wait();
+        // A number, and with musl a pointer.
+        let thread = reader.as_pthread_t() as _;
         // SAFETY: a thread that was not joined yet.
-        assert_eq!(unsafe { libc::pthread_kill(reader.as_pthread_t(), libc::SIGUSR2) }, 0);
+        assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR2) }, 0);
         eventually("the handler runs", || HANDLED.load(SeqCst) == 1);
         // SAFETY: one byte.
         assert_eq!(unsafe { libc::write(ends[1], c"!".as_ptr().cast(), 1) }, 1);
