@@ -32,10 +32,10 @@
 //! ([`set_decay`]), at once above a limit ([`set_soft_limit`], [`on_pressure`]) or on demand
 //! ([`release_free_memory`]).
 //!
-//! The environment variable `SPANALLOC` asks the same of a program that is built:
-//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It wins over what the program was built
-//! with, [`set_decay`] and [`dump_at_exit`]; [`profile::start`] and [`profile::stop`] change what it
-//! said. A program that runs with more rights than who started it (setuid) ignores it.
+//! The environment variable `SPANALLOC` configures a program that is already built:
+//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It overrides what the program was built
+//! with, [`set_decay`] and [`dump_at_exit`]; [`profile::start`] and [`profile::stop`] override it in
+//! turn. A program that runs with more privileges than the user who started it (setuid) ignores it.
 //!
 //! | key | accepted |
 //! | --- | --- |
