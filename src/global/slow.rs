@@ -25,6 +25,7 @@ use crate::heap::geometry::{SLOT_BYTES, is_sampled};
 use crate::heap::large::{block_bytes, is_mapping};
 use crate::heap::large_span::large_span;
 use crate::heap::thread::Refill;
+use crate::sys::fatal::is_dying_here;
 use crate::sys::os::Linux;
 use crate::sys::per_thread::per_thread;
 use crate::sys::thread::{ExitKey, at_fork};
@@ -403,6 +404,9 @@ static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);
 
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn before_fork() {
+    if is_dying_here() {
+        return;
+    }
     enter();
     if !interrupts() {
         BESIDE_OTHERS.store(HEAP.threads_open() > 1, Relaxed);
@@ -418,6 +422,9 @@ unsafe extern "C" fn before_fork() {
 
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_parent() {
+    if is_dying_here() {
+        return;
+    }
     if !interrupts() {
         HEAP.after_fork(cache());
         sampling::after_fork_parent();
@@ -431,6 +438,9 @@ unsafe extern "C" fn after_fork_in_parent() {
 
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_child() {
+    if is_dying_here() {
+        return;
+    }
     if !interrupts() {
         HEAP.after_fork(cache());
         HEAP.forked(cache());

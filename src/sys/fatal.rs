@@ -3,8 +3,31 @@
 //! For misuse that has corrupted, or would corrupt, the heap: unwinding out of an allocator would
 //! run more of it. Nothing here allocates or formats, and an error of the line itself is ignored:
 //! there is nowhere to report it.
+//!
+//! # Invariant
+//!
+//! 1. A thread that dies may hold locks of the heap, and never releases them. So a handler of
+//!    `SIGABRT` that forks, as a reporter of crashes does, is not to wait for them: the fork handlers
+//!    ask [`is_dying_here`], and leave such a fork alone. Its child may `exec` or end.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::stderr::Line;
+
+/// The thread that dies, by the address of its `errno`, which its forked child has, too; 0 for none.
+static DYING: AtomicUsize = AtomicUsize::new(0);
+
+fn this_thread() -> usize {
+    // SAFETY: asks for nothing.
+    unsafe { libc::__errno_location() }.addr()
+}
+
+/// Whether this thread is at its end, or the one that this process was forked from.
+#[unsafe(link_section = ".spanalloc.rare")]
+pub(crate) fn is_dying_here() -> bool {
+    let dying = DYING.load(Relaxed);
+    dying != 0 && dying == this_thread()
+}
 
 /// Says why in one line and aborts.
 #[cold]
@@ -22,6 +45,7 @@ pub(crate) fn die_at(address: usize, message: &str) -> ! {
 
 fn abort(line: Line) -> ! {
     line.write();
+    DYING.store(this_thread(), Relaxed);
     // SAFETY: `abort` has no preconditions.
     unsafe { libc::abort() }
 }

@@ -1,0 +1,126 @@
+//! Forks at bad moments, and what is left of the parent in the child. A program rather than tests of
+//! the harness, whose threads would be there in each of them: it runs itself again for each
+//! scenario, and a process that does not get on is a failure.
+
+#[allow(dead_code, reason = "others look at pictures, too")]
+mod support;
+
+use std::hint::black_box;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use spanalloc::SpanAlloc;
+use support::Scratch;
+
+#[global_allocator]
+static GLOBAL: SpanAlloc = SpanAlloc::new();
+
+const SCENARIO: &str = "FORKS_TEST_SCENARIO";
+const PREFIX: &str = "FORKS_TEST_PREFIX";
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The code of a process in which all went well.
+const WELL: i32 = 3;
+/// The same where the system does not let it be seen.
+const SKIPPED: i32 = 4;
+
+type Scenario = (&'static str, fn());
+
+const SCENARIOS: &[Scenario] = &[("a_handler_of_an_abort_of_ours_may_fork", fork_while_dying)];
+
+fn main() {
+    if let Ok(name) = std::env::var(SCENARIO) {
+        let (_, scenario) = SCENARIOS.iter().find(|(known, _)| *known == name).unwrap();
+        scenario();
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(WELL) };
+    }
+    for (name, _) in SCENARIOS {
+        let scratch = Scratch::new(&format!("forks-{name}"));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(SCENARIO, name).env("SPANALLOC", "formats=text");
+        command.env(PREFIX, scratch.prefix("app")).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > 2 * PATIENCE {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("{name} does not end");
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        match status.code() {
+            Some(WELL) => println!("forks: {name}: passed"),
+            Some(SKIPPED) => {
+                support::skip::skip("namespaces", "there are no namespaces of processes here");
+            }
+            _ => panic!("{name}: {status}"),
+        }
+    }
+}
+
+/// What a forked child that runs `work` ends with; 9 if it has to be killed.
+fn code_in_child(work: impl FnOnce()) -> i32 {
+    // SAFETY: what the child may do is the test.
+    let process = unsafe { libc::fork() };
+    assert!(process >= 0, "fork failed");
+    if process == 0 {
+        work();
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(WELL) };
+    }
+    code_of(process)
+}
+
+fn code_of(process: libc::pid_t) -> i32 {
+    let (start, mut status) = (Instant::now(), 0);
+    loop {
+        // SAFETY: looks at our own child.
+        let ended = unsafe { libc::waitpid(process, &raw mut status, libc::WNOHANG) };
+        if ended != 0 {
+            assert_eq!(ended, process);
+            return if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 };
+        }
+        if start.elapsed() > PATIENCE / 4 {
+            // SAFETY: ends our own child, which was not waited for.
+            unsafe { libc::kill(process, libc::SIGKILL) };
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// As a reporter of crashes does, whose work is in a process of its own.
+fn fork_while_dying() {
+    extern "C" fn report(_: libc::c_int) {
+        // SAFETY: the child does nothing but end.
+        let process = unsafe { libc::fork() };
+        if process == 0 {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        let ended = unsafe { libc::waitpid(process, &raw mut status, 0) };
+        let well = process > 0 && ended == process && status == 0;
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(if well { WELL } else { 1 }) };
+    }
+    // Another thread, so that there is a lock of its own to wait for, too.
+    let other = thread::spawn(|| black_box(vec![1_u8; 100]).len());
+    assert_eq!(other.join().unwrap(), 100);
+    // SAFETY: a handler that forks, waits and ends.
+    unsafe { libc::signal(libc::SIGABRT, report as *const () as libc::sighandler_t) };
+    let layout = std::alloc::Layout::from_size_align(20 << 20, 8).unwrap();
+    // SAFETY: the size is not zero.
+    let block = black_box(unsafe { std::alloc::alloc(layout) });
+    for _ in 0..2 {
+        // SAFETY: the second time it is not, which the allocator is to find.
+        unsafe { std::alloc::dealloc(block, layout) };
+    }
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(1) };
+}
