@@ -7,6 +7,7 @@ mod support;
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,11 @@ const SKIPPED: i32 = 4;
 
 type Scenario = (&'static str, fn());
 
-const SCENARIOS: &[Scenario] = &[("a_handler_of_an_abort_of_ours_may_fork", fork_while_dying)];
+const SCENARIOS: &[Scenario] = &[
+    ("a_handler_of_an_abort_of_ours_may_fork", fork_while_dying),
+    #[cfg(feature = "profile")]
+    ("a_thread_without_a_heap_may_be_in_the_loader", fork_beside_one_in_the_loader),
+];
 
 fn main() {
     if let Ok(name) = std::env::var(SCENARIO) {
@@ -123,4 +128,34 @@ fn fork_while_dying() {
     }
     // SAFETY: ends the process.
     unsafe { libc::_exit(1) };
+}
+
+/// A thread of C, which allocates nothing, holds the loader's lock; the child asks for a profile.
+#[cfg(feature = "profile")]
+fn fork_beside_one_in_the_loader() {
+    use std::ffi::c_void;
+    static IN_LOADER: AtomicU32 = AtomicU32::new(0);
+    unsafe extern "C" fn stay(_: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> i32 {
+        IN_LOADER.store(1, SeqCst);
+        loop {
+            // SAFETY: waits for nothing but the time.
+            unsafe { libc::poll(std::ptr::null_mut(), 0, 1000) };
+        }
+    }
+    extern "C" fn ask(_: *mut c_void) -> *mut c_void {
+        // SAFETY: `stay` looks at nothing.
+        unsafe { libc::dl_iterate_phdr(Some(stay), std::ptr::null_mut()) };
+        std::ptr::null_mut()
+    }
+    let mut thread = 0;
+    // SAFETY: an out-parameter, and a function that any thread may run.
+    let made = unsafe {
+        libc::pthread_create(&raw mut thread, std::ptr::null(), ask, std::ptr::null_mut())
+    };
+    assert_eq!(made, 0);
+    while IN_LOADER.load(SeqCst) == 0 {
+        thread::yield_now();
+    }
+    let code = code_in_child(|| drop(black_box(spanalloc::profile::capture())));
+    assert_eq!(code, WELL);
 }

@@ -66,7 +66,7 @@ mod hooks {
         between();
     }
     pub(in crate::global) fn after_fork_parent() {}
-    pub(in crate::global) fn after_fork_child(_: bool) {}
+    pub(in crate::global) fn after_fork_child() {}
 }
 
 pub(super) use hooks::*;

@@ -11,7 +11,6 @@
 use core::alloc::Layout;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use once_cell::race::OnceBool;
 
@@ -399,9 +398,6 @@ use crate::preload::{enter, interrupts, leave};
 // goes on with what was interrupted, too. In a Rust program, where no handler may allocate, nobody
 // knows what a handler interrupted: there such a fork may wait for a lock of its own thread.
 
-/// Whether the latest fork was beside other threads.
-static BESIDE_OTHERS: AtomicBool = AtomicBool::new(false);
-
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn before_fork() {
     if is_dying_here() {
@@ -409,7 +405,6 @@ unsafe extern "C" fn before_fork() {
     }
     enter();
     if !interrupts() {
-        BESIDE_OTHERS.store(HEAP.threads_open() > 1, Relaxed);
         limit::before_fork();
         dump_at_exit::before_fork();
         sampling::before_fork(|| {
@@ -444,7 +439,7 @@ unsafe extern "C" fn after_fork_in_child() {
     if !interrupts() {
         HEAP.after_fork(cache());
         HEAP.forked(cache());
-        sampling::after_fork_child(BESIDE_OTHERS.load(Relaxed));
+        sampling::after_fork_child();
         let dumps = dump_at_exit::after_fork_in_child();
         limit::after_fork_in_child();
         dump_live::after_fork_in_child();

@@ -407,12 +407,10 @@ pub(crate) fn after_fork_parent() {
 }
 
 /// Ends what [`before_fork`] began, in the child, which goes on with the
-/// parent's profile as its own. `beside_others` says that the parent had other threads.
+/// parent's profile as its own.
 #[unsafe(link_section = ".spanalloc.rare")]
-pub(crate) fn after_fork_child(beside_others: bool) {
-    if beside_others {
-        modules::forked();
-    }
+pub(crate) fn after_fork_child() {
+    modules::forked();
     after_fork_parent();
 }
 

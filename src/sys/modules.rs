@@ -81,7 +81,7 @@ pub(crate) fn each_bias(mut visit: impl FnMut(u64)) {
 static LOADER: AtomicU8 = AtomicU8::new(ANSWERS);
 
 const ANSWERS: u8 = 0;
-/// Since a fork beside other threads.
+/// Since a fork.
 const UNSURE: u8 = 1;
 /// Somebody held its lock who is not in this process.
 const LOST: u8 = 2;
@@ -89,7 +89,8 @@ const LOST: u8 = 2;
 /// Milliseconds after which the loader counts as lost.
 const PATIENCE_MS: u32 = 250;
 
-/// In a forked child whose parent had other threads: one of them may have been in the loader.
+/// In a forked child: another thread of its parent may have been in the loader, one that allocates
+/// nothing, too, of which nobody here knows.
 pub(crate) fn forked() {
     LOADER.store(UNSURE, Relaxed);
 }
