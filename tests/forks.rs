@@ -31,6 +31,9 @@ const SCENARIOS: &[Scenario] = &[
     ("a_handler_of_an_abort_of_ours_may_fork", fork_while_dying),
     #[cfg(feature = "profile")]
     ("a_thread_without_a_heap_may_be_in_the_loader", fork_beside_one_in_the_loader),
+    ("of_processes_of_one_number_one_writes_at_exit", exit_in_namespaces),
+    #[cfg(feature = "collections")]
+    ("a_child_of_the_same_number_waits_for_no_thread", drop_in_namespaces),
 ];
 
 fn main() {
@@ -158,4 +161,59 @@ fn fork_beside_one_in_the_loader() {
     }
     let code = code_in_child(|| drop(black_box(spanalloc::profile::capture())));
     assert_eq!(code, WELL);
+}
+
+/// Runs `work` in the first process of a namespace; `work` may then [`fork_the_same`].
+fn in_namespace(work: impl FnOnce()) {
+    let code = code_in_child(|| {
+        // SAFETY: concerns this process, which has one thread, and those that it makes.
+        if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) } != 0 {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(SKIPPED) };
+        }
+        let code = code_in_child(work);
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(code) };
+    });
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) };
+}
+
+/// What a child ends with that has the number of this process, which starts no thread any more.
+fn fork_the_same(work: impl FnOnce()) -> i32 {
+    assert_eq!(std::process::id(), 1);
+    // SAFETY: concerns the processes that this one makes.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+    code_in_child(|| {
+        assert_eq!(std::process::id(), 1);
+        work();
+    })
+}
+
+fn exit_in_namespaces() {
+    in_namespace(|| {
+        let prefix = std::env::var_os(PREFIX).unwrap();
+        spanalloc::dump_at_exit(&prefix).unwrap();
+        let table = std::path::PathBuf::from(prefix).with_extension("classes.txt");
+        // SAFETY: ends the process as a C program does.
+        let exit = || unsafe { libc::exit(WELL) };
+        assert_eq!(fork_the_same(|| exit()), WELL);
+        assert!(!table.exists(), "the child wrote its parent's");
+        exit();
+    });
+}
+
+#[cfg(feature = "collections")]
+fn drop_in_namespaces() {
+    use spanalloc::pool::{Epochs, Pool};
+    in_namespace(|| {
+        let pool: Pool<Vec<u8>> = Pool::new(Vec::new);
+        let epochs = Epochs::every(&pool, PATIENCE).unwrap();
+        let snapshotter = spanalloc::Snapshotter::start(PATIENCE, 5).unwrap();
+        let code = fork_the_same(|| {
+            drop(epochs);
+            assert_eq!(snapshotter.stop().iter().count(), 2);
+        });
+        assert_eq!(code, WELL);
+    });
 }

@@ -2,7 +2,7 @@
 //!
 //! The handler is registered with `atexit`, so it runs when `main` returns and
 //! at `std::process::exit`, and not at an abort or a signal. A forked child
-//! inherits the handler but has another process id, and leaves the files to its
+//! inherits the handler but is another process, and leaves the files to its
 //! parent, unless their names tell processes apart (`%p`). What `vfork` makes is never
 //! such a child: it borrows its parent's memory.
 
@@ -22,6 +22,7 @@ use super::prefix::{Dumps, Outcome, Prefix};
 use super::sampling::quietly;
 use crate::sys::lock::Lock;
 use crate::sys::os::{Linux, Os, unmap};
+use crate::sys::process;
 use crate::sys::stderr::Line;
 use crate::sys::thread::without_cancellation;
 
@@ -39,7 +40,7 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 struct AtExit {
     prefix: Prefix,
-    process: u32,
+    process: u64,
     /// Asked for by the environment, which wins over code.
     by_environment: bool,
 }
@@ -82,7 +83,7 @@ fn arm(prefix: &Path, by_environment: bool) {
     let prefix = Prefix::new(prefix, std::env::current_dir().ok().as_deref());
     #[cfg(feature = "preload")]
     let prefix = if by_environment { prefix.of_process() } else { prefix };
-    let armed = AtExit { prefix, process: std::process::id(), by_environment };
+    let armed = AtExit { prefix, process: process::here(), by_environment };
     let mut at_exit = AT_EXIT.lock();
     let keeps = !by_environment
         && at_exit.as_ref().is_some_and(|old| old.by_environment && old.process == armed.process);
@@ -113,7 +114,7 @@ extern "C" fn run() {
 }
 
 fn run_quietly() {
-    let process = std::process::id();
+    let process = process::here();
     let Some(at_exit) = AT_EXIT.lock().take_if(|at_exit| at_exit.process == process) else {
         return;
     };
@@ -188,7 +189,7 @@ pub(super) enum Live {
 /// `said` last.
 pub(super) fn write_now(said: &mut String) -> Live {
     let mut dumps = DUMPS.lock();
-    let process = std::process::id();
+    let process = process::here();
     let at_exit = AT_EXIT.lock();
     let own = at_exit.as_ref().filter(|at_exit| at_exit.process == process);
     let prefix = own.map(|at_exit| at_exit.prefix.clone());
@@ -248,7 +249,7 @@ pub(crate) fn at_bare_exit() {
     if !REGISTERED.load(Ordering::Relaxed) {
         return;
     }
-    let process = std::process::id();
+    let process = process::here();
     let armed = AT_EXIT
         .try_lock()
         .is_some_and(|at_exit| at_exit.as_ref().is_some_and(|at_exit| at_exit.process == process));
@@ -277,7 +278,7 @@ pub(super) fn after_fork_in_child() -> bool {
     if let Some(at_exit) = AT_EXIT.lock().as_mut()
         && at_exit.prefix.per_process
     {
-        at_exit.process = std::process::id();
+        at_exit.process = process::here();
         return true;
     }
     false

@@ -27,6 +27,7 @@ use crate::heap::thread::Refill;
 use crate::sys::fatal::is_dying_here;
 use crate::sys::os::Linux;
 use crate::sys::per_thread::per_thread;
+use crate::sys::process;
 use crate::sys::thread::{ExitKey, at_fork};
 
 /// The one heap of the process.
@@ -433,6 +434,7 @@ unsafe extern "C" fn after_fork_in_parent() {
 
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_child() {
+    process::forked();
     if is_dying_here() {
         return;
     }

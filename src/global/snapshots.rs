@@ -13,6 +13,7 @@ use crate::Stats;
 use crate::collections::observe::{Trend, TrendDetector};
 #[cfg(feature = "profile")]
 use crate::report::whole::whole;
+use crate::sys::process;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
@@ -241,7 +242,7 @@ pub struct Snapshotter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// In which the thread runs.
-    process: u32,
+    process: u64,
 }
 
 #[derive(Debug)]
@@ -298,7 +299,7 @@ impl Snapshotter {
             }
         };
         let thread = thread::Builder::new().name("snapshotter".into()).spawn(work)?;
-        Ok(Self { shared, thread: Some(thread), process: std::process::id() })
+        Ok(Self { shared, thread: Some(thread), process: process::here() })
     }
 
     /// A copy of what is kept now.
@@ -317,7 +318,7 @@ impl Snapshotter {
     }
 
     fn is_in_child(&self) -> bool {
-        self.process != std::process::id()
+        self.process != process::here()
     }
 
     /// None if a thread that a fork left behind holds it.

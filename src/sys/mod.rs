@@ -13,6 +13,7 @@ pub(crate) mod lock;
 pub(crate) mod modules;
 pub(crate) mod os;
 pub(crate) mod per_thread;
+pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod signals;
 #[cfg(feature = "profile")]

@@ -1,11 +1,12 @@
 //! Pools in the child of a fork, which has one thread: whatever the others were doing, the child
 //! waits for none of them.
 
-use spanalloc::pool::{Keep, Pool};
+use spanalloc::pool::{Epochs, Keep, Pool};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 /// Whether `work` ends in a child of a fork within some seconds and says true.
 fn in_child(work: impl FnOnce() -> bool) -> bool {
@@ -83,4 +84,18 @@ fn threads_that_come_and_go_hold_up_none() {
         stop.store(true, SeqCst);
         assert!(children);
     });
+}
+
+/// The thread of the epochs is the parent's.
+#[test]
+fn epochs_end_in_a_child_at_once() {
+    let pool: Pool<Vec<u8>> = Pool::new(Vec::new);
+    for _ in 0..50 {
+        // Its thread may be anywhere: at an epoch, or about to wait.
+        let epochs = Epochs::every(&pool, Duration::from_nanos(1)).unwrap();
+        assert!(in_child(|| {
+            drop(epochs);
+            true
+        }));
+    }
 }

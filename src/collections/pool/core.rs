@@ -25,8 +25,9 @@ use super::reset::Reset;
 use super::shard::{Counts, Owned, Shard, ShardTable, steal};
 use super::stats::PoolStats;
 use super::thread::{self, Member};
+use crate::sys::process;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 
 /// See the module's documentation.
@@ -37,7 +38,7 @@ pub(super) struct Core<T> {
     /// The epoch in which somebody found all victim chains empty.
     victims_gone_in: AtomicU64,
     /// The process in which somebody is advancing; 0 for none.
-    advancing: AtomicU32,
+    advancing: AtomicU64,
     shards: ShardTable<T>,
     readers: Readers<T>,
     cold: ColdCounts,
@@ -64,7 +65,7 @@ impl<T: Send + 'static> Core<T> {
             key: AtomicU64::new(key),
             epoch: AtomicU64::new(0),
             victims_gone_in: AtomicU64::new(0),
-            advancing: AtomicU32::new(0),
+            advancing: AtomicU64::new(0),
             shards: ShardTable::new(),
             readers: Readers::new(),
             cold: ColdCounts::default(),
@@ -322,11 +323,11 @@ impl<T: Send + 'static> Member for Core<T> {
 }
 
 /// The right to advance; given back also when a value's `Drop` panics.
-struct Turn<'a>(&'a AtomicU32);
+struct Turn<'a>(&'a AtomicU64);
 
 impl<'a> Turn<'a> {
-    fn begin(advancing: &'a AtomicU32) -> Option<Self> {
-        let process = std::process::id();
+    fn begin(advancing: &'a AtomicU64) -> Option<Self> {
+        let process = process::here();
         let take_from = |before| advancing.compare_exchange(before, process, Acquire, Relaxed);
         let taken = match take_from(0) {
             // The thread that had it stayed behind when this process was forked.
@@ -350,7 +351,7 @@ mod tests {
 
     #[test]
     fn who_finds_the_turn_taken_leaves_it_so() {
-        let advancing = AtomicU32::new(0);
+        let advancing = AtomicU64::new(0);
         let turn = Turn::begin(&advancing);
         assert!(turn.is_some());
         for _ in 0..2 {
@@ -359,7 +360,7 @@ mod tests {
         drop(turn);
         assert!(Turn::begin(&advancing).is_some());
         // No process has this number.
-        advancing.store(u32::MAX, Relaxed);
+        advancing.store(u64::MAX, Relaxed);
         let turn = Turn::begin(&advancing);
         assert!(turn.is_some() && Turn::begin(&advancing).is_none());
     }

@@ -2,6 +2,7 @@
 
 use super::thread::Member;
 use super::{AnyPool, Pool, SlicePool};
+use crate::sys::process;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,8 @@ use std::time::Duration;
 /// drops the rest.
 ///
 /// Dropping it stops the thread and waits for it, unless it is dropped on that very thread, by the
-/// condition or by a value of the pool: then the thread ends as soon as it comes back from there.
+/// condition or by a value of the pool: then the thread ends as soon as it comes back from there. A
+/// child of a fork has no such thread, and waits for none.
 ///
 /// ```
 /// use spanalloc::pool::{Epochs, Pool};
@@ -33,6 +35,8 @@ pub struct Epochs {
     /// Dropping it wakes the thread for the last time.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// In which the thread runs.
+    process: u64,
 }
 
 /// A pool whose epochs [`Epochs`] can begin: [`Pool`], [`SlicePool`] or [`AnyPool`]. Nobody else
@@ -106,12 +110,18 @@ impl Epochs {
                 }
             }
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), thread: Some(thread), process: process::here() })
     }
 }
 
 impl Drop for Epochs {
     fn drop(&mut self) {
+        if self.process != process::here() {
+            // In the child of a fork the thread is gone, maybe with a lock of the channel: even to let
+            // go of the two would be to look at what it left.
+            std::mem::forget((self.stop.take(), self.thread.take()));
+            return;
+        }
         drop(self.stop.take());
         // Its condition, or a value dropped with the pool, may have been the last owner of this: a
         // thread cannot wait for itself.
