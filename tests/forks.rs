@@ -7,7 +7,7 @@ mod support;
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,14 @@ const WELL: i32 = 3;
 /// The same where the system does not let it be seen.
 const SKIPPED: i32 = 4;
 
+static STOP: AtomicBool = AtomicBool::new(false);
+
 type Scenario = (&'static str, fn());
 
 const SCENARIOS: &[Scenario] = &[
     ("a_handler_of_an_abort_of_ours_may_fork", fork_while_dying),
+    #[cfg(feature = "profile")]
+    ("a_child_writes_at_exit_whatever_threads_were_starting", exit_beside_threads_that_start),
     #[cfg(feature = "profile")]
     ("a_thread_without_a_heap_may_be_in_the_loader", fork_beside_one_in_the_loader),
     ("of_processes_of_one_number_one_writes_at_exit", exit_in_namespaces),
@@ -131,6 +135,36 @@ fn fork_while_dying() {
     }
     // SAFETY: ends the process.
     unsafe { libc::_exit(1) };
+}
+
+/// A child's report at exit is written on a thread of its own where the stack is small.
+#[cfg(feature = "profile")]
+fn exit_beside_threads_that_start() {
+    let mut prefix = std::env::var_os(PREFIX).unwrap();
+    prefix.push("-%p");
+    spanalloc::dump_at_exit(&prefix).unwrap();
+    for _ in 0..4 {
+        thread::spawn(|| {
+            while !STOP.load(SeqCst) {
+                thread::spawn(|| ()).join().unwrap();
+            }
+        });
+    }
+    let forks = || {
+        for round in 0..600 {
+            let code = code_in_child(|| {
+                // SAFETY: ends the process as a C program does.
+                unsafe { libc::exit(WELL) };
+            });
+            assert_eq!(code, WELL, "round {round}");
+        }
+    };
+    let small = thread::Builder::new().stack_size(256 << 10);
+    small.spawn(forks).unwrap().join().unwrap();
+    let directory = std::path::Path::new(&prefix).parent().unwrap();
+    let tables = std::fs::read_dir(directory).unwrap().count();
+    assert!(tables >= 500, "{tables} reports");
+    STOP.store(true, SeqCst);
 }
 
 /// A thread of C, which allocates nothing, holds the loader's lock; the child asks for a profile.

@@ -6,7 +6,7 @@
 //! parent, unless their names tell processes apart (`%p`). What `vfork` makes is never
 //! such a child: it borrows its parent's memory.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, c_void};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +20,8 @@ use super::dump_live;
 use super::files::{Failure, check, is_there, remove};
 use super::prefix::{Dumps, Outcome, Prefix};
 use super::sampling::quietly;
+use crate::sys::background;
+use crate::sys::bell::Bell;
 use crate::sys::lock::Lock;
 use crate::sys::os::{Linux, Os, unmap};
 use crate::sys::process;
@@ -130,13 +132,27 @@ fn run_quietly() {
     if may_write_here() {
         return write(&at_exit);
     }
-    // On this thread if there can be no other one: it may be enough.
-    let at_exit = std::sync::Arc::new(at_exit);
-    let other = at_exit.clone();
-    let writer = std::thread::Builder::new().stack_size(WRITER_STACK_BYTES);
-    match writer.spawn(move || quietly(|| write(&other))) {
-        Ok(writer) => _ = writer.join(),
-        Err(_) => write(&at_exit),
+    write_elsewhere(&at_exit);
+}
+
+/// Writes on a thread of its own, and waits for it. Not one of the standard library's: in a forked
+/// child a lock of that may be held that each thread takes when it begins.
+fn write_elsewhere(at_exit: &AtExit) {
+    static WRITTEN: Bell = Bell::new();
+    extern "C" fn writer(at_exit: *mut c_void) -> *mut c_void {
+        // SAFETY: whoever has started this thread keeps it until the bell rings.
+        let at_exit = unsafe { &*at_exit.cast::<AtExit>() };
+        quietly(|| write(at_exit));
+        WRITTEN.ring();
+        ptr::null_mut()
+    }
+    let (seen, its) = (WRITTEN.rings(), ptr::from_ref(at_exit).cast_mut().cast());
+    if !background::spawn(writer, its, WRITER_STACK_BYTES) {
+        // It may be enough.
+        return write(at_exit);
+    }
+    while WRITTEN.rings() == seen {
+        WRITTEN.wait(seen, None);
     }
 }
 
