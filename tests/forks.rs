@@ -34,6 +34,8 @@ const SCENARIOS: &[Scenario] = &[
     #[cfg(feature = "profile")]
     ("a_child_writes_at_exit_whatever_threads_were_starting", exit_beside_threads_that_start),
     #[cfg(feature = "profile")]
+    ("a_child_is_not_held_up_by_who_counts_sites", fork_while_sites_are_counted),
+    #[cfg(feature = "profile")]
     ("a_thread_without_a_heap_may_be_in_the_loader", fork_beside_one_in_the_loader),
     ("of_processes_of_one_number_one_writes_at_exit", exit_in_namespaces),
     #[cfg(feature = "collections")]
@@ -165,6 +167,44 @@ fn exit_beside_threads_that_start() {
     let tables = std::fs::read_dir(directory).unwrap().count();
     assert!(tables >= 500, "{tables} reports");
     STOP.store(true, SeqCst);
+}
+
+#[cfg(feature = "profile")]
+fn fork_while_sites_are_counted() {
+    let meter = spanalloc::Meter::with_sites();
+    let allocate = || drop(black_box(Box::new([1_u8; 100])));
+    thread::scope(|scope| {
+        let other = &meter;
+        for _ in 0..2 {
+            scope.spawn(move || {
+                other.count(|| {
+                    while !STOP.load(SeqCst) {
+                        allocate();
+                    }
+                });
+            });
+        }
+        for round in 0..200 {
+            let in_child = || {
+                (0..20).for_each(|_| allocate());
+                assert!(meter.profile().is_none(), "of the parent's");
+            };
+            let code = meter.count(|| code_in_child(in_child));
+            assert_eq!(code, WELL, "round {round}");
+            // A child that begins to count, and one that has counted of its own.
+            let code = code_in_child(|| {
+                meter.count(allocate);
+                let own = spanalloc::Meter::with_sites();
+                own.count(allocate);
+                assert_eq!(own.profile().unwrap().sites.len(), 1);
+                drop(own);
+                assert!(meter.usage().allocs > 0);
+            });
+            assert_eq!(code, WELL, "round {round}, in the child alone");
+        }
+        STOP.store(true, SeqCst);
+    });
+    assert!(!meter.profile().unwrap().sites.is_empty());
 }
 
 /// A thread of C, which allocates nothing, holds the loader's lock; the child asks for a profile.

@@ -258,10 +258,11 @@ impl Meter {
 
     /// The sites that allocated, each with all of its allocations; what was freed
     /// of them is not followed. None unless the meter was made
-    /// [`with_sites`](Self::with_sites).
+    /// [`with_sites`](Self::with_sites), and in a forked child for a meter of its parent's, which
+    /// goes on without sites there.
     #[cfg(feature = "profile")]
     pub fn profile(&self) -> Option<crate::profile::Profile> {
-        self.counters.trace.as_ref().map(crate::profile::Trace::profile)
+        self.counters.trace.as_ref().and_then(crate::profile::Trace::profile)
     }
 }
 

@@ -1,6 +1,11 @@
 //! The sites of one measurement: every allocation that is recorded, none sampled.
 //!
 //! Apart from the profile of the process, which it neither reads nor changes.
+//!
+//! # Invariant
+//!
+//! 1. A trace is of the process that made it. In a forked child nothing of it is touched: another
+//!    thread of the parent may have been recording, and its locks are not taken at a fork.
 
 use super::Busy;
 use super::capture;
@@ -10,7 +15,7 @@ use super::recorder::Lost;
 use super::sites::{Origin, Sites};
 use super::snapshot::Profile;
 use super::sums::{Sums, Weight};
-use crate::sys::os;
+use crate::sys::{os, process};
 
 /// Sites with exact sums.
 pub(crate) struct Trace {
@@ -18,19 +23,33 @@ pub(crate) struct Trace {
     began_ns: u64,
     /// What it misses, not what the process's profile does.
     lost: Lost,
+    /// Forks until it was made.
+    forks: u32,
 }
 
 impl Trace {
     /// Without sites. Gets the unwinder ready, which allocates.
     pub(crate) fn new() -> Self {
         super::quietly(|| super::PROFILER.walker.unwinders.load_all());
-        Self { sites: Sites::new(), began_ns: os::monotonic_ns(), lost: Lost::new() }
+        Self {
+            sites: Sites::new(),
+            began_ns: os::monotonic_ns(),
+            lost: Lost::new(),
+            forks: process::forks(),
+        }
+    }
+
+    fn is_of_parent(&self) -> bool {
+        self.forks != process::forks()
     }
 
     /// Records an allocation at the stack of the caller. No lock of the allocator
     /// may be held.
     #[cold]
     pub(crate) fn allocated(&self, requested_bytes: usize, block_bytes: usize) {
+        if self.is_of_parent() {
+            return;
+        }
         let Some(_busy) = Busy::enter() else {
             return self.lost.reentrant.raise();
         };
@@ -45,14 +64,18 @@ impl Trace {
     }
 
     /// The sites as a profile. What was freed is not followed: everything counts
-    /// as in use, and most is so at last.
-    pub(crate) fn profile(&self) -> Profile {
-        capture::of_trace(&self.sites, self.began_ns, &self.lost)
+    /// as in use, and most is so at last. None in a forked child.
+    pub(crate) fn profile(&self) -> Option<Profile> {
+        let of_this = !self.is_of_parent();
+        of_this.then(|| capture::of_trace(&self.sites, self.began_ns, &self.lost))
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
+        if self.is_of_parent() {
+            return;
+        }
         // Tables are given back under a lock of the profiler's: none of its handlers may wait.
         let _busy = Busy::enter();
         self.sites.reset(0);
@@ -69,7 +92,7 @@ mod tests {
         for bytes in [24, 30] {
             trace.allocated(bytes, 32);
         }
-        let profile = trace.profile();
+        let profile = trace.profile().unwrap();
         let bytes: u64 = profile.sites.iter().map(|site| site.allocated.bytes).sum();
         assert_eq!((bytes, profile.interval_bytes), (54, 1));
         let sizes: u64 = profile.sites.iter().map(|site| site.allocated.samples).sum();
@@ -97,8 +120,8 @@ mod tests {
         trace.allocated(24, 32);
         drop(busy);
         trace.allocated(24, 32);
-        let (profile, other) = (trace.profile(), Trace::new());
+        let (profile, other) = (trace.profile().unwrap(), Trace::new());
         assert_eq!((profile.losses.reentrant, profile.sites.len()), (1, 1));
-        assert_eq!(other.profile().losses.reentrant, 0);
+        assert_eq!(other.profile().unwrap().losses.reentrant, 0);
     }
 }

@@ -20,6 +20,12 @@ pub(crate) fn forked() {
     FORKS.fetch_add(1, Relaxed);
 }
 
+/// Forks so far, from the first process to this one: without a system call.
+#[cfg(feature = "profile")]
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Relaxed)
+}
+
 /// This process, and no other that it shares memory with or has a copy of; never 0.
 pub(crate) fn here() -> u64 {
     // SAFETY: takes no arguments.
