@@ -124,11 +124,6 @@ fn run_quietly() {
         // SAFETY: mapped by `arm`, and used by nobody.
         unsafe { unmap(reserve, RESERVE_BYTES) };
     }
-    #[cfg(feature = "profile")]
-    if !has_room_for_names() {
-        crate::profile::symbols::read_nothing();
-        Line::new().text("memory is short: the report at exit has no names").write();
-    }
     if may_write_here() {
         return write(&at_exit);
     }
@@ -156,15 +151,33 @@ fn write_elsewhere(at_exit: &AtExit) {
     }
 }
 
-/// Whether there is memory to read the program's files. A process that may not have it would end by
-/// an abort in the middle of its report, and with another exit code.
-#[cfg(feature = "profile")]
-fn has_room_for_names() -> bool {
-    const NAMES_BYTES: usize = 64 << 20;
-    let Some(room) = Linux.reserve(NAMES_BYTES) else { return false };
+/// What a report needs to read the program's files, and without them, beside copies of the profile.
+const NAMES_BYTES: usize = 64 << 20;
+const TABLES_BYTES: usize = RESERVE_BYTES;
+
+/// Whether there is memory for a report. A process that may not have it would end by an abort in the
+/// middle of it, and at its exit with another exit code.
+fn has_room(bytes: usize) -> bool {
+    let bytes = bytes + profile_bytes();
+    let Some(room) = Linux.reserve(bytes) else { return false };
     // SAFETY: just mapped, used by nobody.
-    unsafe { unmap(room, NAMES_BYTES) };
+    unsafe { unmap(room, bytes) };
     true
+}
+
+#[cfg(feature = "profile")]
+fn profile_bytes() -> usize {
+    crate::profile::memory_bytes()
+}
+
+#[cfg(not(feature = "profile"))]
+fn profile_bytes() -> usize {
+    0
+}
+
+/// Whether a report may read the program's files; there is nothing to name without the profiler.
+fn has_room_for_names() -> bool {
+    !cfg!(feature = "profile") || has_room(NAMES_BYTES)
 }
 
 /// Whether a report may be written on this thread: it may be one with a small stack, or run a
@@ -185,7 +198,11 @@ pub(super) const WRITER_STACK_BYTES: usize = 2 << 20;
 
 fn write(at_exit: &AtExit) {
     outlive_long_files();
-    if let Err(failure) = write_next(&at_exit.prefix, &mut DUMPS.lock()) {
+    let has_names = has_room_for_names();
+    if !has_names {
+        Line::new().text("memory is short: the report at exit has no names").write();
+    }
+    if let Err(failure) = write_next(&at_exit.prefix, &mut DUMPS.lock(), has_names) {
         say(&failure);
     }
 }
@@ -214,8 +231,19 @@ pub(super) fn write_now(said: &mut String) -> Live {
     let Some(prefix) = prefix else {
         return if was_armed { Live::Ended } else { Live::NoPrefix };
     };
-    match write_next(&prefix, &mut dumps) {
-        Ok(()) => said.clear(),
+    let has_names = has_room_for_names();
+    let written = if has_names || has_room(TABLES_BYTES) {
+        write_next(&prefix, &mut dumps, has_names)
+    } else {
+        Err(Failure::other("memory is short: it is left out"))
+    };
+    match written {
+        Ok(()) if has_names => said.clear(),
+        Ok(()) if NO_NAMES != *said => {
+            Line::new().text(NO_NAMES).write();
+            NO_NAMES.clone_into(said);
+        }
+        Ok(()) => {}
         Err(failure) if failure.what != *said => {
             say(&failure);
             *said = failure.what;
@@ -225,9 +253,16 @@ pub(super) fn write_now(said: &mut String) -> Live {
     Live::Armed
 }
 
-fn write_next(prefix: &Prefix, dumps: &mut Dumps) -> Result<(), Failure> {
+const NO_NAMES: &str = "memory is short: reports have no names";
+
+fn write_next(prefix: &Prefix, dumps: &mut Dumps, has_names: bool) -> Result<(), Failure> {
     let path = prefix.expand(dumps, is_there);
-    let written = catch_unwind(AssertUnwindSafe(|| dump::write(&path)));
+    let write = || dump::write(&path);
+    let written = catch_unwind(AssertUnwindSafe(|| match has_names {
+        #[cfg(feature = "profile")]
+        false => crate::profile::symbols::without_files(write),
+        _ => write(),
+    }));
     let written = written.unwrap_or_else(|_| Err(Failure::other("the report panicked")));
     let outcome = match &written {
         Ok(_) => Outcome::Whole,

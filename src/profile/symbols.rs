@@ -7,11 +7,11 @@
 //! What a distribution stripped is read from where it puts it, if it is installed, by the
 //! library that is preloaded to C programs.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::debug_info::{build_id, name_all};
 use super::snapshot::{Module, Profile};
@@ -87,12 +87,23 @@ impl Interner {
     }
 }
 
-/// Whether files are left alone.
-static READS_NOTHING: AtomicBool = AtomicBool::new(false);
+thread_local! {
+    /// Whether files are left alone.
+    static READS_NOTHING: Cell<bool> = const { Cell::new(false) };
+}
 
-/// Has addresses be named by their modules alone from here on: the process has no memory for more.
-pub(crate) fn read_nothing() {
-    READS_NOTHING.store(true, Relaxed);
+/// Has addresses be named by their modules alone in what `work` writes on this thread: the process
+/// has no memory for more.
+pub(crate) fn without_files<R>(work: impl FnOnce() -> R) -> R {
+    struct Reads;
+    impl Drop for Reads {
+        fn drop(&mut self) {
+            READS_NOTHING.set(false);
+        }
+    }
+    READS_NOTHING.set(true);
+    let _again = Reads;
+    work()
 }
 
 impl Symbols {
@@ -142,7 +153,7 @@ impl Resolver {
     fn module(&mut self, module: &Module, addresses: &[u64]) {
         // A distribution's files are compressed, and unpacking the C library's takes 24 MiB:
         // for a Rust program, of which it is a frame or two, that is too much.
-        let reads = !READS_NOTHING.load(Relaxed);
+        let reads = !READS_NOTHING.get();
         let debug = (reads && cfg!(feature = "preload"))
             .then(|| debug_file(Path::new(DEBUG_FILES), &module.build_id))
             .flatten();
