@@ -349,6 +349,8 @@ extern "C" fn start() {
     }
     #[cfg(not(target_feature = "crt-static"))]
     crate::sys::stay::stay_loaded();
+    #[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
+    background::prepare();
     // Wakes the allocator, which then knows the interval it was built with.
     quietly(|| drop(std::hint::black_box(Box::new(0_u8))));
     match config::variable() {
