@@ -110,6 +110,12 @@ impl Growth {
     }
 }
 
+/// When the next dump is due: not later than by one interval, whatever the clock says. It may have gone
+/// back, when the process was restored on another machine.
+fn not_far(next: Instant, now: Instant, every: Option<Duration>) -> Instant {
+    every.map_or(next, |every| next.min(now + every))
+}
+
 /// The thread.
 fn wait_and_write(mut seen: u32) {
     let every = Some(EVERY_MS.load(Relaxed)).filter(|ms| *ms > 0);
@@ -123,6 +129,7 @@ fn wait_and_write(mut seen: u32) {
         let left = next.map(|next| next.saturating_duration_since(Instant::now()));
         BELL.wait(seen, left.into_iter().chain(looks).min());
         let (rings, now) = (BELL.rings(), Instant::now());
+        next = next.map(|next| not_far(next, now, every));
         let is_due = next.is_some_and(|next| next <= now);
         if is_due {
             // Counted from now: dumps that take longer than that do not pile up.
@@ -152,7 +159,16 @@ fn wait_and_write(mut seen: u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::Growth;
+    use super::*;
+
+    #[test]
+    fn a_clock_that_went_back_puts_a_dump_off_by_one_interval() {
+        let (now, every) = (Instant::now(), Duration::from_secs(60));
+        for (ahead, left) in [(0, 0), (59, 59), (60, 60), (61, 60), (1 << 20, 60)] {
+            let next = not_far(now + Duration::from_secs(ahead), now, Some(every));
+            assert_eq!(next, now + Duration::from_secs(left));
+        }
+    }
 
     #[test]
     fn each_multiple_is_passed_once() {

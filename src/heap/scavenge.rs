@@ -47,6 +47,12 @@ pub(super) fn worthwhile_bytes(threads: u64) -> u64 {
     WORTHWHILE_BYTES as u64 / together
 }
 
+/// Whether `time_ns` have passed since `before_ns`. Also where the clock went back, as it does when a
+/// process is restored on another machine or after its restart: how long ago it was nobody knows then.
+fn has_passed(now_ns: u64, before_ns: u64, time_ns: u64) -> bool {
+    now_ns.checked_sub(before_ns).is_none_or(|passed_ns| passed_ns >= time_ns)
+}
+
 /// Free slots that were to go back at a tick, and those of them that the system did not take.
 struct Tick {
     tried: usize,
@@ -317,5 +323,15 @@ impl<O: Os> Heap<O> {
         let slots_bytes = (counts.in_use * SLOT_BYTES).saturating_sub(thinned_bytes);
         let used = (slots_bytes + space.records_bytes()) as u64 + mapped_bytes;
         (used, (counts.free_dirty * SLOT_BYTES) as u64 + kept_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_clock_that_went_back_puts_nothing_off() {
+        let passed = [(5, 5, 0), (14, 5, 10), (15, 5, 10), (4, 5, 10), (0, u64::MAX, 10)]
+            .map(|(now, before, time)| super::has_passed(now, before, time));
+        assert_eq!(passed, [true, false, true, true, true]);
     }
 }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{WORTHWHILE_BYTES, WORTHWHILE_SLOTS};
+use super::{WORTHWHILE_BYTES, WORTHWHILE_SLOTS, has_passed};
 use crate::heap::Heap;
 use crate::sys::background::{SMALL_STACK_BYTES, sleep_ms, spawn};
 use crate::sys::os::{Os, monotonic_ns};
@@ -43,7 +43,7 @@ impl Pace {
     /// by every free.
     fn may_start(&self, now_ns: u64) -> bool {
         let refused_ns = self.refused_ns.load(Relaxed);
-        refused_ns == 0 || now_ns.saturating_sub(refused_ns) >= PATIENCE_NS
+        refused_ns == 0 || has_passed(now_ns, refused_ns, PATIENCE_NS)
     }
 
     fn refused(&self, now_ns: u64) {
@@ -144,13 +144,15 @@ mod tests {
     #[test]
     fn refusals_put_a_start_off_and_do_not_end_it() {
         let pace = Pace::new();
-        for now_ns in [0, 5 * PATIENCE_NS, 900 * PATIENCE_NS] {
+        for now_ns in [1, 5 * PATIENCE_NS, 900 * PATIENCE_NS] {
             assert!(pace.may_start(now_ns));
             for _ in 0..20 {
                 pace.refused(now_ns);
             }
             assert!(!pace.may_start(now_ns) && !pace.may_start(now_ns + PATIENCE_NS / 2));
             assert!(pace.may_start(now_ns + PATIENCE_NS + 1));
+            // A clock that went back, as after a restore on another machine.
+            assert!(pace.may_start(now_ns - 1));
         }
     }
 }

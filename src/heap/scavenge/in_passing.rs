@@ -9,7 +9,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::*};
 
-use super::WORTHWHILE_SLOTS;
+use super::{WORTHWHILE_SLOTS, has_passed};
 use crate::heap::Heap;
 use crate::sys::os::{Os, monotonic_ns};
 
@@ -48,7 +48,7 @@ impl<O: Os> Heap<O> {
     pub(super) fn pace(&self) {
         let scavenger = &self.scavenger;
         let (now, before) = (monotonic_ns(), scavenger.pace.ticked_ns.load(Relaxed));
-        if now.saturating_sub(before) < u64::from(scavenger.tick_ms()) * 1_000_000 {
+        if !has_passed(now, before, u64::from(scavenger.tick_ms()) * 1_000_000) {
             return;
         }
         if !scavenger.running.swap(true, Acquire) {
@@ -63,12 +63,13 @@ impl<O: Os> Heap<O> {
     /// at most.
     pub(crate) fn thread_ended(&self) {
         let free_dirty = || self.space.lock().counts().free_dirty;
-        if self.threads_open() > 1 || free_dirty() < WORTHWHILE_SLOTS && !self.is_sparse() {
+        if self.threads_open() > 1 || free_dirty() < WORTHWHILE_SLOTS && !self.is_sparse()
+        {
             return;
         }
         let scavenger = &self.scavenger;
         let (now, before) = (monotonic_ns(), scavenger.pace.released_ns.load(Relaxed));
-        if now.saturating_sub(before) >= u64::from(scavenger.tick_ms()) * 1_000_000 {
+        if has_passed(now, before, u64::from(scavenger.tick_ms()) * 1_000_000) {
             scavenger.pace.released_ns.store(now, Relaxed);
             self.release_free();
         }
