@@ -8,7 +8,7 @@
 //! | `grown` | size, such as `1GiB` | the same each time that memory in use has grown past a further multiple of it |
 //! | `keep` | number | how many numbered dumps (`%d`) of a process stay |
 //! | `signal` | `HUP`, `USR1`, `USR2`, a number | the same at this signal |
-//! | `decay` | time, such as `50ms` | how long free pages stay before they go back |
+//! | `decay` | time, such as `50ms`, or `never` | how long free pages stay before they go back |
 //! | `huge` | `off`, `on` or `early` | when huge pages are asked for |
 //! | `trace` | `scavenge` | a line on standard error for each time that free pages went back |
 //! | `formats` | names joined by `+`, such as `svg+pprof` | which reports a dump writes |
@@ -26,6 +26,7 @@ use core::ffi::{CStr, c_int};
 #[cfg(feature = "profile")]
 use super::formats::Formats;
 use super::prefix::{has_number, unknown_place};
+use crate::heap::scavenge::DECAY_NEVER_MS;
 use crate::sys::os::Huge;
 use crate::sys::stderr::Line;
 
@@ -90,7 +91,7 @@ const PLACES: &str = "%p for the process, %n for the program, %h for the host, %
 
 const COMMAS: &str = "commas between parts (sample=512KiB,dump=out/app)";
 
-const TIMES: &str = "a whole number with or without ms, or with s, min or h, from 1 ms to 4294967295 ms, which is 49 days (decay=500ms)";
+const TIMES: &str = "a whole number with or without ms, or with s, min or h, from 1 ms to 4294967295 ms, which is 49 days, or never (decay=500ms)";
 
 const INTERVALS: &str =
     "a whole number of ms, s, min or h, from 1 s to 4294967295 ms, which is 49 days (every=10min)";
@@ -203,7 +204,7 @@ pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> C
                 Some(signal) => config.signal = Some(signal),
                 None => wrong(problem("names no signal to wait for", SIGNALS)),
             },
-            (b"decay", Some(value)) => match milliseconds(value.trim_ascii()) {
+            (b"decay", Some(value)) => match decay(value.trim_ascii()) {
                 Some(ms) => config.decay_ms = Some(ms),
                 None => wrong(problem("is not a time", TIMES)),
             },
@@ -273,6 +274,11 @@ fn milliseconds(text: &[u8]) -> Option<u32> {
         _ => return None,
     };
     number.checked_mul(scale)?.try_into().ok().filter(|ms| *ms > 0)
+}
+
+/// As [`milliseconds`], or `never`.
+fn decay(text: &[u8]) -> Option<u32> {
+    if text == b"never" { Some(DECAY_NEVER_MS) } else { milliseconds(text) }
 }
 
 /// A signal by its name, with or without `SIG`, whose letters may be of any case, or the number of

@@ -23,6 +23,7 @@ use std::{fmt, io};
 
 use super::sampling::{profiler_bytes, quietly};
 use super::slow::{HEAP, empty_lists};
+use crate::heap::scavenge::DECAY_NEVER_MS;
 use crate::sys::lock::{Guard, Lock};
 
 /// Between two looks at what the heap holds.
@@ -65,7 +66,10 @@ pub struct PressureListener(Arc<Call>);
 /// twice `decay`, inside spans that are partly in use up to three times. It is 500 ms unless
 /// it is set (250 ms in a program by preload, where what is inside such spans stays until all
 /// threads but one have ended, or `malloc_trim`). Less saves memory, more saves page faults
-/// when memory swells and shrinks. Below a millisecond counts as one, above 49 days as that.
+/// when memory swells and shrinks. Below a millisecond counts as one.
+/// With [`Duration::MAX`], or any from 49 days on, nothing goes back by itself, and no thread is
+/// started for it: [`release_free_memory`](crate::release_free_memory) and a
+/// [soft limit](set_soft_limit) still give back.
 ///
 /// A thread does it, which is there only while it is worth one: from 1 MiB of free pages on,
 /// from about 256 KiB of free blocks that threads have put aside, or from 33 times on that a span
@@ -80,7 +84,8 @@ pub struct PressureListener(Arc<Call>);
 /// ```
 pub fn set_decay(decay: Duration) {
     if !DECAY_IS_GIVEN.load(Relaxed) {
-        HEAP.set_decay_ms(decay.as_millis().try_into().unwrap_or(u32::MAX));
+        HEAP.set_decay_ms(decay.as_millis().try_into().unwrap_or(DECAY_NEVER_MS));
+        super::slow::tend();
     }
 }
 

@@ -329,7 +329,7 @@ pub(super) fn empty_lists() {
 }
 
 /// Starts the scavenger if there is something for it.
-fn tend() {
+pub(super) fn tend() {
     // SAFETY: a static is never dropped.
     unsafe { HEAP.tend() };
 }

@@ -28,6 +28,9 @@ use trace::Trace;
 mod pace;
 mod trace;
 
+/// The decay by which nothing goes back unless asked for, and no thread is started. (It is 49 days
+/// otherwise, which comes to the same.)
+pub(crate) const DECAY_NEVER_MS: u32 = u32::MAX;
 /// Dirty free slots that are worth a thread: 1 MiB.
 const WORTHWHILE_SLOTS: usize = 16;
 /// Bytes put aside by threads, all together, that are.
@@ -130,6 +133,11 @@ impl Scavenger {
             0 => pace::TICK_MS,
             set => set,
         }
+    }
+
+    /// Whether nothing goes back without being asked for.
+    fn is_off(&self) -> bool {
+        self.tick_ms() == DECAY_NEVER_MS
     }
 
     /// In a forked child the thread is gone.
@@ -291,9 +299,13 @@ impl<O: Os> Heap<O> {
         (after - before) as usize * SLOT_BYTES + thinned * page_bytes() + kept
     }
 
-    /// Sets the time between ticks, a millisecond at least.
+    /// Sets the time between ticks, a millisecond at least, or [`DECAY_NEVER_MS`].
     pub(crate) fn set_decay_ms(&self, decay_ms: u32) {
-        self.scavenger.tick_ms.store(decay_ms.max(1), Relaxed);
+        let before = self.scavenger.tick_ms.swap(decay_ms.max(1), Relaxed);
+        if before == DECAY_NEVER_MS {
+            // What was freed meanwhile has told nobody.
+            self.scavenger.wanted.store(true, Relaxed);
+        }
     }
 
     /// As it is set.

@@ -104,7 +104,7 @@ mod tests {
         let (before, trace) = (os::monotonic_ns(), Trace::new());
         trace.allocated(24, 32);
         std::thread::sleep(std::time::Duration::from_millis(2));
-        let profile = trace.profile();
+        let profile = trace.profile().unwrap();
         let most_us = (os::monotonic_ns() - before) / 1000;
         let age_us = profile.sites[0].in_use_ages_us;
         assert!((2000..=most_us).contains(&age_us), "{age_us} of {most_us} µs");

@@ -44,9 +44,12 @@ fn times_have_units() {
     let decay = |text| parsed(text).0.decay_ms;
     assert_eq!(decay("decay=50ms"), Some(50));
     assert_eq!(decay("decay=250"), Some(250));
+    assert_eq!(decay("decay= never"), Some(DECAY_NEVER_MS));
     assert_eq!(decay("dump=x,decay=2 s"), Some(2000));
     assert_eq!((decay("decay=3min"), decay("decay=1h")), (Some(180_000), Some(3_600_000)));
-    for wrong in ["decay=", "decay=0", "decay=1.5s", "decay=9999999s", "decay=1d", "decay"] {
+    for wrong in
+        ["decay=", "decay=0", "decay=1.5s", "decay=9999999s", "decay=1d", "decay=nev", "decay"]
+    {
         let (config, problems) = parsed(wrong);
         assert_eq!((config.decay_ms, problems.len()), (None, 1), "{wrong}");
         assert!(problems[0].accepted.contains("4294967295"), "{wrong}");

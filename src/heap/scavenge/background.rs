@@ -58,7 +58,7 @@ impl<O: Os> Heap<O> {
     pub(super) fn pace(&self) {
         let scavenger = &self.scavenger;
         scavenger.wanted.store(false, Relaxed);
-        if scavenger.running.swap(true, Relaxed) {
+        if scavenger.is_off() || scavenger.running.swap(true, Relaxed) {
             return;
         }
         let argument = ptr::from_ref(self).cast_mut().cast::<c_void>();
@@ -80,6 +80,9 @@ impl<O: Os> Heap<O> {
         let mut idle_ticks = 0_u32;
         loop {
             self.sleep_for_a_tick();
+            if self.scavenger.is_off() {
+                return self.scavenger.running.store(false, Relaxed);
+            }
             let left = self.scavenge_tick();
             idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks.saturating_add(1) } else { 0 };
             let idle_ms = idle_ticks.saturating_mul(self.scavenger.tick_ms());
@@ -94,6 +97,9 @@ impl<O: Os> Heap<O> {
         while let Some(left_ms) =
             self.scavenger.tick_ms().checked_sub(slept_ms).filter(|left| *left > 0)
         {
+            if self.scavenger.is_off() {
+                return;
+            }
             sleep_ms(left_ms.min(NAP_MS));
             slept_ms += left_ms.min(NAP_MS);
         }

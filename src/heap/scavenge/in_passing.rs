@@ -47,6 +47,9 @@ impl<O: Os> Heap<O> {
     #[unsafe(link_section = ".spanalloc.text")]
     pub(super) fn pace(&self) {
         let scavenger = &self.scavenger;
+        if scavenger.is_off() {
+            return scavenger.wanted.store(false, Relaxed);
+        }
         let (now, before) = (monotonic_ns(), scavenger.pace.ticked_ns.load(Relaxed));
         if !has_passed(now, before, u64::from(scavenger.tick_ms()) * 1_000_000) {
             return;
@@ -63,7 +66,9 @@ impl<O: Os> Heap<O> {
     /// at most.
     pub(crate) fn thread_ended(&self) {
         let free_dirty = || self.space.lock().counts().free_dirty;
-        if self.threads_open() > 1 || free_dirty() < WORTHWHILE_SLOTS && !self.is_sparse()
+        if self.scavenger.is_off()
+            || self.threads_open() > 1
+            || free_dirty() < WORTHWHILE_SLOTS && !self.is_sparse()
         {
             return;
         }
