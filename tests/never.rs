@@ -55,6 +55,7 @@ fn nothing_goes_back_unless_asked_for() {
 #[test]
 fn never_lasts_until_another_decay_is_set() {
     spanalloc::set_decay(Duration::MAX);
+    assert_eq!(spanalloc::decay(), Duration::MAX);
     nothing_goes_back_unless_asked_for();
     if std::env::var_os(AGAIN).is_some() {
         // The environment wins.

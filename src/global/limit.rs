@@ -90,7 +90,8 @@ pub fn set_decay(decay: Duration) {
 }
 
 /// How long free pages stay before they go back to the system, as [`set_decay`] or the environment
-/// variable has set it, or as it is without them; from a millisecond to 49 days.
+/// variable has set it, or as it is without them; from a millisecond to 49 days, or
+/// [`Duration::MAX`] where nothing goes back by itself.
 ///
 /// # Examples
 ///
@@ -103,7 +104,10 @@ pub fn set_decay(decay: Duration) {
 /// ```
 #[must_use]
 pub fn decay() -> Duration {
-    Duration::from_millis(HEAP.decay_ms().into())
+    match HEAP.decay_ms() {
+        DECAY_NEVER_MS => Duration::MAX,
+        ms => Duration::from_millis(ms.into()),
+    }
 }
 
 /// What the environment asks for, before `main`.
