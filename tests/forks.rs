@@ -7,6 +7,7 @@ mod support;
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
+#[cfg(feature = "profile")]
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ const WELL: i32 = 3;
 /// The same where the system does not let it be seen.
 const SKIPPED: i32 = 4;
 
+#[cfg(feature = "profile")]
 static STOP: AtomicBool = AtomicBool::new(false);
 
 type Scenario = (&'static str, fn());
@@ -154,11 +156,7 @@ fn exit_beside_threads_that_start() {
     }
     let forks = || {
         for round in 0..600 {
-            let code = code_in_child(|| {
-                // SAFETY: ends the process as a C program does.
-                unsafe { libc::exit(WELL) };
-            });
-            assert_eq!(code, WELL, "round {round}");
+            assert_eq!(code_in_child(exit_as_in_c), WELL, "round {round}");
         }
     };
     let small = thread::Builder::new().stack_size(256 << 10);
@@ -264,16 +262,19 @@ fn fork_the_same(work: impl FnOnce()) -> i32 {
     })
 }
 
+fn exit_as_in_c() {
+    // SAFETY: ends the process, with its handlers.
+    unsafe { libc::exit(WELL) };
+}
+
 fn exit_in_namespaces() {
     in_namespace(|| {
         let prefix = std::env::var_os(PREFIX).unwrap();
         spanalloc::dump_at_exit(&prefix).unwrap();
         let table = std::path::PathBuf::from(prefix).with_extension("classes.txt");
-        // SAFETY: ends the process as a C program does.
-        let exit = || unsafe { libc::exit(WELL) };
-        assert_eq!(fork_the_same(|| exit()), WELL);
+        assert_eq!(fork_the_same(exit_as_in_c), WELL);
         assert!(!table.exists(), "the child wrote its parent's");
-        exit();
+        exit_as_in_c();
     });
 }
 
