@@ -1,5 +1,5 @@
-//! Forks at bad moments, and what is left of the parent in the child. A program rather than tests of
-//! the harness, whose threads would be there in each of them: it runs itself again for each
+//! Forks at bad moments, and what is left of the parent in the child. A program rather than tests
+//! of the harness, whose threads would be there in each of them: it runs itself again for each
 //! scenario, and a process that does not get on is a failure.
 
 #[allow(dead_code, reason = "others look at pictures, too")]

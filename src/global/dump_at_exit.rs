@@ -155,8 +155,8 @@ fn write_elsewhere(at_exit: &AtExit) {
 const NAMES_BYTES: usize = 64 << 20;
 const TABLES_BYTES: usize = RESERVE_BYTES;
 
-/// Whether there is memory for a report. A process that may not have it would end by an abort in the
-/// middle of it, and at its exit with another exit code.
+/// Whether there is memory for a report. A process that may not have it would end by an abort in
+/// the middle of it, and at its exit with another exit code.
 fn has_room(bytes: usize) -> bool {
     let bytes = bytes + profile_bytes();
     let Some(room) = Linux.reserve(bytes) else { return false };

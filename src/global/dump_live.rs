@@ -110,8 +110,8 @@ impl Growth {
     }
 }
 
-/// When the next dump is due: not later than by one interval, whatever the clock says. It may have gone
-/// back, when the process was restored on another machine.
+/// When the next dump is due: not later than by one interval, whatever the clock says. It may have
+/// gone back, when the process was restored on another machine.
 fn not_far(next: Instant, now: Instant, every: Option<Duration>) -> Instant {
     every.map_or(next, |every| next.min(now + every))
 }

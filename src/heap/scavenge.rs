@@ -50,8 +50,9 @@ pub(super) fn worthwhile_bytes(threads: u64) -> u64 {
     WORTHWHILE_BYTES as u64 / together
 }
 
-/// Whether `time_ns` have passed since `before_ns`. Also where the clock went back, as it does when a
-/// process is restored on another machine or after its restart: how long ago it was nobody knows then.
+/// Whether `time_ns` have passed since `before_ns`. Also where the clock went back, as it does when
+/// a process is restored on another machine or after its restart: how long ago it was nobody knows
+/// then.
 fn has_passed(now_ns: u64, before_ns: u64, time_ns: u64) -> bool {
     now_ns.checked_sub(before_ns).is_none_or(|passed_ns| passed_ns >= time_ns)
 }

@@ -73,14 +73,14 @@ fn taken_bytes() -> usize {
     0
 }
 
-/// Asks what the C library takes (invariant 1). To be called before `main`, or while the loader opens
-/// the module: later another thread may hold the loader's lock and wait for this one.
+/// Asks what the C library takes (invariant 1). To be called before `main`, or while the loader
+/// opens the module: later another thread may hold the loader's lock and wait for this one.
 #[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
 #[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn prepare() {
     type MinStack = unsafe extern "C" fn(*const libc::pthread_attr_t) -> libc::size_t;
-    // By name, as the standard library does: it is glibc's own, and a program that was linked with it
-    // would depend on that.
+    // By name, as the standard library does: it is glibc's own, and a program that was linked with
+    // it would depend on that.
     // SAFETY: a terminated name.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
     if found.is_null() {

@@ -7,14 +7,15 @@
 //! # Invariant
 //!
 //! 1. A thread that dies may hold locks of the heap, and never releases them. So a handler of
-//!    `SIGABRT` that forks, as a reporter of crashes does, is not to wait for them: the fork handlers
-//!    ask [`is_dying_here`], and leave such a fork alone. Its child may `exec` or end.
+//!    `SIGABRT` that forks, as a reporter of crashes does, is not to wait for them: the fork
+//!    handlers ask [`is_dying_here`], and leave such a fork alone. Its child may `exec` or end.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::stderr::Line;
 
-/// The thread that dies, by the address of its `errno`, which its forked child has, too; 0 for none.
+/// The thread that dies, by the address of its `errno`, which its forked child has, too; 0 for
+/// none.
 static DYING: AtomicUsize = AtomicUsize::new(0);
 
 fn this_thread() -> usize {

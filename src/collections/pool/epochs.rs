@@ -117,8 +117,8 @@ impl Epochs {
 impl Drop for Epochs {
     fn drop(&mut self) {
         if self.process != process::here() {
-            // In the child of a fork the thread is gone, maybe with a lock of the channel: even to let
-            // go of the two would be to look at what it left.
+            // In the child of a fork the thread is gone, maybe with a lock of the channel: even to
+            // let go of the two would be to look at what it left.
             std::mem::forget((self.stop.take(), self.thread.take()));
             return;
         }
