@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use spanalloc::SpanAlloc;
 use support::Scratch;
+use support::forked::code_of;
 
 #[allow(dead_code, reason = "others look at pictures, too")]
 mod support;
@@ -77,7 +78,7 @@ fn fork_and_ask() {
         // SAFETY: ends the process.
         unsafe { libc::_exit(if came { 3 } else { 4 }) };
     }
-    std::process::exit(code_of(process));
+    std::process::exit(code_of(process, 2 * PATIENCE));
 }
 
 fn handle_it_ourselves() {
@@ -124,7 +125,7 @@ fn fork_and_say_where() {
         // SAFETY: ends the process.
         unsafe { libc::_exit(3) };
     }
-    std::process::exit(code_of(process));
+    std::process::exit(code_of(process, 2 * PATIENCE));
 }
 
 /// Forks again and again, at any moment of a report.
@@ -139,27 +140,9 @@ fn fork_while_reports_are_written() {
             // SAFETY: ends the process.
             unsafe { libc::_exit(0) };
         }
-        assert_eq!(code_of(process), 0, "round {round}");
+        assert_eq!(code_of(process, 2 * PATIENCE), 0, "round {round}");
     }
     std::process::exit(3);
-}
-
-/// The exit code of a forked child, 9 for another end; one that does not end is killed.
-fn code_of(process: libc::pid_t) -> i32 {
-    let (start, mut status) = (Instant::now(), 0);
-    loop {
-        // SAFETY: looks at our own child.
-        let ended = unsafe { libc::waitpid(process, &raw mut status, libc::WNOHANG) };
-        if ended != 0 {
-            assert_eq!(ended, process);
-            return if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 };
-        }
-        if start.elapsed() > 2 * PATIENCE {
-            // SAFETY: ends our own child, which was not waited for.
-            unsafe { libc::kill(process, libc::SIGKILL) };
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn raise(signal: libc::c_int) {

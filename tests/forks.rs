@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use spanalloc::SpanAlloc;
 use support::Scratch;
+use support::forked::code_of;
 
 #[global_allocator]
 static GLOBAL: SpanAlloc = SpanAlloc::new();
@@ -89,24 +90,7 @@ fn code_in_child(work: impl FnOnce()) -> i32 {
         // SAFETY: ends the process.
         unsafe { libc::_exit(WELL) };
     }
-    code_of(process)
-}
-
-fn code_of(process: libc::pid_t) -> i32 {
-    let (start, mut status) = (Instant::now(), 0);
-    loop {
-        // SAFETY: looks at our own child.
-        let ended = unsafe { libc::waitpid(process, &raw mut status, libc::WNOHANG) };
-        if ended != 0 {
-            assert_eq!(ended, process);
-            return if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 9 };
-        }
-        if start.elapsed() > PATIENCE / 4 {
-            // SAFETY: ends our own child, which was not waited for.
-            unsafe { libc::kill(process, libc::SIGKILL) };
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    code_of(process, PATIENCE / 4)
 }
 
 /// As a reporter of crashes does, whose work is in a process of its own.

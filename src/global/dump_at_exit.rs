@@ -1,4 +1,4 @@
-//! The dump when the process ends, and what happens before `main`.
+//! The dump when the process ends.
 //!
 //! The handler is registered with `atexit`, so it runs when `main` returns and
 //! at `std::process::exit`, and not at an abort or a signal. A forked child
@@ -6,7 +6,7 @@
 //! parent, unless their names tell processes apart (`%p`). What `vfork` makes is never
 //! such a child: it borrows its parent's memory.
 
-use std::ffi::{OsStr, c_void};
+use std::ffi::c_void;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,6 @@ use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
-use super::config;
 use super::dump;
 use super::dump_live;
 use super::files::{Failure, check, is_there, remove};
@@ -80,7 +79,7 @@ pub fn dump_at_exit(prefix: impl AsRef<Path>) -> io::Result<()> {
     })
 }
 
-fn arm(prefix: &Path, by_environment: bool) {
+pub(super) fn arm(prefix: &Path, by_environment: bool) {
     // Where the current directory is gone the prefix stays relative.
     let prefix = Prefix::new(prefix, std::env::current_dir().ok().as_deref());
     #[cfg(feature = "preload")]
@@ -280,6 +279,11 @@ fn say(failure: &Failure) {
     line.shortened(failure.path.as_os_str().as_bytes()).text(&failure.what).write();
 }
 
+/// How many dumps that `%d` numbers stay.
+pub(super) fn keep(dumps: u32) {
+    KEEP.store(dumps, Ordering::Relaxed);
+}
+
 /// Where files are limited in length (`RLIMIT_FSIZE`), a report that would be longer is one that
 /// cannot be written, rather than the end of the process by a signal, with another exit code.
 /// From here on the process does nothing but end; a handler of the program's is left to it.
@@ -334,76 +338,3 @@ pub(super) fn after_fork_in_child() -> bool {
     }
     false
 }
-
-/// Runs before `main`: what the environment asks for.
-#[unsafe(link_section = ".spanalloc.text")]
-extern "C" fn start() {
-    #[cfg(feature = "preload")]
-    if !crate::preload::serves_malloc() {
-        #[cfg(feature = "profile")]
-        crate::profile::init(0);
-        let line =
-            Line::new().text("not serving this program, whose malloc is another's: it brings");
-        line.text(" its own, or this library was not named in LD_PRELOAD, or not first").write();
-        return;
-    }
-    #[cfg(not(target_feature = "crt-static"))]
-    crate::sys::stay::stay_loaded();
-    #[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
-    background::prepare();
-    // Wakes the allocator, which then knows the interval it was built with.
-    quietly(|| drop(std::hint::black_box(Box::new(0_u8))));
-    match config::variable() {
-        Some(variable) => obey(variable),
-        #[cfg(feature = "profile")]
-        None => crate::profile::prepare(),
-        #[cfg(not(feature = "profile"))]
-        None => {}
-    }
-    #[cfg(all(feature = "preload", feature = "profile"))]
-    crate::preload::prepare();
-}
-
-/// Does what the environment asks for.
-#[cold]
-#[inline(never)]
-#[unsafe(link_section = ".spanalloc.rare")]
-fn obey(variable: &'static [u8]) {
-    let asked = config::parse(variable, config::Problem::report);
-    #[cfg(feature = "profile")]
-    {
-        // The first allocation may have come before there was an environment.
-        if let Some(bytes) = asked.sample_bytes {
-            crate::profile::init(bytes);
-        }
-        crate::profile::prepare();
-        super::slow::take_back_grants();
-        if let Some(formats) = asked.formats {
-            formats.choose();
-        }
-    }
-    if let Some(decay_ms) = asked.decay_ms {
-        super::limit::decay_by_environment(decay_ms);
-    }
-    if let Some(huge) = asked.huge {
-        crate::sys::os::set_huge(huge);
-    }
-    if let Some(keep) = asked.keep {
-        KEEP.store(keep, Ordering::Relaxed);
-    }
-    if asked.trace {
-        super::trace_scavenging(true);
-    }
-    if let Some(prefix) = asked.dump {
-        quietly(|| arm(Path::new(OsStr::from_bytes(prefix)), true));
-    }
-    // Also where the prefix is wrong, or the program's to say: the signal would end it otherwise.
-    quietly(|| dump_live::begin(asked.every_ms, asked.grown_bytes, asked.signal));
-}
-
-/// The dynamic loader calls what this section lists, after the C library's own
-/// start and before `main`.
-#[used]
-// SAFETY: the section holds pointers to functions of this type.
-#[unsafe(link_section = ".init_array")]
-static START: extern "C" fn() = start;

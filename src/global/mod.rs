@@ -22,6 +22,7 @@ mod slow;
 mod snapshots;
 #[cfg(feature = "tracing")]
 mod span_layer;
+mod start;
 mod stats;
 
 pub use alloc::SpanAlloc;

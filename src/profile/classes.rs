@@ -5,7 +5,8 @@
 //! doubling. Rows are claimed in their order and never given back, so that those in use
 //! lie side by side: scattered by their hash each would take a page of its own.
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. A row's `block_bytes` goes from 0 to a value once. The row's number, plus one, is
 //!    found in `places` by linear probing from the hash of that value.
 //! 2. Rows from `claimed` on are free. One below may be in no place: two threads claimed a

@@ -3,7 +3,8 @@
 //! Lies on the stack of whoever samples and is not cleared before use: clearing a
 //! kilobyte would cost more than walking a few frames.
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. The first `len` words are initialized, and `len <= FRAMES_MAX`.
 
 use core::mem::MaybeUninit;

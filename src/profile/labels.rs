@@ -4,7 +4,8 @@
 //! most [`LABELS_MAX`]; label 0 stands for what has no name, the last one for every
 //! name that found no place.
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. Label 0 and the `named` ones after it have a name, and no two the same.
 
 use crate::sys::lock::Lock;

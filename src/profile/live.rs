@@ -3,7 +3,10 @@
 //! Cut into shards by address, each an open-addressing table behind a lock held
 //! for one probe.
 //!
-//! Invariants, per shard
+//! # Invariants
+//!
+//! Of each shard:
+//!
 //! 1. A power of two of slots, at most three quarters of them used; a slot is
 //!    empty if its address is 0.
 //! 2. An entry is reachable from its home slot without crossing an empty one:

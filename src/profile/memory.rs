@@ -6,7 +6,8 @@
 //! they are cut from a *sheet* by [`Scraps`], in powers of two, and what one has outgrown
 //! the next one takes. From [`SCRAP_BYTES_MAX`] on a table is a mapping of its own.
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. `start..start + capacity * size_of::<T>()` is memory that only this table owns: a
 //!    scrap, or a whole mapping; with capacity 0 there is none. An empty table is all zero,
 //!    so that the profiler's is, and takes no room in a program's file.

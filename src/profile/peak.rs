@@ -5,7 +5,8 @@
 //! puts aside what it held. Peaks that are left are numbered, so that a site can
 //! tell whether what it put aside is of the last one: this number is the *era*.
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. Unless `falling`, nothing was in use above what is in use now, and what a site
 //!    holds is its share of the peak.
 //! 2. Otherwise a site whose era is the current one has its share of the peak put

@@ -1,6 +1,6 @@
 //! The tables of one profiler, and what an allocation and a free do to them.
 //!
-//! # Invariant
+//! # Invariants
 //!
 //! 1. A sample is of the *generation* that was current when it began, the number of resets so far.
 //!    Each table has the number of its last reset under its own locks, and takes samples of that
@@ -102,10 +102,17 @@ impl Lost {
     }
 
     fn reset(&self) {
-        let Self { reentrant, out_of_memory, frees, .. } = self;
-        let Self { without_unwinder, broken_stacks, truncated_stacks, .. } = self;
-        let all = [reentrant, out_of_memory, frees, without_unwinder, broken_stacks];
-        all.into_iter().chain([truncated_stacks]).for_each(Counter::reset);
+        // Without `..`: a counter more must be reset, too.
+        let Self {
+            reentrant,
+            out_of_memory,
+            frees,
+            without_unwinder,
+            broken_stacks,
+            truncated_stacks,
+        } = self;
+        let walks = [without_unwinder, broken_stacks, truncated_stacks];
+        [reentrant, out_of_memory, frees].into_iter().chain(walks).for_each(Counter::reset);
     }
 }
 

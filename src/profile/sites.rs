@@ -5,7 +5,10 @@
 //! [`Sites::reset`]. The table is cut into shards by the hash of
 //! the stack; each shard has a lock, held for one probe and a few additions.
 //!
-//! Invariants, per shard
+//! # Invariants
+//!
+//! Of each shard:
+//!
 //! 1. `index` has a power of two of slots, 0 (empty) or 1 + a position in
 //!    `sites`, at most three quarters of them used; linear probing from the hash.
 //! 2. A site's frames are `frames[first..first + count]`.

@@ -2,7 +2,7 @@
 //!
 //! Apart from the profile of the process, which it neither reads nor changes.
 //!
-//! # Invariant
+//! # Invariants
 //!
 //! 1. A trace is of the process that made it. In a forked child nothing of it is touched: another
 //!    thread of the parent may have been recording, and its locks are not taken at a fork.

@@ -13,7 +13,8 @@
 //! may go at any moment: their tables are copied, within [`COPIED_BYTES_MAX`]. So are those of modules whose functions sign their return addresses, as some
 //! do on AArch64 (`signed.rs`).
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. Once `keeping` is [`KEPT`], `linked` names modules that stay until the process ends:
 //!    [`Unwinders::note_linked`] writes it before, and the first load strikes out what `sys::stay`
 //!    cannot keep. A program that never samples has nothing kept.

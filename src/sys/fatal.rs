@@ -4,7 +4,7 @@
 //! run more of it. Nothing here allocates or formats, and an error of the line itself is ignored:
 //! there is nowhere to report it.
 //!
-//! # Invariant
+//! # Invariants
 //!
 //! 1. A thread that dies may hold locks of the heap, and never releases them. So a handler of
 //!    `SIGABRT` that forks, as a reporter of crashes does, is not to wait for them: the fork

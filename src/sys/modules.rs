@@ -5,7 +5,8 @@
 //! while another thread was in the loader would wait for that lock for ever: see
 //! [`forked`].
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. While the callback of [`for_each`] runs the loader unloads nothing, so
 //!    the slices it is given are readable.
 

@@ -3,7 +3,8 @@
 //! The *top* of a stack is its highest address: stacks grow downwards, so the
 //! callers of a function lie between its stack pointer and the top.
 //!
-//! Invariants
+//! # Invariants
+//!
 //! 1. Every byte from the stack pointer of a running function up to what
 //!    [`top`] returns for it is mapped and readable, and stays so while that
 //!    function runs.

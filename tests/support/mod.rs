@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[allow(dead_code, reason = "each test uses a part")]
+pub(crate) mod forked;
+#[allow(dead_code, reason = "each test uses a part")]
 pub(crate) mod skip;
 
 /// A directory of one test, removed at its end.

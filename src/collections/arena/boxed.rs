@@ -1,6 +1,6 @@
 //! Values in an arena that are dropped, and their blocks reused, one by one.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A box's `value` points to an initialized value in a block that `blocks`, the arena's,
 //!    handed out for `T`'s layout. The box alone refers to it, and gives the block back once.

@@ -12,7 +12,7 @@
 //! addition, and what was padding follows from invariant 3: a block costs one store of the arena's
 //! and one jump that is not taken, with padding or without.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. `floor ≤ base ≤ top`, all in the newest chunk, `floor` right behind its header, `base` the
 //!    same unless the room is more than [`BASE_DISTANCE_MAX`], and both multiples of

@@ -1,6 +1,6 @@
 //! An arena that drops what it holds.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. `last` heads a list of entries, youngest first. Each stands for a value that is alive, lies
 //!    in the arena, and has no owner but the list.

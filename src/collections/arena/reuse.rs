@@ -7,7 +7,7 @@
 //! one value after the other neither writes a link nor waits for one. Each such block but the one
 //! that is there now was taken again, and so only the taking is counted.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A block at hand or on the list of a class has at least the class's bytes, is aligned to the
 //!    class's alignment, and is in no use: the place or the list alone refers to it. The first

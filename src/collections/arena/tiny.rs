@@ -11,7 +11,7 @@
 //!  64 bytes            16 bytes each
 //! ```
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A page's counts are initialized; `count[i]` objects of block `i` are live.
 //! 2. A block is in one of three states: *current* (objects are added to it), *listed* (free, count

@@ -8,7 +8,7 @@
 //! of many are not kept: the slopes of the ranks wanted are found digit by digit, by counting how
 //! often each value of the next digit occurs.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. `key` is strictly monotonic, in the order of `f64::total_cmp`; `slope_of` undoes it.
 //! 2. After each digit, `rank` is the place of the slope wanted among those that begin with

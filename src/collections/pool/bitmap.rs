@@ -3,7 +3,7 @@
 //! One cache line of metadata (512 bits) stands for 512 slots: a bit is set while its slot is free.
 //! Values are constructed in their slots on first use and stay there.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. Whoever clears a slot's `free` bit owns the slot until it sets the bit again. The Release of
 //!    setting hands the slot's content and its `made` bit to the Acquire of clearing.

@@ -9,7 +9,7 @@
 //! ring and moves `tail` past rings that are drained for good. A ring so unlinked is *retired*; see
 //! the `readers` module for when it is freed.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. `head` is null until the first push, then the last ring of the list. Only the owner writes it.
 //! 2. A ring whose `next` is set receives no further values.

@@ -13,7 +13,7 @@
 //! anew. Rings that are drained later are kept until the pool is dropped, because threads that were
 //! pinned in the parent still count.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. `key` identifies this pool in its present epoch; see the `thread` module.
 //! 2. At a quiet point, `puts = private + local + steal + victim + victim_steal + drops + held`,

@@ -2,7 +2,7 @@
 //!
 //! A lock would stay locked for ever in the child of a fork that came while another thread held it.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A bit is set while its index is taken. Whoever set it owns the index until it clears the bit.
 //!    The Release of clearing hands what the owner did to the Acquire of setting.

@@ -1,6 +1,6 @@
 //! Guards that keep their pool alive instead of borrowing it.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A guard's `value` is there until the guard is dropped or taken apart.
 

@@ -3,7 +3,7 @@
 //! A thread *pins* itself before it walks the rings of chains. A ring that has been unlinked is
 //! *retired*: no later pin reaches it, but an earlier one may. So it is freed when nobody is pinned.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A ring in the list at `retired` was unlinked before it came there, and came from
 //!    `Box::into_raw`. The list, or the call of `reclaim` that has taken it, owns it and its

@@ -1,6 +1,6 @@
 //! A private anonymous mapping, whose pages may be made present at once.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. `base` is the start of a readable and writable mapping of `bytes` bytes that this value
 //!    alone unmaps.

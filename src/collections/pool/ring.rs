@@ -9,7 +9,7 @@
 //!      [ . ][ v ][ v ][ v ][ . ][ . ]      len = head − tail, index = counter & (capacity − 1)
 //! ```
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. `head − tail ≤ capacity`, in wrapping arithmetic.
 //! 2. The slots from `tail` to `head` hold values. Moving an end past a slot by compare-and-swap

@@ -4,7 +4,7 @@
 //! before) and two chains. The chain of an even epoch and the chain of an odd one take turns: the chain of the
 //! current epoch is the *local* chain, the other one holds the *victims*.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A shard's cells, stashes and counters are written only by the thread that owns the shard's index.
 //!    [`Owned`] stands for that right and does not leave its thread.

@@ -1,6 +1,6 @@
 //! A pool of vectors whose capacity stays in bounds.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A guard's `value` is initialized until the guard is dropped or taken apart, which happens
 //!    once.

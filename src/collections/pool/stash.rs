@@ -1,6 +1,6 @@
 //! A few values of one thread, last in, first out, without a locked instruction.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. A stash is used by one thread at a time; whoever hands it on orders the two.
 //! 2. The first `len` places hold values, the others none.

@@ -13,7 +13,7 @@
 //! The cache answers "which shard of this pool is mine" in one compare. A pool has a *key* that it
 //! replaces at each epoch; keys are never used twice in a process.
 //!
-//! Invariants:
+//! # Invariants
 //!
 //! 1. At any time an index belongs to at most one thread. All that one owner did comes before what
 //!    the next owner does.
