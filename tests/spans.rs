@@ -55,6 +55,8 @@ fn child() {
     let spans = profile::capture().spans;
     let span = spans.iter().find(|span| span.name == "around").expect("the span around");
     assert_eq!(span.in_use.bytes / BYTES as u64, 1, "{spans:?}");
+    // Later, too.
+    failed.in_scope(|| tracing::info_span!("within").in_scope(|| ()));
     drop((around, block));
 }
 

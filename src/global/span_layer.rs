@@ -136,6 +136,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     }
 
     // Asking which one is left, rather than keeping a stack, is right in whichever order spans end.
+    // (Left inside a span that was entered again, another one leaves it to count for the one between.)
     fn on_exit(&self, _: &Id, context: Context<'_, S>) {
         count_for(|| context.lookup_current());
     }
@@ -146,12 +147,16 @@ fn label_of(extensions: &Extensions<'_>) -> Label {
 }
 
 /// Has this thread's samples count for a span.
+///
+/// What a span keeps is poisoned once a layer has panicked with it in hand, and asking for it panics
+/// from then on: also later, where the span is entered or left again.
 fn count_for<'a, R: LookupSpan<'a> + 'a>(span: impl FnOnce() -> Option<SpanRef<'a, R>>) {
-    let label = carefully(|| {
+    let label = || {
         // One without a label counts for the one around it, which may get one later than it began.
         let mut labels = span()?.scope().map(|span| label_of(&span.extensions()));
         labels.find(|label| *label != Label::NONE)
-    });
+    };
+    let label = quietly(|| catch_unwind(AssertUnwindSafe(label)).ok().flatten());
     profile::set_span(label.unwrap_or(Label::NONE));
 }
 

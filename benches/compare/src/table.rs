@@ -28,14 +28,18 @@ pub(crate) fn render(results: &Results, summary: &Summary, details: bool) -> Str
             }
         }
         if details {
-            let tables: [(&str, Ratios); 3] = [
+            let ratios: [(&str, Ratios); 2] = [
                 ("in turn, time", |line| &line.in_turn),
                 ("least of the rounds", |line| &line.least),
-                ("greatest over least", |line| &line.spread),
             ];
-            for (title, ratios) in tables {
+            for (title, ratios) in ratios {
                 matrix(&mut text, title, &summary.time, ratios, &results.allocators);
+                for name in &results.allocators {
+                    stands(&mut text, name, overall_by(&summary.time, ratios, name));
+                }
             }
+            let spread: Ratios = |line| &line.spread;
+            matrix(&mut text, "greatest over least", &summary.time, spread, &results.allocators);
         }
         metric(&mut text, &MEMORY, &summary.memory, &results.allocators);
         if details {
@@ -83,7 +87,7 @@ fn metric(text: &mut String, metric: &Metric, lines: &[Line], allocators: &[Stri
     }
 }
 
-/// A ratio for each workload and allocator, and how each allocator stands by them.
+/// A ratio for each workload and allocator.
 fn matrix(text: &mut String, title: &str, lines: &[Line], ratios: Ratios, allocators: &[String]) {
     head(text, title, allocators);
     for line in lines {
@@ -93,9 +97,6 @@ fn matrix(text: &mut String, title: &str, lines: &[Line], ratios: Ratios, alloca
             let _ = write!(text, "{ratio:>12}");
         }
         text.push('\n');
-    }
-    for name in allocators {
-        stands(text, name, overall_by(lines, ratios, name));
     }
 }
 
