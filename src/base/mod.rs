@@ -1,5 +1,6 @@
-//! Floor 0: limits, quantities, single-writer words, random gaps. Uses `core` only.
+//! Floor 0: limits, forks, quantities, single-writer words, random gaps. Uses `core` only.
 
+pub(crate) mod forks;
 pub(crate) mod limits;
 pub(crate) mod marks;
 pub(crate) mod math;

@@ -256,6 +256,8 @@ const NO_NAMES: &str = "memory is short: reports have no names";
 
 fn write_next(prefix: &Prefix, dumps: &mut Dumps, has_names: bool) -> Result<(), Failure> {
     let path = prefix.expand(dumps, is_there);
+    // Of an earlier process, whose files these replace.
+    let was_there = is_there(&path);
     let write = || dump::write(&path);
     let written = catch_unwind(AssertUnwindSafe(|| match has_names {
         #[cfg(feature = "profile")]
@@ -265,7 +267,8 @@ fn write_next(prefix: &Prefix, dumps: &mut Dumps, has_names: bool) -> Result<(),
     let written = written.unwrap_or_else(|_| Err(Failure::other("the report panicked")));
     let outcome = match &written {
         Ok(_) => Outcome::Whole,
-        Err(failure) if failure.is_for_room() || is_there(&path) => Outcome::Partial,
+        Err(failure) if failure.is_for_room() => Outcome::Partial,
+        Err(_) if !was_there && is_there(&path) => Outcome::Partial,
         Err(_) => Outcome::Nothing,
     };
     for old in prefix.surplus(dumps, KEEP.load(Ordering::Relaxed), outcome) {

@@ -16,6 +16,7 @@ use once_cell::race::OnceBool;
 
 use super::alloc::SpanAlloc;
 use super::{dump_at_exit, dump_live, limit, measure, sampling};
+use crate::base::forks;
 use crate::heap::Heap;
 use crate::heap::cache::{Cache, Phase};
 use crate::heap::chain::Block;
@@ -27,7 +28,6 @@ use crate::heap::thread::Refill;
 use crate::sys::fatal::is_dying_here;
 use crate::sys::os::Linux;
 use crate::sys::per_thread::per_thread;
-use crate::sys::process;
 use crate::sys::thread::{ExitKey, at_fork};
 
 /// The one heap of the process.
@@ -434,7 +434,7 @@ unsafe extern "C" fn after_fork_in_parent() {
 
 #[unsafe(link_section = ".spanalloc.rare")]
 unsafe extern "C" fn after_fork_in_child() {
-    process::forked();
+    forks::raise();
     if is_dying_here() {
         return;
     }

@@ -112,21 +112,17 @@ impl Visit for Value {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        carefully(|| {
-            let span = context.span(id)?;
-            let label = match self.field {
-                None => profile::span_label(attributes.metadata().name()),
-                Some(_) => self.label(|value| attributes.record(value)).unwrap_or(Label::NONE),
-            };
-            span.extensions_mut().replace(Labelled(label))
+        let label = carefully(|| match self.field {
+            None => Some(profile::span_label(attributes.metadata().name())),
+            Some(_) => self.label(|value| attributes.record(value)),
         });
+        give(label.unwrap_or(Label::NONE), id, &context);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        carefully(|| {
-            let label = self.label(|value| values.record(value))?;
-            context.span(id)?.extensions_mut().replace(Labelled(label))
-        });
+        if let Some(label) = carefully(|| self.label(|value| values.record(value))) {
+            give(label, id, &context);
+        }
         count_for(|| context.lookup_current());
     }
 
@@ -146,10 +142,20 @@ fn label_of(extensions: &Extensions<'_>) -> Label {
     extensions.get::<Labelled>().map_or(Label::NONE, |labelled| labelled.0)
 }
 
-/// Has this thread's samples count for a span.
+/// Gives a span its label.
 ///
 /// What a span keeps is poisoned once a layer has panicked with it in hand, and asking for it panics
-/// from then on: also later, where the span is entered or left again.
+/// from then on: also later, where the span is entered or left again, and in spans that come to lie
+/// in its place. So that is caught, here and in [`count_for`].
+fn give<S>(label: Label, id: &Id, context: &Context<'_, S>)
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let put = || context.span(id).map(|span| span.extensions_mut().replace(Labelled(label)));
+    quietly(|| drop(catch_unwind(AssertUnwindSafe(put))));
+}
+
+/// Has this thread's samples count for a span.
 fn count_for<'a, R: LookupSpan<'a> + 'a>(span: impl FnOnce() -> Option<SpanRef<'a, R>>) {
     let label = || {
         // One without a label counts for the one around it, which may get one later than it began.
@@ -160,8 +166,8 @@ fn count_for<'a, R: LookupSpan<'a> + 'a>(span: impl FnOnce() -> Option<SpanRef<'
     profile::set_span(label.unwrap_or(Label::NONE));
 }
 
-/// Runs `work` unsampled. Spans are left by unwinding, too, maybe because of a layer that panicked
-/// and so poisoned what a span keeps: that panics again here, which must not end the process.
+/// Runs `work`, which may run code of the program's values, unsampled. A panic of theirs is the
+/// program's, but a second one while unwinding would end the process.
 fn carefully<T>(work: impl FnOnce() -> Option<T>) -> Option<T> {
     quietly(|| match thread::panicking() {
         false => work(),

@@ -11,8 +11,8 @@
 //! # Invariants
 //!
 //! 1. `running` is true from the decision to start the thread, or to tick, until it has
-//!    decided, under the space lock, to end, or has ticked; so one at most
-//!    does either.
+//!    decided, under the space lock, to end, or has ticked, or found that nothing is to go back
+//!    by itself any more; so one at most does either.
 
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering::*};
 
@@ -141,6 +141,15 @@ impl Scavenger {
         self.tick_ms() == DECAY_NEVER_MS
     }
 
+    /// Asks for a scavenger, unless there is one or is to be none. By who found something to do: of
+    /// those that find nothing each reads one word.
+    #[inline]
+    fn want(&self) {
+        if !self.running.load(Relaxed) && !self.is_off() {
+            self.wanted.store(true, Relaxed);
+        }
+    }
+
     /// In a forked child the thread is gone.
     pub(crate) fn forked(&self) {
         self.running.store(false, Relaxed);
@@ -152,8 +161,8 @@ impl<O: Os> Heap<O> {
     /// Notes that `free_dirty` slots are free. The space lock is held.
     #[inline]
     pub(crate) fn note_free(&self, free_dirty: usize) {
-        if free_dirty >= WORTHWHILE_SLOTS && !self.scavenger.running.load(Relaxed) {
-            self.scavenger.wanted.store(true, Relaxed);
+        if free_dirty >= WORTHWHILE_SLOTS {
+            self.scavenger.want();
         }
     }
 
@@ -170,8 +179,8 @@ impl<O: Os> Heap<O> {
 
     #[inline]
     fn note_kept_from(&self, worthwhile_bytes: usize, bytes: usize) {
-        if bytes >= worthwhile_bytes && !self.scavenger.running.load(Relaxed) {
-            self.scavenger.wanted.store(true, Relaxed);
+        if bytes >= worthwhile_bytes {
+            self.scavenger.want();
         }
     }
 
@@ -194,8 +203,8 @@ impl<O: Os> Heap<O> {
     /// Notes that a parked span is half free, or its owner has mail.
     pub(crate) fn note_sparse(&self) {
         let before = self.scavenger.sparse.0.fetch_add(1, Relaxed);
-        if pace::THINS && before >= SPARSE_SPANS && !self.scavenger.running.load(Relaxed) {
-            self.scavenger.wanted.store(true, Relaxed);
+        if pace::THINS && before >= SPARSE_SPANS {
+            self.scavenger.want();
         }
     }
 

@@ -15,7 +15,8 @@ use super::recorder::Lost;
 use super::sites::{Origin, Sites};
 use super::snapshot::Profile;
 use super::sums::{Sums, Weight};
-use crate::sys::{os, process};
+use crate::base::forks;
+use crate::sys::os;
 
 /// Sites with exact sums.
 pub(crate) struct Trace {
@@ -35,12 +36,12 @@ impl Trace {
             sites: Sites::new(),
             began_ns: os::monotonic_ns(),
             lost: Lost::new(),
-            forks: process::forks(),
+            forks: forks::count(),
         }
     }
 
     fn is_of_parent(&self) -> bool {
-        self.forks != process::forks()
+        self.forks != forks::count()
     }
 
     /// Records an allocation at the stack of the caller. No lock of the allocator

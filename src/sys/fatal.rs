@@ -10,24 +10,21 @@
 //!    `SIGABRT` that forks, as a reporter of crashes does, is not to wait for them: the fork
 //!    handlers ask [`is_dying_here`], and leave such a fork alone. Its child may `exec` or end.
 
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::cell::Cell;
 
+use super::per_thread::per_thread;
 use super::stderr::Line;
 
-/// The thread that dies, by the address of its `errno`, which its forked child has, too; 0 for
-/// none.
-static DYING: AtomicUsize = AtomicUsize::new(0);
-
-fn this_thread() -> usize {
-    // SAFETY: asks for nothing.
-    unsafe { libc::__errno_location() }.addr()
+per_thread! {
+    /// Whether this thread is at its end, or the one that this process was forked from. Of each,
+    /// for several may die at once.
+    static DYING: Cell<bool> = Cell::new(false), "spanalloc_dying";
 }
 
 /// Whether this thread is at its end, or the one that this process was forked from.
 #[unsafe(link_section = ".spanalloc.rare")]
 pub(crate) fn is_dying_here() -> bool {
-    let dying = DYING.load(Relaxed);
-    dying != 0 && dying == this_thread()
+    DYING.with(Cell::get)
 }
 
 /// Says why in one line and aborts.
@@ -45,8 +42,9 @@ pub(crate) fn die_at(address: usize, message: &str) -> ! {
 }
 
 fn abort(line: Line) -> ! {
+    // First: the line may bring a signal, whose handler forks.
+    DYING.with(|dying| dying.set(true));
     line.write();
-    DYING.store(this_thread(), Relaxed);
     // SAFETY: `abort` has no preconditions.
     unsafe { libc::abort() }
 }

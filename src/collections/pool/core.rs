@@ -25,7 +25,7 @@ use super::reset::Reset;
 use super::shard::{Counts, Owned, Shard, ShardTable, steal};
 use super::stats::PoolStats;
 use super::thread::{self, Member};
-use crate::sys::process;
+use crate::base::forks;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Weak};
@@ -327,7 +327,7 @@ struct Turn<'a>(&'a AtomicU64);
 
 impl<'a> Turn<'a> {
     fn begin(advancing: &'a AtomicU64) -> Option<Self> {
-        let process = process::here();
+        let process = forks::process(std::process::id());
         let take_from = |before| advancing.compare_exchange(before, process, Acquire, Relaxed);
         let taken = match take_from(0) {
             // The thread that had it stayed behind when this process was forked.

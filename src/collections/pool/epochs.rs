@@ -2,7 +2,7 @@
 
 use super::thread::Member;
 use super::{AnyPool, Pool, SlicePool};
-use crate::sys::process;
+use crate::base::forks;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -110,13 +110,17 @@ impl Epochs {
                 }
             }
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), process: process::here() })
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+            process: forks::process(std::process::id()),
+        })
     }
 }
 
 impl Drop for Epochs {
     fn drop(&mut self) {
-        if self.process != process::here() {
+        if self.process != forks::process(std::process::id()) {
             // In the child of a fork the thread is gone, maybe with a lock of the channel: even to
             // let go of the two would be to look at what it left.
             std::mem::forget((self.stop.take(), self.thread.take()));

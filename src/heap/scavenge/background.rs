@@ -81,7 +81,11 @@ impl<O: Os> Heap<O> {
         loop {
             self.sleep_for_a_tick();
             if self.scavenger.is_off() {
-                return self.scavenger.running.store(false, Relaxed);
+                self.scavenger.running.store(false, Relaxed);
+                // Who has set another decay meanwhile may have found this thread still running.
+                if self.scavenger.is_off() || self.scavenger.running.swap(true, Relaxed) {
+                    return;
+                }
             }
             let left = self.scavenge_tick();
             idle_ticks = if left < WORTHWHILE_SLOTS { idle_ticks.saturating_add(1) } else { 0 };

@@ -50,7 +50,8 @@ impl<O: Os> Heap<O> {
         if scavenger.is_off() {
             return scavenger.wanted.store(false, Relaxed);
         }
-        let (now, before) = (monotonic_ns(), scavenger.pace.ticked_ns.load(Relaxed));
+        // The clock last: what another thread notes meanwhile is not ahead of it.
+        let (before, now) = (scavenger.pace.ticked_ns.load(Relaxed), monotonic_ns());
         if !has_passed(now, before, u64::from(scavenger.tick_ms()) * 1_000_000) {
             return;
         }
@@ -73,7 +74,7 @@ impl<O: Os> Heap<O> {
             return;
         }
         let scavenger = &self.scavenger;
-        let (now, before) = (monotonic_ns(), scavenger.pace.released_ns.load(Relaxed));
+        let (before, now) = (scavenger.pace.released_ns.load(Relaxed), monotonic_ns());
         if has_passed(now, before, u64::from(scavenger.tick_ms()) * 1_000_000) {
             scavenger.pace.released_ns.store(now, Relaxed);
             self.release_free();
