@@ -1,16 +1,21 @@
-//! Pools of `Vec<u8>`: one value at a time, sixteen at a time, and the same from two threads.
+//! Pools of `Vec<u8>`: one value out at a time, as many as a thread of ours keeps to itself, one
+//! more, and four times as many; the same from two threads; and what one thread gets put back by
+//! another.
 
 use crate::race::{Contender, row};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use lockfree_object_pool::{LinearObjectPool, MutexObjectPool, SpinLockObjectPool};
 use opool::PoolAllocator;
 use spanalloc::pool::{Pool, PoolGuard};
-use std::hint::black_box;
+use std::hint::{black_box, spin_loop};
 use std::thread;
 
 const OPERATIONS: u64 = 100_000;
-const DEPTH: usize = 16;
-const CAPACITY: usize = 64;
+/// Values that the hand-over has in a batch, and batches that it has.
+const BATCH: usize = 64;
+const BATCHES: usize = 4;
+/// What bounded pools have room for: the most that any row has out.
+const CAPACITY: usize = BATCH * BATCHES;
 
 fn buffer() -> Vec<u8> {
     Vec::with_capacity(256)
@@ -18,7 +23,7 @@ fn buffer() -> Vec<u8> {
 
 /// A pool that hands out cleared vectors.
 trait Peer: Sync {
-    type Loan<'a>: AsVec
+    type Loan<'a>: AsVec + Send
     where
         Self: 'a;
     fn get(&self) -> Self::Loan<'_>;
@@ -147,12 +152,53 @@ fn one_at_a_time<P: Peer>(pool: &P) {
 }
 
 #[inline(never)]
-fn sixteen_at_a_time<P: Peer>(pool: &P) {
-    for _ in 0..OPERATIONS / DEPTH as u64 {
-        let mut loans: [_; DEPTH] = std::array::from_fn(|_| pool.get());
+fn many_at_a_time<const OUT: usize, P: Peer>(pool: &P) {
+    for _ in 0..OPERATIONS / OUT as u64 {
+        let mut loans: [_; OUT] = std::array::from_fn(|_| pool.get());
         black_box(loans[0].as_vec());
         loans.into_iter().for_each(|loan| pool.put(loan));
     }
+}
+
+/// The operations of `many_at_a_time`.
+const fn whole(out: u64) -> u64 {
+    OPERATIONS / out * out
+}
+
+/// One thread gets, another puts. Batches go to and fro through queues, which cost each contender
+/// the same, and little for each value.
+#[inline(never)]
+fn handed_over<P: Peer>(pool: &P) {
+    let (full, empty) = (ArrayQueue::new(BATCHES), ArrayQueue::new(BATCHES));
+    for _ in 0..BATCHES {
+        let _ = empty.push(Vec::with_capacity(BATCH));
+    }
+    let turns = OPERATIONS / BATCH as u64;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..turns {
+                let mut batch: Vec<P::Loan<'_>> = wait_for(&full);
+                batch.drain(..).for_each(|loan| pool.put(loan));
+                let _ = empty.push(batch);
+            }
+        });
+        for _ in 0..turns {
+            let mut batch = wait_for(&empty);
+            batch.extend((0..BATCH).map(|_| pool.get()));
+            black_box(batch[0].as_vec());
+            let _ = full.push(batch);
+        }
+    });
+}
+
+fn wait_for<T>(queue: &ArrayQueue<T>) -> T {
+    for turn in 0_u32.. {
+        if let Some(value) = queue.pop() {
+            return value;
+        }
+        if turn % 64 == 63 { thread::yield_now() } else { spin_loop() }
+    }
+    unreachable!("the loop has no end")
 }
 
 #[inline(never)]
@@ -234,8 +280,8 @@ pub fn run(rounds: usize) {
     row(
         "pool: get + put, one thread, sixteen values out",
         rounds,
-        OPERATIONS,
-        contenders!([&one], |pool| sixteen_at_a_time(pool[0])),
+        whole(16),
+        contenders!([&one], |pool| many_at_a_time::<16, _>(pool[0])),
     );
     row(
         "pool: get + put, one thread, two pools in turn",
@@ -252,7 +298,37 @@ pub fn run(rounds: usize) {
     row(
         "pool: get + put, two threads at one pool, sixteen values out each",
         rounds,
-        2 * OPERATIONS,
-        contenders!([&one], |pool| in_two_threads(|| sixteen_at_a_time(pool[0]))),
+        2 * whole(16),
+        contenders!([&one], |pool| in_two_threads(|| many_at_a_time::<16, _>(pool[0]))),
+    );
+    row(
+        "pool: get + put, one thread, seventeen values out",
+        rounds,
+        whole(17),
+        contenders!([&one], |pool| many_at_a_time::<17, _>(pool[0])),
+    );
+    row(
+        "pool: get + put, one thread, sixty-four values out",
+        rounds,
+        whole(64),
+        contenders!([&one], |pool| many_at_a_time::<64, _>(pool[0])),
+    );
+    row(
+        "pool: get + put, two threads at one pool, seventeen values out each",
+        rounds,
+        2 * whole(17),
+        contenders!([&one], |pool| in_two_threads(|| many_at_a_time::<17, _>(pool[0]))),
+    );
+    row(
+        "pool: get + put, two threads at one pool, sixty-four values out each",
+        rounds,
+        2 * whole(64),
+        contenders!([&one], |pool| in_two_threads(|| many_at_a_time::<64, _>(pool[0]))),
+    );
+    row(
+        "pool: get in one thread, put in another",
+        rounds,
+        whole(BATCH as u64),
+        contenders!([&one], |pool| handed_over(pool[0])),
     );
 }
