@@ -16,8 +16,9 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
         |error| format!("not available: {error}"),
         |_| String::from("perf_event_open"),
     );
-    vec![
+    let mut facts = vec![
         ("date", command("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        ("load", text("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(", ")),
         ("processor", format!("{processors} × {}", processor())),
         ("kernel", release(&text("/proc/sys/kernel/osrelease"))),
         ("architecture", std::env::consts::ARCH.to_owned()),
@@ -28,7 +29,29 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
         ("allocators", format!("spanalloc {}; the system's", env!("CARGO_PKG_VERSION"))),
         ("clock", spanalloc::observe::Timer::calibrate().to_string()),
         ("hardware counters", counters),
-    ]
+    ];
+    facts.extend(revision().map(|revision| ("revision", revision)));
+    facts.sort_by_key(|(name, _)| !matches!(*name, "date" | "revision"));
+    facts
+}
+
+/// The commit that the sources are of, and whether they differ from it; `None` where the project is
+/// not at the top of a repository, as in a package, or git is missing.
+fn revision() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR")])
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let at_top = git(&["rev-parse", "--show-prefix"])?.is_empty();
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).filter(|_| at_top)?;
+    // The report itself may be on its way.
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ":!benches/seed"])?;
+    Some(if changed.is_empty() { commit } else { format!("{commit}, with changes since") })
 }
 
 fn processor() -> String {
