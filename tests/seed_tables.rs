@@ -77,6 +77,11 @@ fn a_report_has_a_table_a_plot_and_a_verdict_for_each_experiment() {
         let value = between(&page, &format!("<dt>{fact}</dt><dd>"), "</dd>").unwrap();
         assert!(!value.is_empty() && value != "unknown", "{fact} is {value:?}");
     }
+    // A package has no repository.
+    if Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists() {
+        let value = between(&page, "<dt>revision</dt><dd>", "</dd>").unwrap();
+        assert!(value.len() >= 12, "revision is {value:?}");
+    }
     assert!(page.contains("prefers-color-scheme: dark"));
     for outside in ["http:", "https:", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "the report refers to something outside: {outside}");
@@ -89,6 +94,26 @@ fn a_report_has_a_table_a_plot_and_a_verdict_for_each_experiment() {
             "{open}"
         );
     }
+}
+
+/// What is arithmetic is refuted, what is about Go holds here or not, part by part; without a result
+/// in an article things are as expected. A row says what its experiment does.
+#[test]
+fn verdicts_say_what_a_claim_is_about() {
+    let (_, page) = report("verdicts.html");
+    for (id, row, verdict) in [
+        ("E15", "R4", "<strong class=\"fails\">refuted</strong>"),
+        ("E5", "P3", "<strong class=\"partly\">holds here in part</strong>"),
+        ("E21", "O5", "<strong class=\"holds\">as expected</strong>"),
+    ] {
+        let start = format!("<section id=\"{id}\"");
+        let section = between(&page, &start, "</section>").unwrap();
+        assert!(section.contains(verdict), "{id} is not {verdict}: {section}");
+        let row = between(&page, &format!("<tr><td>{row}</td>"), "</tr>").unwrap();
+        assert!(row.contains(verdict), "not {verdict}: {row}");
+    }
+    let section = between(&page, "<section id=\"E5\"", "</section>").unwrap();
+    assert!(section.contains("Allocations: yes; types kept apart: no."), "{section}");
 }
 
 #[test]

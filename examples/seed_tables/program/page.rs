@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::data::{Data, Estimate, Key, figure};
-use super::experiments::{Experiment, Finding};
+use super::experiments::{About, Experiment, Finding, Verdict};
 use super::plot::plot;
 use super::rows;
 
@@ -13,10 +13,11 @@ pub(super) type Outcome = (&'static Experiment, Data, Finding);
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #57606a; --line: #d0d7de;
   --c0: #0969da; --c1: #bc4c00; --c2: #1a7f37; --c3: #8250df; --c4: #bf3989; --c5: #7d6600;
-  --c6: #0a7f8f; --c7: #6e7781; --good: #1a7f37; --bad: #cf222e; --none: #7d6600 }
+  --c6: #0a7f8f; --c7: #6e7781; --good: #1a7f37; --bad: #cf222e; --none: #6e7781; --half: #7d6600 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --soft: #9198a1;
   --line: #30363d; --c0: #4493f8; --c1: #f0883e; --c2: #3fb950; --c3: #ab7df8; --c4: #f778ba;
-  --c5: #d2a822; --c6: #39c5cf; --c7: #9198a1; --good: #3fb950; --bad: #f85149; --none: #d2a822 } }
+  --c5: #d2a822; --c6: #39c5cf; --c7: #9198a1; --good: #3fb950; --bad: #f85149; --none: #9198a1;
+  --half: #d2a822 } }
 body { color: var(--ink); background: var(--paper); font: 15px/1.5 system-ui, sans-serif;
   max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: .8rem 0; font-size: 13px }
@@ -27,8 +28,9 @@ thead th { border-bottom-width: 2px }
 section { border-top: 2px solid var(--line); margin-top: 2.5rem }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0 }
 dt, .soft { color: var(--soft) }
-.reproduced { color: var(--good) } .refuted { color: var(--bad) } .unmeasured { color: var(--none) }
-strong.reproduced, strong.refuted, strong.unmeasured { white-space: nowrap }
+.holds { color: var(--good) } .fails { color: var(--bad) } .partly { color: var(--half) }
+.unmeasured { color: var(--none) }
+strong.holds, strong.fails, strong.partly, strong.unmeasured { white-space: nowrap }
 svg { display: block; width: 100%; height: auto; margin: 1rem 0 }
 svg text { fill: var(--ink); font: 12px system-ui, sans-serif }
 .grid { stroke: var(--line) } .whisker { stroke: var(--ink); stroke-width: 1.5 }
@@ -36,6 +38,16 @@ polyline, line { fill: none; stroke-width: 1.8 } .band { opacity: .18 }
 .dashed { stroke-dasharray: 5 3 }
 a { color: var(--c0) }
 ";
+
+/// How to read a verdict.
+const VERDICTS: &str = "<p>The articles are about Go; measured is this crate, so ratios and shapes \
+    are compared, not nanoseconds. A verdict follows from our allocator’s figures by the rule \
+    given. What is arithmetic is <em>reproduced</em> or <em>refuted</em>. What is said of Go’s map, \
+    pool or runtime <em>holds here</em> or <em>does not hold here</em>, in this crate’s, which says \
+    nothing about Go’s. Where an article has no result, the rule is our own expectation, and things \
+    are <em>as expected</em> or not. A factor must reach the article’s own: a smaller gain, whose \
+    interval does not reach down to 1, holds <em>in part</em>, and so does a claim of which one part \
+    holds and another does not. A bound inside an interval leaves it <em>undecided</em>.</p>\n";
 
 pub(super) fn render(
     facts: &[(&str, String)],
@@ -56,9 +68,8 @@ pub(super) fn render(
         "<p>Figures are medians of {rounds} {}rounds in processes of their own, taken in turns on \
          both allocators, with the order-statistics interval that covers the median with at least \
          95 %: <em>median [low–high]</em>. Plots show the same. “–” is what was not \
-         measured. Times are processor time of the thread; latencies of single operations and what several threads do are by the clock. The articles are about Go, so ratios and shapes are compared, not \
-         nanoseconds; verdicts are computed from our allocator’s figures by the rule \
-         given.</p>\n<dl>",
+         measured. Times are processor time of the thread; latencies of single operations and \
+         what several threads do are by the clock.</p>\n{VERDICTS}<dl>",
         if quick { "short " } else { "" }
     );
     for (name, value) in facts {
@@ -92,15 +103,26 @@ fn summary(page: &mut String, outcomes: &[Outcome]) {
             escape(experiment.title),
             escape(experiment.article),
             escape(&finding.ours),
-            verdict(finding),
+            verdict(finding.verdict, experiment.about),
             id = experiment.id,
         );
     }
     page.push_str("</tbody></table></div>\n");
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for (experiment, _, finding) in outcomes {
+        let words = finding.verdict.words(experiment.about);
+        match counts.iter_mut().find(|(known, _)| *known == words) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((words, 1)),
+        }
+    }
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let counts: Vec<_> = counts.iter().map(|(words, count)| format!("{words}: {count}")).collect();
+    let _ = writeln!(page, "<p id=\"counts\">{}.</p>", counts.join("; "));
 }
 
-fn verdict(finding: &Finding) -> String {
-    format!("<strong class=\"{}\">{}</strong>", finding.verdict.class(), finding.verdict)
+pub(super) fn verdict(verdict: Verdict, about: About) -> String {
+    format!("<strong class=\"{}\">{}</strong>", verdict.class(), verdict.words(about))
 }
 
 fn section(page: &mut String, (experiment, data, finding): &Outcome) {
@@ -108,10 +130,10 @@ fn section(page: &mut String, (experiment, data, finding): &Outcome) {
         page,
         "<section id=\"{id}\" class=\"experiment\">\n<h2>{id} · {}</h2>\n<p>{}</p>\n<dl \
          class=\"verdict\"><dt>verdict</dt><dd>{}</dd><dt>article</dt><dd>{}</dd><dt>ours</dt><dd>\
-         {}</dd><dt>reproduced when</dt><dd>{}</dd><dt>why</dt><dd>{}</dd></dl>\n{}\n",
+         {}</dd><dt>holds when</dt><dd>{}</dd><dt>why</dt><dd>{}</dd></dl>\n{}\n",
         escape(experiment.title),
         escape(experiment.workload),
-        verdict(finding),
+        verdict(finding.verdict, experiment.about),
         escape(experiment.article),
         escape(&finding.ours),
         escape(experiment.rule),

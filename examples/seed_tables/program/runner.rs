@@ -23,15 +23,16 @@ pub(super) fn run(allocator: &'static str, options: &Options) -> Result<(), Stri
     OpenOptions::new().create(true).append(true).open(&options.out).map_err(cannot)?;
     let programs = programs(allocator)?;
     let rounds = if options.quick { ROUNDS_QUICK } else { ROUNDS };
+    // Now, since the sources may change and the machine's load will.
+    let facts = machine::facts();
     let mut results = Vec::new();
     for (number, experiment) in options.wanted.iter().enumerate() {
         eprint!("{}/{} {}: ", number + 1, options.wanted.len(), experiment.id);
         let data = measure(experiment, &programs, rounds, options)?;
         let finding = experiment.judge(&data);
-        eprintln!(" {}", finding.verdict);
+        eprintln!(" {}", finding.verdict.words(experiment.about));
         results.push((*experiment, data, finding));
     }
-    let facts = machine::facts();
     let html = page::render(&facts, rounds, options.quick, &results);
     std::fs::write(&options.out, html).map_err(cannot)?;
     println!("wrote {}", options.out.display());

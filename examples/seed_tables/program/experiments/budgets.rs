@@ -1,6 +1,6 @@
 //! E21: limits on tags, to the byte.
 
-use super::{Experiment, Finding, Plot, Verdict};
+use super::{About, Experiment, Finding, Plot, Verdict};
 use crate::program::probe::{Probe, timed};
 use spanalloc::observe::{BudgetLimits, TagBudget};
 
@@ -19,6 +19,7 @@ pub(super) const E21: Experiment = Experiment {
     workload: "Tags of 1, 2, 3 and 4 bytes per character around limits of 10, 50 and 1000 KiB: the \
                largest that is accepted, by bytes and by characters. Then 1000 tags of that size, \
                and 1000 with a character more.",
+    about: About::Expectation,
     article: "thresholds of 10, 50 and 1000 KB, counted by `len`",
     rule: "at each limit the largest tag accepted ends less than a character below it, counted in \
            bytes; no tag of that size triggers, and every one a character longer",

@@ -1,6 +1,6 @@
 //! E6, E9: removing and inserting over and over, and tidying chains.
 
-use super::{Experiment, Finding, Plot, Verdict};
+use super::{About, Experiment, Finding, Plot, Verdict};
 use crate::program::perf::CacheMisses;
 use crate::program::probe::{Probe, clocked, mix, quantile, timed, unused};
 use spanalloc::map::{Growth, Map, Policy};
@@ -16,6 +16,7 @@ pub(super) const E6: Experiment = Experiment {
     workload: "100,000 pairs of a remove and an insert on maps of N entries: the same key again, \
                a fresh key, a fresh key of the same bucket, and a fresh key in std's HashMap. \
                Quantiles are over batches of 32 pairs.",
+    about: About::Implementation,
     article: "cache misses fall by 72 % when a bucket is reused",
     rule: "cache misses, by the processor's count, at least 72 % fewer in the same bucket than \
            over all buckets at a million entries",
@@ -131,6 +132,7 @@ pub(super) const E9: Experiment = Experiment {
     workload: "A queue of 8000 entries in 2048 buckets: each step inserts a new key and removes the \
                oldest, 400,000 steps. Keys come in runs of 32 for a bucket, so that chains are \
                needed everywhere in turn; evacuation to an array of the same size on and off.",
+    about: About::Expectation,
     article: "no figure",
     rule: "chains are longer when it is off, intervals apart",
     plot: Plot::bars(OVERFLOW),

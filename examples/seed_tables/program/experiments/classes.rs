@@ -1,6 +1,6 @@
 //! E14: tables of size classes on recorded traces of requests.
 
-use super::{Experiment, Finding, Plot, Verdict};
+use super::{About, Experiment, Finding, Plot, Verdict};
 use crate::program::RECORDER;
 use crate::program::data::figure;
 use crate::program::probe::{Probe, Random, counts, resident, timed, unused};
@@ -30,6 +30,7 @@ pub(super) const E14: Experiment = Experiment {
                rounded up by four tables: Go's 67 sizes, the article's steps of 8 to 128 and of \
                12.5 % above, powers of two, and ours. The blocks are laid out class by class and \
                written as far as was asked for.",
+    about: About::General,
     article: "at most 12.5 % waste",
     rule: "on every trace the table of 12.5 % wastes at most 12.5 % of its blocks' bytes",
     plot: Plot::bars(ALL),

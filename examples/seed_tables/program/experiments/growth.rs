@@ -1,6 +1,6 @@
 //! E3, E8: growth of maps and of the vectors in them, and how growth is spread over inserts.
 
-use super::{Experiment, Finding, Plot, Verdict};
+use super::{About, Experiment, Finding, Plot, Verdict, listed};
 use crate::program::data::figure;
 use crate::program::probe::{
     Probe, mix, peak_blocks, peak_resident, profiled, quantile, regrown, timed, unused,
@@ -21,24 +21,36 @@ pub(super) const E3: Experiment = Experiment {
                vectors, or both. Bytes and allocations are exact, from a profile of every \
                allocation, in whose bytes a reallocation counts with its new size; reallocations \
                are counted apart.",
+    about: About::Implementation,
     article: "out of memory; preallocate 10,000 and 128",
-    rule: "without preallocation at least twice the bytes are allocated",
+    rule: "without preallocation at least twice the bytes are allocated, and resident at the most: \
+           the article has no figures, but twice is what doubling amounts to",
     plot: Plot::bars(MB),
     measure: events,
     rule_on: |data| {
         let mb = |variant| data.ours(MB, variant);
         let (none, both) = (mb("none")?, mb("both")?);
         let ratio = none.over(both);
+        let peak = |variant| data.ours(PEAK_MB, variant);
+        let (peak_none, peak_both) = (peak("none")?, peak("both")?);
+        let parts = [
+            ("bytes allocated", Verdict::gain(ratio, 2.0)),
+            ("resident at the most", Verdict::gain(peak_none.over(peak_both), 2.0)),
+        ];
         let (map, vectors) = (mb("map")?, mb("vectors")?);
         let reallocs = |variant| data.ours(REALLOCS, variant);
         let (regrown, spared) = (reallocs("none")?, reallocs("both")?);
         Some(Finding {
-            verdict: Verdict::at_least(ratio, 2.0),
-            ours: format!("{none} against {both} MB: {ratio} times"),
+            verdict: Verdict::of_all(&parts),
+            ours: format!(
+                "{none} against {both} MB allocated: {ratio} times; {peak_none} against {peak_both} \
+                 MB resident at the most"
+            ),
             why: format!(
-                "a vector that doubles from 4 to 128 places asks for 252 in all, just under twice \
+                "{}. A vector that doubles from 4 to 128 places asks for 252 in all, just under twice \
                  128: the vectors' growth is {} MB of it, the map's {} MB; {regrown} reallocations \
-                 become {spared}.",
+                 become {spared}. What a vector leaves when it grows is used again by the next.",
+                listed(&parts),
                 figure(none.median - vectors.median),
                 figure(none.median - map.median),
             ),
@@ -98,6 +110,7 @@ pub(super) const E8: Experiment = Experiment {
     workload: "400,000 inserts into an empty map, each timed by the thread's processor time: \
                evacuating seventeen chains per insert, all at once, and std's HashMap. The most \
                bytes that their blocks have at a time are taken in a run of its own.",
+    about: About::Expectation,
     article: "no figure",
     rule: "the worst insert of incremental growth is shorter than that of growth at once, \
            intervals apart",

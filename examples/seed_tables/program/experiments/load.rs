@@ -1,6 +1,6 @@
 //! E7: how full a map may be before it costs.
 
-use super::{Data, Experiment, Finding, Plot, Verdict};
+use super::{About, Data, Experiment, Finding, Plot, Verdict};
 use crate::program::data::{Estimate, figure};
 use crate::program::probe::{Probe, mix, timed, unused};
 use spanalloc::map::{Growth, LoadFactor, Map, Policy};
@@ -19,6 +19,7 @@ pub(super) const E7: Experiment = Experiment {
     title: "The load factor",
     workload: "Pairs of a remove and an insert at 0.5 to 6.5 entries per bucket, in steps of 0.1: \
                tables of three fixed sizes, and tables that may grow at that load.",
+    about: About::Implementation,
     article: "jumps at 2.3 ± 0.1 and 5.7 ± 0.2 entries per bucket, 3.8 times in all",
     rule: "at three table sizes the median of the three loads after 2.3 and after 5.7 is at least \
            1.5 times that of the three loads before",

@@ -16,8 +16,6 @@ mod sharing;
 mod sizing;
 mod values;
 
-use std::fmt;
-
 use super::data::{Data, Estimate};
 use super::probe::Probe;
 
@@ -27,9 +25,11 @@ pub(crate) struct Experiment {
     pub(crate) title: &'static str,
     /// What is done, in which variants.
     pub(crate) workload: &'static str,
+    /// What the claim is about, and so what a verdict on it can say.
+    pub(crate) about: About,
     /// The article's figure.
     pub(crate) article: &'static str,
-    /// When the verdict is "reproduced".
+    /// When the claim holds.
     pub(crate) rule: &'static str,
     /// What the plot shows.
     pub(crate) plot: Plot,
@@ -77,45 +77,103 @@ pub(crate) struct Finding {
     pub(crate) why: String,
 }
 
+/// What a claim is about. The articles are about Go; measured is this crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// Arithmetic or statistics, which are the same everywhere.
+    General,
+    /// How something is built. That it does not hold of our map, pool, arena or allocator does not
+    /// make it wrong about another one.
+    Implementation,
+    /// No result in an article: the rule is what we expect of ourselves.
+    Expectation,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Reproduced,
-    Refuted,
+    Holds,
+    /// One part of the claim and not another; or a gain, but a smaller one than is claimed.
+    InPart,
+    Fails,
+    /// The interval has the bound inside.
+    Undecided,
     NotMeasurable,
 }
 
 impl Verdict {
-    /// Reproduced or refuted.
     fn when(holds: bool) -> Self {
-        if holds { Self::Reproduced } else { Self::Refuted }
+        if holds { Self::Holds } else { Self::Fails }
     }
 
     /// Whether the estimate is at least `bound`, if its interval leaves no doubt.
     fn at_least(estimate: Estimate, bound: f64) -> Self {
         match () {
-            () if estimate.low >= bound => Self::Reproduced,
-            () if estimate.high < bound => Self::Refuted,
-            () => Self::NotMeasurable,
+            () if estimate.low >= bound => Self::Holds,
+            () if estimate.high < bound => Self::Fails,
+            () => Self::Undecided,
+        }
+    }
+
+    /// Whether the gain, as a ratio, is at least the article's. A smaller gain that is sure holds in
+    /// part.
+    fn gain(ratio: Estimate, articles: f64) -> Self {
+        match Self::at_least(ratio, articles) {
+            Self::Fails if ratio.low > 1.0 => Self::InPart,
+            verdict => verdict,
+        }
+    }
+
+    /// The verdict on a claim of several parts.
+    fn of_all(parts: &[(&str, Self)]) -> Self {
+        let any = |verdict| parts.iter().any(|(_, part)| *part == verdict);
+        let (some, not_all) =
+            (any(Self::Holds) || any(Self::InPart), any(Self::Fails) || any(Self::InPart));
+        match () {
+            () if some && not_all => Self::InPart,
+            () if any(Self::NotMeasurable) => Self::NotMeasurable,
+            () if any(Self::Undecided) => Self::Undecided,
+            () => Self::when(some),
         }
     }
 
     pub(crate) fn class(self) -> &'static str {
         match self {
-            Self::Reproduced => "reproduced",
-            Self::Refuted => "refuted",
-            Self::NotMeasurable => "unmeasured",
+            Self::Holds => "holds",
+            Self::InPart => "partly",
+            Self::Fails => "fails",
+            Self::Undecided | Self::NotMeasurable => "unmeasured",
+        }
+    }
+
+    /// What the report says.
+    pub(crate) fn words(self, about: About) -> &'static str {
+        match (self, about) {
+            (Self::Holds, About::General) => "reproduced",
+            (Self::InPart, About::General) => "reproduced in part",
+            (Self::Fails, About::General) => "refuted",
+            (Self::Holds, About::Implementation) => "holds here",
+            (Self::InPart, About::Implementation) => "holds here in part",
+            (Self::Fails, About::Implementation) => "does not hold here",
+            (Self::Holds, About::Expectation) => "as expected",
+            (Self::InPart, About::Expectation) => "as expected in part",
+            (Self::Fails, About::Expectation) => "not as expected",
+            (Self::Undecided, _) => "undecided",
+            (Self::NotMeasurable, _) => "not measurable here",
         }
     }
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reproduced => "reproduced",
-            Self::Refuted => "refuted",
-            Self::NotMeasurable => "not measurable here",
-        })
-    }
+/// The parts of a claim and which of them hold, as the end of a sentence.
+fn listed(parts: &[(&str, Verdict)]) -> String {
+    let word = |verdict| match verdict {
+        Verdict::Holds => "yes",
+        Verdict::InPart => "less than claimed",
+        Verdict::Fails => "no",
+        Verdict::Undecided => "undecided",
+        Verdict::NotMeasurable => "not measurable",
+    };
+    let part = |(name, verdict): &(&str, Verdict)| format!("{name}: {}", word(*verdict));
+    parts.iter().map(part).collect::<Vec<_>>().join("; ")
 }
 
 impl Experiment {

@@ -1,6 +1,6 @@
 //! E4, E19: leaks, and what finds them.
 
-use super::{Experiment, Finding, Plot, Verdict};
+use super::{About, Experiment, Finding, Plot, Verdict};
 use crate::program::probe::{Probe, Random, live_bytes};
 use spanalloc::observe::{Listener, Listeners, Trend, TrendDetector};
 use std::hint::black_box;
@@ -24,6 +24,7 @@ pub(super) const E4: Experiment = Experiment {
                limit; a control fills and drops a cache of up to 980 blocks instead. Live bytes \
                are taken every 5 s and judged by a trend test over 60 snapshots, and by the \
                article's alarm at 95 % of the limit.",
+    about: About::Expectation,
     article: "1000 blocks, 5 s, alarm at 95 %",
     rule: "in every round the trend test finds the leak before the limit and raises no false alarm",
     plot: Plot::lines(LIVE, "seconds of the program"),
@@ -95,6 +96,7 @@ pub(super) const E19: Experiment = Experiment {
     title: "Listeners that are never removed",
     workload: "100 sessions a step come, register a listener that holds 512 bytes, hear 1 event \
                and go; 45 steps. Registered strongly, weakly, or by a token that the session holds.",
+    about: About::Implementation,
     article: "1200 → 45,000 objects in an hour",
     rule: "live bytes rise for good with strong listeners and with neither of the others",
     plot: Plot::lines(LISTENERS_KB, "step"),

@@ -1,6 +1,6 @@
 //! E18, E20: what sampling costs and whether it tells the truth; free memory kept or given back.
 
-use super::{Experiment, Finding, Plot, Verdict};
+use super::{About, Experiment, Finding, Plot, Verdict, listed};
 use crate::program::probe::{
     Probe, Random, allocated, counts, faults, on_new_thread, quantile, resident, timed,
 };
@@ -16,6 +16,7 @@ pub(super) const E18: Experiment = Experiment {
     title: "Sampling against the truth",
     workload: "200,000 allocations of 16 to 2063 bytes with a sample per 512 KiB, per 64 KiB, of \
                every allocation, and none; the bytes estimated against those asked for.",
+    about: About::Expectation,
     article: "no figure",
     rule: "the interval of the error holds 0 at 512 and at 64 KiB, and every allocation sampled \
            leaves less than 0.001 % (the measuring thread's own start)",
@@ -93,9 +94,10 @@ pub(super) const E20: Experiment = Experiment {
                Free pages go back to the kernel after every so many steps; or after a decay of 1, \
                20 or 500 ms, with and without a soft limit of 32 MB. Scavenges are the times that \
                pages went back.",
+    about: About::Implementation,
     article: "heap 5.1 → 3.1 GB, P99 pause 1.8 → 0.32 ms",
-    rule: "a trade-off: given back every 4 steps instead of every 1024, resident memory is lower \
-           and page faults are more, intervals apart; the article has both memory and pauses fall",
+    rule: "with the soft limit, at a decay of 500 ms, mean resident memory is at least 5.1 ÷ 3.1 times \
+           lower than without, and the P99.9 of a step 1.8 ÷ 0.32 times shorter",
     plot: Plot::lines(RSS, "steps between releases").log_x(),
     measure: decay,
     rule_on: |data| {
@@ -111,21 +113,28 @@ pub(super) const E20: Experiment = Experiment {
         let [slow, fast, limited] =
             ["decay 500 ms", "decay 1 ms", "decay 500 ms, limit"].map(|name| data.ours(RSS, name));
         let (slow, fast, limited) = (slow?, fast?, limited?);
+        let (stall, stall_limited) =
+            (data.ours(STALL, "decay 500 ms")?, data.ours(STALL, "decay 500 ms, limit")?);
+        let parts = [
+            ("memory", Verdict::gain(slow.over(limited), 5.1 / 3.1)),
+            ("pauses", Verdict::gain(stall.over(stall_limited), 1.8 / 0.32)),
+        ];
         let times = |name| {
             data.ours(SCAVENGES, name).map_or_else(|| String::from("–"), |times| times.to_string())
         };
         Some(Finding {
-            verdict: Verdict::when(
-                rss_often.below(rss_rarely) && faults_rarely.below(faults_often),
-            ),
+            verdict: Verdict::of_all(&parts),
             ours: format!(
-                "{rss_rarely} → {rss_often} MB, {faults_rarely} → {faults_often} faults, P99.9 \
-                 {stall_rarely} → {stall_often} ns, from every 1024 steps to every 4"
+                "{slow} → {limited} MB, P99.9 of a step {stall} → {stall_limited} ns with the limit"
             ),
             why: format!(
-                "pages given back must be faulted in again; a decay of 500 ms holds {slow} MB, \
-                 one of 1 ms {fast}, the soft limit {limited}, with {}, {} and {} scavenges per \
-                 1000 steps. There is no collector here, so no pause to shorten.",
+                "{}. Pages given back must be faulted in again, and there is no collector here \
+                 whose pauses a smaller heap shortens. Given back every 4 steps instead of every \
+                 1024: {rss_rarely} → {rss_often} MB, {faults_rarely} → {faults_often} faults, \
+                 P99.9 {stall_rarely} → {stall_often} ns. A decay of 1 ms holds {fast} MB; at \
+                 500 ms, 1 ms and 500 ms with the limit pages go back {}, {} and {} times per 1000 \
+                 steps.",
+                listed(&parts),
                 times("decay 500 ms"),
                 times("decay 1 ms"),
                 times("decay 500 ms, limit"),

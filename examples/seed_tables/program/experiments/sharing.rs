@@ -1,6 +1,6 @@
 //! E10, E11: locks over shards, and compare-and-swap on hot cells.
 
-use super::{Experiment, Finding, Plot, Verdict};
+use super::{About, Experiment, Finding, Plot, Verdict};
 use crate::program::data::Estimate;
 use crate::program::probe::{Probe, Random, timed};
 use spanalloc::map::{CasTable, ShardStats, Sharded};
@@ -21,6 +21,7 @@ pub(super) const E10: Experiment = Experiment {
                a full list goes and a new one comes, of a pool or not. It is done in bursts of a \
                millisecond or so; those in which fewer than 1.5 processors were at work do not \
                count.",
+    about: About::Implementation,
     article: "contention from high to very low with 32 or 64 shards",
     rule: "with 4 threads contention falls or stays from 1 to 8, 32 and 64 shards, and falls from \
            1 to 64, intervals apart",
@@ -173,6 +174,7 @@ pub(super) const E11: Experiment = Experiment {
     workload: "1, 2 and 4 threads claim and release cells of 1, 4 or 64 hot buckets of a table \
                made for this; Go's map has no atomics. It is done in bursts of a millisecond or so; \
                those in which fewer than 1.5 processors were at work do not count.",
+    about: About::Implementation,
     article: "more than 35 % failures, about 12 ns",
     rule: "more than 35 % of the compare-and-swaps fail with 4 threads on one bucket",
     plot: Plot::lines(FAILED, "threads"),
@@ -183,7 +185,7 @@ pub(super) const E11: Experiment = Experiment {
         let ns = data.ours_at("ns per claim and release", "1 hot bucket", 1.0)?;
         let processors = thread::available_parallelism().map_or(0, usize::from);
         let verdict = Verdict::at_least(failed, 35.0);
-        let many = if verdict == Verdict::Reproduced { "many" } else { "few" };
+        let many = if verdict == Verdict::Holds { "many" } else { "few" };
         Some(Finding {
             verdict,
             ours: format!("{failed} % failures; {ns} ns by one thread"),
