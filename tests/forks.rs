@@ -206,10 +206,10 @@ fn fork_beside_one_in_the_loader() {
         unsafe { libc::dl_iterate_phdr(Some(stay), std::ptr::null_mut()) };
         std::ptr::null_mut()
     }
-    let mut thread = 0;
+    let mut thread = std::mem::MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: an out-parameter, and a function that any thread may run.
     let made = unsafe {
-        libc::pthread_create(&raw mut thread, std::ptr::null(), ask, std::ptr::null_mut())
+        libc::pthread_create(thread.as_mut_ptr(), std::ptr::null(), ask, std::ptr::null_mut())
     };
     assert_eq!(made, 0);
     while IN_LOADER.load(SeqCst) == 0 {
