@@ -224,13 +224,18 @@ impl<O: Os> Heap<O> {
     /// One tick. Returns the slots that are still dirty and free, or as good as that.
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn scavenge_tick(&self) -> usize {
-        self.traced(|| {
-            let kept_bytes = self.reap(false);
-            let waiting = if pace::THINS { self.thin(false) } else { 0 };
-            self.release_kept(false);
-            let kept_bytes = kept_bytes + self.large.lock().kept.bytes();
-            self.scavenge_slots(pace::SLOTS_MAX) + kept_bytes / SLOT_BYTES + waiting
-        })
+        self.traced(|| self.tick())
+    }
+
+    /// As [`scavenge_tick`](Self::scavenge_tick), untraced. Not inlined: a closure has no section.
+    #[inline(never)]
+    #[unsafe(link_section = ".spanalloc.rare")]
+    fn tick(&self) -> usize {
+        let kept_bytes = self.reap(false);
+        let waiting = if pace::THINS { self.thin(false) } else { 0 };
+        self.release_kept(false);
+        let kept_bytes = kept_bytes + self.large.lock().kept.bytes();
+        self.scavenge_slots(pace::SLOTS_MAX) + kept_bytes / SLOT_BYTES + waiting
     }
 
     /// Gives the slots back that were free for a tick, some `slots_max` of them, and, if that was
