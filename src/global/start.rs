@@ -9,8 +9,6 @@ use std::path::Path;
 
 use super::sampling::quietly;
 use super::{config, dump_at_exit, dump_live};
-#[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
-use crate::sys::background;
 #[cfg(feature = "preload")]
 use crate::sys::stderr::Line;
 
@@ -28,8 +26,6 @@ extern "C" fn start() {
     }
     #[cfg(not(target_feature = "crt-static"))]
     crate::sys::stay::stay_loaded();
-    #[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
-    background::prepare();
     // Wakes the allocator, which then knows the interval it was built with.
     quietly(|| drop(std::hint::black_box(Box::new(0_u8))));
     match config::variable() {

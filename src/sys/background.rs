@@ -2,15 +2,14 @@
 //!
 //! # Invariants
 //!
-//! 1. A thread has the stack that was asked for to itself: glibc takes static thread-local values,
-//!    its own, the program's and those of libraries, out of what is asked for, so that is asked for
-//!    on top ([`prepare`]). Where it is not known and a stack is refused the usual one serves.
+//! 1. A thread has the stack that was asked for to itself, but for a few KiB: glibc takes static
+//!    thread-local values out of what is asked for, so those of the program are asked for on top.
+//!    Where libraries have large ones, too, and so small a stack is refused, the usual one serves.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
-#[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::slice;
 
 use super::os::keep_errno;
 
@@ -39,7 +38,7 @@ fn spawn_detached(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool 
     unsafe { libc::pthread_attr_getstacksize(attributes, &raw mut usual) };
     let mut made = false;
     with_signals_blocked(|| {
-        let asked = stack_bytes + taken_bytes();
+        let asked = stack_bytes + program_values_bytes();
         [asked, usual.max(stack_bytes)].into_iter().any(|bytes| {
             // SAFETY: initialized attributes. Should it be refused, the size of before serves.
             unsafe { libc::pthread_attr_setstacksize(attributes, bytes) };
@@ -58,47 +57,20 @@ fn spawn_detached(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool 
     made
 }
 
-/// What the C library takes out of the stack of each thread, in bytes; 0 if it is not known.
-#[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
-static TAKEN_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-#[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
-fn taken_bytes() -> usize {
-    TAKEN_BYTES.load(Relaxed)
-}
-
-/// By preload nobody asks: what is opened late or started often is not to pay for it.
-#[cfg(any(feature = "preload", target_feature = "crt-static"))]
-fn taken_bytes() -> usize {
-    0
-}
-
-/// Asks what the C library takes (invariant 1). To be called before `main`, or while the loader
-/// opens the module: later another thread may hold the loader's lock and wait for this one.
-#[cfg(all(not(feature = "preload"), not(target_feature = "crt-static")))]
-#[unsafe(link_section = ".spanalloc.text")]
-pub(crate) fn prepare() {
-    type MinStack = unsafe extern "C" fn(*const libc::pthread_attr_t) -> libc::size_t;
-    // By name, as the standard library does: it is glibc's own, and a program that was linked with
-    // it would depend on that.
-    // SAFETY: a terminated name.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
-    if found.is_null() {
-        // musl's, which takes nothing. The program is not to find our error.
-        // SAFETY: no preconditions.
-        unsafe { libc::dlerror() };
-        return;
+/// Bytes of the program's own thread-local values, by the headers that the kernel has mapped it by:
+/// asked without a lock of the loader's, and where there is no loader.
+#[unsafe(link_section = ".spanalloc.rare")]
+fn program_values_bytes() -> usize {
+    // SAFETY: asks for numbers.
+    let [headers, count] = [libc::AT_PHDR, libc::AT_PHNUM].map(|of| unsafe { libc::getauxval(of) });
+    if headers == 0 {
+        return 0;
     }
-    // SAFETY: glibc's function of that name is of this type.
-    let min_stack = unsafe { core::mem::transmute::<*mut c_void, MinStack>(found) };
-    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    // SAFETY: an out-parameter.
-    if unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } == 0 {
-        // SAFETY: initialized attributes, which it does not look at.
-        TAKEN_BYTES.store(unsafe { min_stack(attributes.as_ptr()) }, Relaxed);
-        // SAFETY: initialized, and not used after this.
-        unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-    }
+    let headers = ptr::with_exposed_provenance::<libc::Elf64_Phdr>(headers as usize);
+    // SAFETY: the program's own headers, which stay as they are while it runs.
+    let headers = unsafe { slice::from_raw_parts(headers, count as usize) };
+    let values = headers.iter().filter(|header| header.p_type == libc::PT_TLS);
+    values.map(|header| (header.p_memsz + header.p_align) as usize).sum()
 }
 
 /// Runs `work` while this thread takes no signals; threads it starts inherit that.
@@ -128,4 +100,24 @@ pub(crate) fn sleep_ms(milliseconds: u32) {
     };
     // SAFETY: `time` is live; the remaining time is not asked for.
     unsafe { libc::nanosleep(&time, ptr::null_mut()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const BYTES: usize = 40 << 10;
+
+    thread_local! {
+        static LARGE: [Cell<u8>; BYTES] = const { [const { Cell::new(0) }; BYTES] };
+    }
+
+    #[test]
+    fn thread_local_values_of_the_program_are_known() {
+        assert_eq!(LARGE.with(|large| std::hint::black_box(large)[BYTES / 2].get()), 0);
+        let bytes = program_values_bytes();
+        assert!((BYTES..2 * BYTES).contains(&bytes), "{bytes}");
+    }
 }
