@@ -33,8 +33,8 @@
 //! ([`release_free_memory`]).
 //!
 //! The environment variable `SPANALLOC` configures a program that is already built:
-//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It overrides what the program was built
-//! with, [`set_decay`] and [`dump_at_exit`]; [`profile::start`] and [`profile::stop`] override it in
+//! `SPANALLOC=sample=512KiB,dump=flamegraphs/my-app`. It overrides what the program was built with,
+//! [`set_decay`] and [`dump_at_exit`]; [`profile::start`] and [`profile::stop`] override it in
 //! turn. A program that runs with more privileges than the user who started it (setuid) ignores it.
 //!
 //! | key | accepted |
@@ -53,10 +53,10 @@
 //! Programs that were never compiled for it run on it as well, with the feature `preload`:
 //! see `README.md`.
 //!
-//! Features, all on by default but `tracing` and `preload`: `profile` (sampling and its reports), `flamegraph`
-//! (SVGs; `inferno`, which draws them, is licensed under the CDDL), `pprof`, `collections`
-//! (`map`, `pool`, `arena`, `observe`, `Snapshots`). Without them the allocator depends on `libc`
-//! and `once_cell` alone.
+//! Features, all on by default but `tracing` and `preload`: `profile` (sampling and its reports),
+//! `flamegraph` (SVGs; `inferno`, which draws them, is licensed under the CDDL), `pprof`,
+//! `collections` (`map`, `pool`, `arena`, `observe`, `Snapshots`). Without them the allocator
+//! depends on `libc` and `once_cell` alone.
 // The front page names everything; links to what a build leaves out lead nowhere.
 #![cfg_attr(not(feature = "profile"), allow(rustdoc::broken_intra_doc_links))]
 

@@ -1,6 +1,6 @@
 //! Reports while a program runs, by `every=`, `grown=` and `signal=`, in child processes: this
-//! program runs itself again with a scenario's name in its environment. A child that does not get on is a
-//! failure.
+//! program runs itself again with a scenario's name in its environment. A child that does not get
+//! on is a failure.
 #![cfg(feature = "profile")]
 
 use std::fs;

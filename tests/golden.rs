@@ -94,7 +94,8 @@ fn look_at(machine: &Machine, all: &[(&str, Cost)]) {
 }
 
 impl Machine {
-    /// Builds `benches/golden`; its program, and what disassembles it, or nothing without the tools.
+    /// Builds `benches/golden`; its program, and what disassembles it, or nothing without the
+    /// tools.
     fn build(&self) -> Option<(String, String)> {
         let (name, is_here) = (self.name, std::env::consts::ARCH == self.name);
         let tool =

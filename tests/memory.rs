@@ -47,7 +47,8 @@ fn what_the_calling_thread_keeps_goes_back_when_asked_for() {
 #[test]
 fn what_the_calling_thread_has_of_others_goes_back_when_asked_for() {
     let _turn = turn();
-    // A class under musl, too, where blocks are aligned to 16; spans hold no whole number of batches.
+    // A class under musl, too, where blocks are aligned to 16; spans hold no whole number of
+    // batches.
     let block_bytes = 112;
     let spans = || {
         let classes = spanalloc::stats().classes;

@@ -96,8 +96,8 @@ fn a_report_has_a_table_a_plot_and_a_verdict_for_each_experiment() {
     }
 }
 
-/// What is arithmetic is refuted, what is about Go holds here or not, part by part; without a result
-/// in an article things are as expected. A row says what its experiment does.
+/// What is arithmetic is refuted, what is about Go holds here or not, part by part; without a
+/// result in an article things are as expected. A row says what its experiment does.
 #[test]
 fn verdicts_say_what_a_claim_is_about() {
     let (_, page) = report("verdicts.html");

@@ -20,6 +20,7 @@
 //!    `P(gap > s) = e^(−s/interval)` for whole `s`: the weight formula is exact.
 
 use super::math::ln;
+use super::random;
 
 /// A countdown to the next mark, with its own random numbers.
 #[derive(Debug)]
@@ -36,10 +37,10 @@ impl Marks {
     }
 
     /// Seeds the random numbers; equal seeds give equal marks. Seeds may differ by little, or by
-    /// multiples of [`GAMMA`], as those of times do: taken as they are, the numbers of one would be
-    /// those of another a few further on.
+    /// multiples of [`GOLDEN`](random::GOLDEN), as those of times do: taken as they are, the numbers of
+    /// one would be those of another a few further on.
     pub(crate) fn seed(&mut self, seed: u64) {
-        self.random = mixed(seed);
+        self.random = random::mixed(seed);
         self.interval = 0;
     }
 
@@ -90,32 +91,17 @@ impl Marks {
             return;
         }
         // 53 random bits in (0, 1]: the logarithm is finite.
-        let unit = ((self.next() >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
+        let unit =
+            ((random::next(&mut self.random) >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
         let gap = (-ln(unit) * self.interval as f64).ceil();
         // The cast saturates; a gap of 0 comes only from `unit == 1`.
         self.gap = (gap as u64).max(1);
     }
-
-    /// SplitMix64 (Steele, Lea and Flood, 2014): one word of state, any seed.
-    fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(GAMMA);
-        mixed(self.random)
-    }
-}
-
-/// What SplitMix64 counts by.
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Spreads every bit over all of them.
-fn mixed(word: u64) -> u64 {
-    let z = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Marks;
+    use super::{Marks, random};
 
     /// Marked share of `runs` runs of `blocks` blocks, with its expectation.
     fn marked_share(seed: u64, block: u64, blocks: u64, interval: u64) -> (f64, f64) {
@@ -164,8 +150,10 @@ mod tests {
         // As `Os::entropy` makes them of the nanosecond.
         let drawn = |time_ns: u64| {
             let mut marks = Marks::new();
-            marks.seed(time_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            (0..1000).map(|_| marks.next()).collect::<std::collections::HashSet<_>>()
+            marks.seed(time_ns.wrapping_mul(random::GOLDEN));
+            (0..1000)
+                .map(|_| random::next(&mut marks.random))
+                .collect::<std::collections::HashSet<_>>()
         };
         let first = drawn(1_000_000);
         for later_ns in [1, 7, 500] {

@@ -197,7 +197,8 @@ mod tests {
             }
         }
         assert_eq!(poisson_quantile(0.0, 0.95), 0);
-        // Where e^−λ is zero in floating point: λ + 1.645 √λ + 0.284, from the Cornish-Fisher series.
+        // Where e^−λ is zero in floating point: λ + 1.645 √λ + 0.284, from the Cornish-Fisher
+        // series.
         assert_eq!(poisson_quantile(1e6, 0.95), 1_001_645);
         // The sum of the first terms, from tables of the distribution with mean 100.
         for (probability, quantile) in [(1e-20, 23), (1e-25, 16), (1e-30, 10), (1e-40, 2)] {

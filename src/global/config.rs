@@ -100,7 +100,8 @@ const INTERVAL_MS_MIN: u32 = 1000;
 
 const STEPS: &str =
     "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB, from 16MiB (grown=1GiB)";
-/// The least of them, in bytes: what is given back counts as in use meanwhile, 8 MiB of it at a time.
+/// The least of them, in bytes: what is given back counts as in use meanwhile, 8 MiB of it at a
+/// time.
 const STEP_BYTES_MIN: u64 = 16 << 20;
 
 const KEEPS: &str =

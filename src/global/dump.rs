@@ -31,10 +31,11 @@ use crate::report::flame;
 #[cfg(feature = "profile")]
 use crate::report::{Dump, Stats, calls, dhat, folded, html, json, speedscope};
 
-/// Writes the reports now, to files whose names begin with `prefix`; returns
-/// their paths: those that `formats=` of `SPANALLOC` names, or all but `icicle`, `raw`, `dhat`
-/// and `speedscope`; without the feature `profile` the table of size classes alone. Directories that are missing are created. The prefix is taken as it is: `%p` and
-/// the like stand for something in [`dump_at_exit`](crate::dump_at_exit()) alone.
+/// Writes the reports now, to files whose names begin with `prefix`; returns their paths: those
+/// that `formats=` of `SPANALLOC` names, or all but `icicle`, `raw`, `dhat` and `speedscope`;
+/// without the feature `profile` the table of size classes alone. Directories that are missing are
+/// created. The prefix is taken as it is: `%p` and the like stand for something in
+/// [`dump_at_exit`](crate::dump_at_exit()) alone.
 ///
 /// Resolves names, which reads the program's file: milliseconds, or a second or two with
 /// hundreds of megabytes of debug information. Stacks are named once for all formats.

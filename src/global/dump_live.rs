@@ -1,17 +1,17 @@
 //! Reports while the program runs: by `every=`, `grown=` and `signal=` of the environment variable.
 //!
-//! A thread waits for the time, for memory to grow and for the signal, and writes what the dump at exit would write
-//! now, to the prefix of the variable or of [`dump_at_exit`](super::dump_at_exit::dump_at_exit).
-//! It exists only where one of the three was asked for: nothing of this is on any path of an
-//! allocation, or in a program without them.
+//! A thread waits for the time, for memory to grow and for the signal, and writes what the dump at
+//! exit would write now, to the prefix of the variable or of
+//! [`dump_at_exit`](super::dump_at_exit::dump_at_exit). It exists only where one of the three was
+//! asked for: nothing of this is on any path of an allocation, or in a program without them.
 //!
 //! # Invariants
 //!
 //! 1. The signal's handler rings [`BELL`] and does nothing else.
 //! 2. All signals are blocked in the thread, and what it allocates is not sampled.
-//! 3. A process has one such thread at most, and is then `THREAD_OF`: it is started before `main`, and
-//!    in a forked child, which has none yet, where that writes files of its own. It ends when the
-//!    process does.
+//! 3. A process has one such thread at most, and is then `THREAD_OF`: it is started before `main`,
+//!    and in a forked child, which has none yet, where that writes files of its own. It ends when
+//!    the process does.
 
 use core::ffi::{c_int, c_void};
 use std::ptr;
@@ -80,7 +80,8 @@ pub(super) fn begin_here() {
     }
 }
 
-/// In a child: the thread is gone. In a namespace of its own the child may have its parent's number.
+/// In a child: the thread is gone. In a namespace of its own the child may have its parent's
+/// number.
 pub(super) fn after_fork_in_child() {
     THREAD_OF.store(0, Relaxed);
 }

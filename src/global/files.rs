@@ -1,8 +1,9 @@
 //! The files of one dump: what they are called, and how they come to be.
 //!
 //! A file is written beside its place, closed and then renamed, so that a failure leaves what was
-//! there before. What a killed process left beside goes at a dump of another one to the same prefix,
-//! when it is an hour old. (A prefix with `%p` comes again only with the number of the process.)
+//! there before. What a killed process left beside goes at a dump of another one to the same
+//! prefix, when it is an hour old. (A prefix with `%p` comes again only with the number of the
+//! process.)
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

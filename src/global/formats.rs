@@ -85,7 +85,8 @@ impl Formats {
     pub(super) const EVERY: Self = Self(u16::MAX);
 
     /// The formats of these names, joined by `+`; none, so that the defaults are written, where all
-    /// of them are unknown, or missing in this build. `wrong` is told what is the matter with which.
+    /// of them are unknown, or missing in this build. `wrong` is told what is the matter with
+    /// which.
     pub(super) fn named<'a>(
         text: &'a [u8],
         mut wrong: impl FnMut(&'static str, &'a [u8]),

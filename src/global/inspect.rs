@@ -56,8 +56,8 @@ pub enum BlockState {
     /// that another thread has freed a moment ago counts as live too; a sampled block
     /// is live while the profile has it.
     Live,
-    /// Freed, and still in memory; it will be allocated again. A mapping stays so for a while, if at
-    /// all; then it is nothing of the allocator's any more.
+    /// Freed, and still in memory; it will be allocated again. A mapping stays so for a while, if
+    /// at all; then it is nothing of the allocator's any more.
     Free,
     /// Never handed out.
     Unused,

@@ -167,9 +167,9 @@ pub fn set_soft_limit(bytes: u64) -> io::Result<()> {
 /// in use go at a later look.
 ///
 /// It runs on the thread that looks after the limit, which there is from the first limit that is
-/// set on; a panic in it is caught and otherwise ignored. What it allocates is sampled as what other
-/// threads do. Dropping the returned [`PressureListener`] ends this without waiting: a call that has
-/// begun, or is about to, still comes to its end.
+/// set on; a panic in it is caught and otherwise ignored. What it allocates is sampled as what
+/// other threads do. Dropping the returned [`PressureListener`] ends this without waiting: a call
+/// that has begun, or is about to, still comes to its end.
 ///
 /// # Examples
 ///

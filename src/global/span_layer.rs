@@ -132,7 +132,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     }
 
     // Asking which one is left, rather than keeping a stack, is right in whichever order spans end.
-    // (Left inside a span that was entered again, another one leaves it to count for the one between.)
+    // (Left inside a span that was entered again, another one leaves it to count for the one
+    // between.)
     fn on_exit(&self, _: &Id, context: Context<'_, S>) {
         count_for(|| context.lookup_current());
     }
@@ -144,9 +145,9 @@ fn label_of(extensions: &Extensions<'_>) -> Label {
 
 /// Gives a span its label.
 ///
-/// What a span keeps is poisoned once a layer has panicked with it in hand, and asking for it panics
-/// from then on: also later, where the span is entered or left again, and in spans that come to lie
-/// in its place. So that is caught, here and in [`count_for`].
+/// What a span keeps is poisoned once a layer has panicked with it in hand, and asking for it
+/// panics from then on: also later, where the span is entered or left again, and in spans that come
+/// to lie in its place. So that is caught, here and in [`count_for`].
 fn give<S>(label: Label, id: &Id, context: &Context<'_, S>)
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

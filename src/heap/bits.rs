@@ -18,8 +18,8 @@ const FIRST_OF_FOUR: u64 = 0x1111_1111_1111_1111;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bits<const WORDS: usize>([u64; WORDS]);
 
-/// Those of the 64 numbers from `from` on, a multiple of 64, that are multiples of `align`, a power of
-/// two.
+/// Those of the 64 numbers from `from` on, a multiple of 64, that are multiples of `align`, a power
+/// of two.
 #[inline]
 fn multiples(from: usize, align: usize) -> u64 {
     match align {
@@ -145,8 +145,8 @@ impl<const WORDS: usize> Bits<WORDS> {
         })
     }
 
-    /// The first of `count` numbers in a row that both sets have, [`ROW_MAX`] at most: a multiple of
-    /// `align`, a power of two.
+    /// The first of `count` numbers in a row that both sets have, [`ROW_MAX`] at most: a multiple
+    /// of `align`, a power of two.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn first_row_of_both(
         &self,

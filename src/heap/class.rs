@@ -3,11 +3,11 @@
 //! their power of two: buffers, pages of caches and chunks of arenas are powers of two with a
 //! header (sqlite3 holds most of its memory in blocks of 1,032 and 4,376 bytes).
 //!
-//! Rust states a block's alignment, so a class need not be a multiple of 16: 24
-//! bytes take 24 (but see [`SIXTEENS`]). Small sizes, of which a program has most, get fine steps. Above
-//! them, eight steps to a doubling would halve the rounding, but each class of a
-//! thread has spans and lists of its own: sixteen threads with a thousand random
-//! blocks of up to 1 KiB each then took 24.8 MB, with four steps 20.9.
+//! Rust states a block's alignment, so a class need not be a multiple of 16: 24 bytes take 24 (but
+//! see [`SIXTEENS`]). Small sizes, of which a program has most, get fine steps. Above them, eight
+//! steps to a doubling would halve the rounding, but each class of a thread has spans and lists of
+//! its own: sixteen threads with a thousand random blocks of up to 1 KiB each then took 24.8 MB,
+//! with four steps 20.9.
 //!
 //! # Invariants
 //!

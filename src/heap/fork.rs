@@ -99,8 +99,8 @@ impl<O: Os> Heap<O> {
         }
     }
 
-    /// Between [`before_fork`](Self::before_fork) and [`after_fork`](Self::after_fork): the place in
-    /// the chain of a heap whose depot's lock is free, but for that of `cache`.
+    /// Between [`before_fork`](Self::before_fork) and [`after_fork`](Self::after_fork): the place
+    /// in the chain of a heap whose depot's lock is free, but for that of `cache`.
     #[cfg(test)]
     pub(super) fn first_open_depot(&self, cache: &Cache) -> Option<usize> {
         // SAFETY: this thread holds the lock.

@@ -146,8 +146,8 @@ impl<O: Os> Heap<O> {
         Some(taken)
     }
 
-    /// Puts a span that has ended or not begun on the shelf; what has no more room there goes to the
-    /// page heap.
+    /// Puts a span that has ended or not begun on the shelf; what has no more room there goes to
+    /// the page heap.
     #[inline(always)]
     fn put_on_shelf(&self, thread_heap: &ThreadHeap, span: Span, slots: usize) {
         let mut giver = Giver { heap: self, space: None };
@@ -246,8 +246,8 @@ impl<O: Os> Heap<O> {
         Some(start)
     }
 
-    /// Takes `more` slots behind the `slots` of `span`, if they are free. Out of line, for a closure
-    /// has no section.
+    /// Takes `more` slots behind the `slots` of `span`, if they are free. Out of line, for a
+    /// closure has no section.
     #[inline(never)]
     #[unsafe(link_section = ".spanalloc.text")]
     fn extend_span(&self, span: Span, slots: usize, more: usize) -> bool {

@@ -321,8 +321,8 @@ impl PageHeap {
         Some((self.claim(index, place, count + behind), behind))
     }
 
-    /// The first dirty place for `count` slots, up to [`ROW_MAX`], at a multiple of `align`. No other
-    /// place is better but for how it leaves its run.
+    /// The first dirty place for `count` slots, up to [`ROW_MAX`], at a multiple of `align`. No
+    /// other place is better but for how it leaves its run.
     #[inline]
     fn dirty_place(&mut self, count: usize, align: usize) -> Option<(usize, usize)> {
         if self.free_dirty < count || count > ROW_MAX {

@@ -39,9 +39,9 @@ impl<O: Os> Heap<O> {
         kept_bytes
     }
 
-    /// The OS has no more: gives kept mappings back, and has everything in depots go home; who asked
-    /// tries again. If somebody forks or gives memory back and goes on doing so, that is not waited
-    /// for without end, for the caller may hold a lock that comes after `reaping`.
+    /// The OS has no more: gives kept mappings back, and has everything in depots go home; who
+    /// asked tries again. If somebody forks or gives memory back and goes on doing so, that is not
+    /// waited for without end, for the caller may hold a lock that comes after `reaping`.
     #[cold]
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(crate) fn reap_in_need(&self) {
@@ -111,8 +111,8 @@ impl<O: Os> Heap<O> {
 }
 
 impl ThreadHeap {
-    /// Ends the empty spans that the mailbox names, links others, and asks to be told again of them.
-    /// Lets go of the depot's lock now and then: there may be as many messages as spans.
+    /// Ends the empty spans that the mailbox names, links others, and asks to be told again of
+    /// them. Lets go of the depot's lock now and then: there may be as many messages as spans.
     #[unsafe(link_section = ".spanalloc.rare")]
     fn reap_mail<'a, O: Os>(
         &'a self,
@@ -145,11 +145,11 @@ impl ThreadHeap {
     /// As [`review`](Self::review), of a parked span whose message this handles, but the countdown
     /// is left as it is, for the owner counts it down without a lock. By invariant 3 of
     /// [`thread`](super::thread) the last free at the latest is told of: of `in_use` blocks the
-    /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th, or when half
-    /// of them were freed. Where fewer are in use than `left` the owner's side would not fire: then
-    /// the message stays, for the owner, who reads it before it refills a list or finds one full (a
-    /// class that drains does neither), and the scavenger is told again when others have freed half
-    /// of them.
+    /// owner's side fires at the `left`th, the other side at the `in_use + 1 − left`th, or when
+    /// half of them were freed. Where fewer are in use than `left` the owner's side would not fire:
+    /// then the message stays, for the owner, who reads it before it refills a list or finds one
+    /// full (a class that drains does neither), and the scavenger is told again when others have
+    /// freed half of them.
     #[unsafe(link_section = ".spanalloc.rare")]
     fn reap_posted<O: Os>(&self, heap: &Heap<O>, span: Span) {
         let remote = &span.cold().remote;

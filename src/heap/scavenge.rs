@@ -270,8 +270,8 @@ impl<O: Os> Heap<O> {
             self.space.lock().each()[which].scavenged(taken, true);
             return true;
         }
-        // One page that the program locked, or a mapping too many, and the kernel stops there. Where
-        // many were refused and none taken all will be, as under `mlockall`.
+        // One page that the program locked, or a mapping too many, and the kernel stops there.
+        // Where many were refused and none taken all will be, as under `mlockall`.
         if took_none && tick.refused >= REFUSED_MAX {
             tick.refused += bytes / SLOT_BYTES;
             self.space.lock().each()[which].scavenged(taken, false);

@@ -4,9 +4,9 @@
 //! buffers again and again would spend its time there, and several would wait for each other. So
 //! the last few spans stay on the thread's *shelf*. A request takes the last one put there if it
 //! has just its number of slots, else the front of the shortest one that has enough. A span that
-//! lies right beside the last one put there, or any where places are short, joins it: blocks
-//! freed in order of their addresses become one span. Whoever puts one there that does not fit sends
-//! the oldest back.
+//! lies right beside the last one put there, or any where places are short, joins it: blocks freed
+//! in order of their addresses become one span. Whoever puts one there that does not fit sends the
+//! oldest back.
 //!
 //! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets
 //! more, up to four, and takes and sends back many slots under one lock, until it misses something

@@ -41,8 +41,8 @@ impl Space {
         pages.take(os, &mut self.meta, window, count, align)
     }
 
-    /// Takes `count` slots for a large block that are all resident, the first a multiple of `align`,
-    /// if there are such, and up to `more` right behind it; how many.
+    /// Takes `count` slots for a large block that are all resident, the first a multiple of
+    /// `align`, if there are such, and up to `more` right behind it; how many.
     pub(crate) fn take_resident(
         &mut self,
         count: usize,

@@ -36,7 +36,8 @@
 //!    written under the lock of the depot of the owner's heap, by its thread or the scavenger, or
 //!    under the central one.
 //! 8. `kind` is the word that publishes a header: the others are written before it, and a snapshot
-//!    acquires it first. Whoever has a block needs no such order, for the block came after them all.
+//!    acquires it first. Whoever has a block needs no such order, for the block came after them
+//!    all.
 
 use core::ptr::{self, NonNull};
 
@@ -151,8 +152,8 @@ impl Span {
     ///
     /// # Safety
     ///
-    /// `block` lies in a chunk, whose headers stay mapped. What is at the header is the block's span
-    /// only if it is a block of a span of `SLOTS` slots.
+    /// `block` lies in a chunk, whose headers stay mapped. What is at the header is the block's
+    /// span only if it is a block of a span of `SLOTS` slots.
     #[inline(always)]
     pub(crate) unsafe fn of<const SLOTS: usize>(block: *mut u8) -> Self {
         // SAFETY: by the contract the header is one of a mapped chunk's.

@@ -73,8 +73,8 @@ pub(crate) struct ThreadHeap {
     /// Its lock guards more than the magazines: invariant 4.
     pub(crate) depot: Lock<Depot>,
     pub(super) shelf: Shelf,
-    /// What it keeps is worth a scavenger from so many bytes on. Written under the central lock when
-    /// it gets a thread.
+    /// What it keeps is worth a scavenger from so many bytes on. Written under the central lock
+    /// when it gets a thread.
     pub(super) worthwhile_bytes: OwnU64,
     pub(super) span_counts: SpanCounts,
     marks: UnsafeCell<Marks>,

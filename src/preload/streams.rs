@@ -6,8 +6,9 @@
 //! the next. So it is taken before the locks of the heap. A thread may take it twice.
 //!
 //! It is taken behind those under which the loader is asked: who is called back by
-//! `dl_iterate_phdr`, or by an opened library, holds a lock of the loader's and may open a stream. A
-//! stream of the program's own making whose functions open libraries is the other case, and rarer.
+//! `dl_iterate_phdr`, or by an opened library, holds a lock of the loader's and may open a stream.
+//! A stream of the program's own making whose functions open libraries is the other case, and
+//! rarer.
 //!
 //! # Invariants
 //!

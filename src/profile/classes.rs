@@ -19,6 +19,7 @@ use core::sync::atomic::{
 
 use super::lifetimes::Lifetimes;
 use super::sums::Sums;
+use crate::base::random::GOLDEN;
 use crate::sys::lock::Lock;
 
 const ROWS: usize = 1024;
@@ -75,7 +76,7 @@ impl Classes {
     #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn update(&self, block_bytes: u64, generation: u32, change: impl FnOnce(&mut Row)) {
         let key = row_bytes(block_bytes);
-        let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
+        let home = (key.wrapping_mul(GOLDEN) >> 54) as usize;
         for probe in 0..ROWS {
             let place = &self.places[(home + probe) % ROWS];
             let Some(at) = row_at(place).or_else(|| self.claim(place, key)) else { break };

@@ -15,6 +15,7 @@
 use super::memory::Table;
 use super::sites::{Origin, SiteId};
 use super::sums::{Sums, Weight};
+use crate::base::random::GOLDEN;
 use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
@@ -220,7 +221,7 @@ impl Shard {
 
 /// The top bits choose the shard, the low ones the slot.
 fn hash(address: usize) -> usize {
-    let mixed = (address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (address >> 3).wrapping_mul(GOLDEN as usize);
     mixed ^ (mixed >> 32)
 }
 

@@ -6,10 +6,10 @@
 //! program runs, [`capture()`] takes what was gathered.
 //!
 //! What is kept takes up to 1 KiB for a site with a sampled object, and 20 bytes for each of its
-//! frames, as `tests/quiet.rs` checks. A site is a stack in a thread of one name and a kind of span: worker threads
-//! that share a name share their sites. Beyond 256 MiB samples are dropped and counted as
-//! [`Losses::out_of_memory`](Losses), and what was kept goes on being told of. [`reset()`] gives sites
-//! back.
+//! frames, as `tests/quiet.rs` checks. A site is a stack in a thread of one name and a kind of
+//! span: worker threads that share a name share their sites. Beyond 256 MiB samples are dropped and
+//! counted as [`Losses::out_of_memory`](Losses), and what was kept goes on being told of.
+//! [`reset()`] gives sites back.
 
 // What is kept lies in tables of their own pages:
 //
@@ -109,8 +109,8 @@ per_thread! {
     }, "spanalloc_profile_thread";
 }
 
-/// Mean bytes between samples now, as the program was built, the environment variable `SPANALLOC` or
-/// [`start`] says; 1 if every allocation is sampled, 0 while sampling is off. Cost: a load.
+/// Mean bytes between samples now, as the program was built, the environment variable `SPANALLOC`
+/// or [`start`] says; 1 if every allocation is sampled, 0 while sampling is off. Cost: a load.
 ///
 /// # Examples
 ///
@@ -169,14 +169,14 @@ pub(crate) fn note_modules() {
 /// What the program was built with and what `sample=` of the environment variable `SPANALLOC`
 /// said no longer counts: this is a decision of the running program's.
 ///
-/// A thread notices when it next asks the slow path for a class: what it was granted
-/// before, at most 64 KiB of each class, but 16 blocks if that is more and never more than 1,024,
-/// is allocated unsampled. To sample everything from the first allocation on, set the interval in the
+/// A thread notices when it next asks the slow path for a class: what it was granted before, at
+/// most 64 KiB of each class, but 16 blocks if that is more and never more than 1,024, is allocated
+/// unsampled. To sample everything from the first allocation on, set the interval in the
 /// environment or with [`SpanAlloc::sample_every`](crate::SpanAlloc::sample_every).
 ///
-/// What was sampled before is kept. The first call reads the list of loaded
-/// modules (about a hundred microseconds), and waits for a thread that opens a library just then: no
-/// constructor of a library may wait for a thread that makes it.
+/// What was sampled before is kept. The first call reads the list of loaded modules (about a
+/// hundred microseconds), and waits for a thread that opens a library just then: no constructor of
+/// a library may wait for a thread that makes it.
 ///
 /// # Errors
 ///

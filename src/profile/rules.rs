@@ -13,6 +13,7 @@ use framehop::{
 };
 
 use super::unwind::Cfi;
+use crate::base::random::GOLDEN;
 
 type Cache = CacheNative<MustNotAllocateDuringUnwind>;
 
@@ -43,7 +44,7 @@ impl Rules {
         registers: &mut UnwindRegsNative,
         read: &mut impl FnMut(u64) -> Result<u64, ()>,
     ) -> Result<Option<u64>, framehop::Error> {
-        let hash = at.address_for_lookup().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS);
+        let hash = at.address_for_lookup().wrapping_mul(GOLDEN) >> (64 - BITS);
         let (word, bit) = (&mut self.second[hash as usize / 64], 1 << (hash % 64));
         let cache = &mut self.caches[usize::from(*word & bit != 0)];
         let pushed_out = cache.stats().miss_wrong_address_count;

@@ -21,6 +21,7 @@ use super::live::Sample;
 use super::memory::Table;
 use super::peak::Moment;
 use super::sums::{Sums, Weight};
+use crate::base::random::GOLDEN;
 use crate::base::zeroed::Zeroed;
 use crate::sys::lock::Lock;
 
@@ -256,13 +257,11 @@ impl Shard {
 /// Mixes addresses by multiplication and rotation; the last step spreads the
 /// entropy over all bits.
 fn hash(frames: &[u64], origin: Origin) -> u64 {
-    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let labels = u64::from(origin.thread.number()) << 16 | u64::from(origin.span.number());
     let seed = (labels << 32) ^ frames.len() as u64;
-    let mixed = frames
-        .iter()
-        .fold(seed, |hash, frame| (hash ^ frame).wrapping_mul(MULTIPLIER).rotate_left(29));
-    (mixed ^ (mixed >> 31)).wrapping_mul(MULTIPLIER)
+    let mixed =
+        frames.iter().fold(seed, |hash, frame| (hash ^ frame).wrapping_mul(GOLDEN).rotate_left(29));
+    (mixed ^ (mixed >> 31)).wrapping_mul(GOLDEN)
 }
 
 #[cfg(test)]

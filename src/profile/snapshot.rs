@@ -56,7 +56,8 @@ pub struct Profile {
     /// threads of further names allocate counts together as `(others)`.
     #[serde(default)]
     pub threads: Vec<Group>,
-    /// One entry per kind of `tracing` span that something was allocated in; as many are told apart.
+    /// One entry per kind of `tracing` span that something was allocated in; as many are told
+    /// apart.
     #[serde(default)]
     pub spans: Vec<Group>,
     /// Modules with code, as loaded at the time of the capture.
@@ -263,8 +264,8 @@ fn square(error: u64) -> f64 {
     error as f64 * error as f64
 }
 
-/// The error of a variance; not 0 if there is any. Not by `hypot`, the only call for which a program
-/// would need the mathematical library: loading it costs 400 KiB.
+/// The error of a variance; not 0 if there is any. Not by `hypot`, the only call for which a
+/// program would need the mathematical library: loading it costs 400 KiB.
 fn root(variance: f64, any: bool) -> u64 {
     (variance.max(0.0).sqrt().round() as u64).max(any.into())
 }

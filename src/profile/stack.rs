@@ -237,8 +237,9 @@ mod tests {
             walker.unwinders.misses()
         });
         assert!(misses[0] >= 64, "{misses:?}");
-        // A few that share the place and the bit that says which cache are possible: where code lies
-        // decides. In one cache of 509 places four pairs of 64 would meet, with two misses each.
+        // A few that share the place and the bit that says which cache are possible: where code
+        // lies decides. In one cache of 509 places four pairs of 64 would meet, with two misses
+        // each.
         assert!(misses[59] - misses[39] <= 80, "{misses:?}");
     }
 }

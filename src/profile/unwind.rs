@@ -8,18 +8,18 @@
 //! program that samples from its start there are as many as threads have begun, up to
 //! [`SLOTS`]: each adds its own, before its first sample. Otherwise all are there.
 //!
-//! Modules the program was linked with are never unloaded, so their tables are
-//! read in place; if the allocator is a library's that was opened, so are this library's. Others
-//! may go at any moment: their tables are copied, within [`COPIED_BYTES_MAX`]. So are those of modules whose functions sign their return addresses, as some
-//! do on AArch64 (`signed.rs`).
+//! Modules the program was linked with are never unloaded, so their tables are read in place; if
+//! the allocator is a library's that was opened, so are this library's. Others may go at any
+//! moment: their tables are copied, within [`COPIED_BYTES_MAX`]. So are those of modules whose
+//! functions sign their return addresses, as some do on AArch64 (`signed.rs`).
 //!
 //! # Invariants
 //!
 //! 1. Once `keeping` is [`KEPT`], `linked` names modules that stay until the process ends:
 //!    [`Unwinders::note_linked`] writes it before, and the first load strikes out what `sys::stay`
 //!    cannot keep. A program that never samples has nothing kept.
-//! 2. No lock is held while modules are made to stay: that waits for whoever opens a library, and its
-//!    constructors may do anything. Who loads meanwhile copies tables.
+//! 2. No lock is held while modules are made to stay: that waits for whoever opens a library, and
+//!    its constructors may do anything. Who loads meanwhile copies tables.
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -278,7 +278,8 @@ impl Unwinders {
             let fresh = Slot::new(&here);
             let old = self.slots[at].lock().replace(fresh);
             drop(old);
-            // `load` fills slot 0 first: if it came meanwhile, this may have replaced what is newer.
+            // `load` fills slot 0 first: if it came meanwhile, this may have replaced what is
+            // newer.
             cfi = newest().filter(|newest| !Arc::ptr_eq(newest, &here));
         }
     }

@@ -45,8 +45,8 @@ pub struct Dump {
     pub profile: Profile,
 }
 
-/// Why a dump cannot be read. Its source is the error of the reader, an [`io::Error`], or of what was
-/// read; there is none where that is of another format or a later version.
+/// Why a dump cannot be read. Its source is the error of the reader, an [`io::Error`], or of what
+/// was read; there is none where that is of another format or a later version.
 #[derive(Debug)]
 pub struct DumpError(Reason);
 
@@ -151,8 +151,8 @@ impl Dump {
     ///
     /// # Errors
     ///
-    /// Those of `from`, as the source of the error; what is no dump, of another format, or of a later
-    /// version.
+    /// Those of `from`, as the source of the error; what is no dump, of another format, or of a
+    /// later version.
     pub fn read_json(mut from: impl io::Read) -> Result<Self, DumpError> {
         profile::quietly(|| {
             let mut text = Vec::new();

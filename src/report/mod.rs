@@ -17,6 +17,7 @@
 // | `dhat`, `speedscope` | the formats of two viewers |
 // | `html`, `page.*` | one page to look at |
 // | `json` | everything, for machines |
+// | `prometheus` | the counts for a scrape by Prometheus |
 // | `units` | how figures are written |
 // | `whole` | a report through a buffer, flushed |
 
@@ -43,6 +44,7 @@ pub(crate) mod html;
 pub(crate) mod json;
 #[cfg(feature = "pprof")]
 mod pprof;
+mod prometheus;
 #[cfg(feature = "pprof")]
 mod protobuf;
 #[cfg(feature = "profile")]
@@ -65,6 +67,7 @@ pub use calls::Weight;
 pub use diff::Diff;
 #[cfg(feature = "profile")]
 pub use json::{Dump, DumpError};
+pub use prometheus::Prometheus;
 #[cfg(feature = "profile")]
 pub use rows::{DiffRow, NamedFrame, TopRow};
 pub use stats::{ClassStats, Memory, Requested, Stats};

@@ -34,7 +34,8 @@ pub(crate) struct Fake {
 
 /// How many pages of a mapping are resident.
 pub(crate) fn resident_pages(start: NonNull<u8>, bytes: usize) -> usize {
-    // Of the smallest size, for an emulator that has larger ones than its host speaks of the host's.
+    // Of the smallest size, for an emulator that has larger ones than its host speaks of the
+    // host's.
     let mut pages = vec![0u8; bytes / super::os::PAGE_BYTES_MIN];
     // SAFETY: there is a byte for each page.
     let status = unsafe { libc::mincore(start.as_ptr().cast(), bytes, pages.as_mut_ptr()) };

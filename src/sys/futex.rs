@@ -5,8 +5,8 @@ use core::sync::atomic::AtomicU32;
 
 use super::os::keep_errno;
 
-/// Waits at `word` while it is `value` (`FUTEX_WAIT`), for `time` at most, or less: every waiter looks
-/// again. Or wakes `value` waiters (`FUTEX_WAKE`). Of this process alone; `errno` stays.
+/// Waits at `word` while it is `value` (`FUTEX_WAIT`), for `time` at most, or less: every waiter
+/// looks again. Or wakes `value` waiters (`FUTEX_WAKE`). Of this process alone; `errno` stays.
 #[unsafe(link_section = ".spanalloc.text")]
 pub(super) fn futex(word: &AtomicU32, operation: i32, value: u32, time: Option<&libc::timespec>) {
     let time = time.map_or(ptr::null(), ptr::from_ref);

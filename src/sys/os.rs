@@ -6,6 +6,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
+use crate::base::random::GOLDEN;
+
 /// Where a heap's pages come from. All sizes are multiples of the page size.
 ///
 /// # Safety
@@ -132,8 +134,8 @@ unsafe impl Os for Linux {
 
     #[unsafe(link_section = ".spanalloc.text")]
     fn huge(&self) -> Huge {
-        // Where pages are of 16 or 64 KiB, huge ones are of 32 or 512 MiB. The heap asks for such of
-        // 2 MiB: beside a block would be resident what it never counts and never gives back.
+        // Where pages are of 16 or 64 KiB, huge ones are of 32 or 512 MiB. The heap asks for such
+        // of 2 MiB: beside a block would be resident what it never counts and never gives back.
         match HUGE.load(Relaxed) {
             _ if page_bytes() > PAGE_BYTES_MIN => Huge::Off,
             huge if huge == Huge::Dense as u8 => Huge::Dense,
@@ -165,7 +167,8 @@ unsafe fn dont_need(start: NonNull<u8>, bytes: usize) -> bool {
 
 /// Whether pages that are not needed read as zeroes afterwards. Linux promises that; an emulator
 /// may say yes and do nothing, as `qemu` did for programs until its version 7.1. Asked until it
-/// answers: where new pages are locked, or there are none, it does not, and may do better with others.
+/// answers: where new pages are locked, or there are none, it does not, and may do better with
+/// others.
 #[unsafe(link_section = ".spanalloc.rare")]
 fn drops_contents() -> bool {
     const UNKNOWN: u8 = 0;
@@ -193,7 +196,7 @@ fn drops_contents() -> bool {
 
 /// A coarse hash of the time: enough to tell runs and threads apart.
 fn clock_bits() -> u64 {
-    monotonic_ns().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    monotonic_ns().wrapping_mul(GOLDEN)
 }
 
 /// Nanoseconds since some moment before the process began. No system call where

@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Where no chunk of twice the size can be had, a smaller one does, and the arena keeps the largest.
+/// Where no chunk of twice the size can be had, a smaller one does, and the arena keeps the
+/// largest.
 #[test]
 fn a_chunk_that_cannot_double_is_as_large_as_it_must_be() {
     let mut arena = Arena::with_capacity(1 << 20);

@@ -62,7 +62,7 @@ fn sources_come_in_the_order_of_sync_pool() {
     let other = {
         let pool = pool.clone();
         thread::spawn(move || {
-            // Private ones, out of reach; two on the chain, to be stolen oldest first.
+            // The older half of a stash on the chain, to be stolen; the rest private, out of reach.
             private(1000).chain([101, 102]).for_each(|value| pool.put(Box::new(value)));
             ready.send(()).unwrap();
             let _ = finish.recv();
@@ -70,15 +70,26 @@ fn sources_come_in_the_order_of_sync_pool() {
     };
     filled.recv().unwrap();
     private(0).chain([21, 22]).for_each(|value| pool.put(Box::new(value)));
-    let got: Vec<u32> = (0..PRIVATE_MAX + 5).map(|_| *pool.take()).collect();
-    let expected: Vec<u32> = private(0).rev().chain([22, 21, 101, 102, 0]).collect();
+    let half = PRIVATE_MAX / 2;
+    // One's own, the youngest first, whether they were private or not; then, of what is on the
+    // other thread's chain, the older half, again and again, the youngest of each first; then a new
+    // one.
+    let mut expected: Vec<u32> = [22, 21].into_iter().chain(private(0).rev()).collect();
+    let (mut left, mut steals) = (Vec::from_iter(private(1000).take(half)), 0);
+    while !left.is_empty() {
+        expected.extend(left.drain(..left.len().div_ceil(2)).rev());
+        steals += 1;
+    }
+    expected.push(0);
+    let got: Vec<u32> = expected.iter().map(|_| *pool.take()).collect();
     assert_eq!(got, expected);
     let stats = pool.stats();
     assert_eq!(
-        (stats.private, stats.local, stats.steal, stats.victim, stats.victim_steal, stats.new),
-        (PRIVATE_MAX as u64, 2, 2, 0, 0, 1)
+        (stats.local, stats.steal, stats.victim, stats.victim_steal, stats.new),
+        (1, steals, 0, 0, 1)
     );
-    check(stats, PRIVATE_MAX as u64);
+    assert_eq!(stats.gets(), expected.len() as u64);
+    check(stats, half as u64 + 2);
     drop(done);
     other.join().unwrap();
 }

@@ -90,10 +90,10 @@ fn a_panicking_drop_does_not_end_the_epochs() {
     let pool = Pool::new(|| Bomb::new(&live));
     for at in 0..60 {
         let mut bomb = Bomb::new(&live);
-        bomb.armed = at % 20 == 19;
+        bomb.armed = [19, 39].contains(&at);
         pool.put(Box::new(bomb));
     }
-    // What is private waits for this thread; the rest, two of the armed ones among it, does not.
+    // What is private, the youngest, waits for this thread; the rest does not.
     let epochs = Epochs::every(&pool, Duration::from_millis(1)).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while pool.stats().held() > PRIVATE_MAX as u64 || pool.stats().epochs < 5 {

@@ -122,8 +122,8 @@ pub(crate) fn live_bytes() -> Option<u64> {
     counts().then(|| spanalloc::stats().memory.live)
 }
 
-/// Runs `work` on a new thread. A thread's lists hold blocks on which it was decided before sampling
-/// began, or changed; a new thread has none.
+/// Runs `work` on a new thread. A thread's lists hold blocks on which it was decided before
+/// sampling began, or changed; a new thread has none.
 pub(crate) fn on_new_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
@@ -160,8 +160,8 @@ pub(crate) fn faults() -> f64 {
 }
 
 /// The most memory that was resident during `work` above what was before, in bytes; `None` where
-/// the kernel does not let a process reset its mark. What the allocator has free goes back first, or
-/// it would serve `work` without growing; `None` also where it cannot be told to.
+/// the kernel does not let a process reset its mark. What the allocator has free goes back first,
+/// or it would serve `work` without growing; `None` also where it cannot be told to.
 pub(crate) fn peak_resident<R>(work: impl FnOnce() -> R) -> (Option<f64>, R) {
     let released = give_back();
     let reset = released && std::fs::write("/proc/self/clear_refs", "5").is_ok();

@@ -84,8 +84,8 @@ fn child(program: &Program, id: &str, round: usize, options: &Options) -> Result
     String::from_utf8(output.stdout).map_err(|_| format!("{id} printed what is no text"))
 }
 
-/// This program and its sibling on the other allocator. Cargo is asked for that and for the recorder
-/// if either is missing or older.
+/// This program and its sibling on the other allocator. Cargo is asked for that and for the
+/// recorder if either is missing or older.
 fn programs(allocator: &'static str) -> Result<Vec<Program>, String> {
     let own = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
     let folder = own.parent().map(Path::to_owned).unwrap_or_default();

@@ -4,11 +4,11 @@
 #[cfg(loom)]
 pub(crate) use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicUsize, fence},
+    sync::atomic::{AtomicBool, AtomicUsize},
 };
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, fence};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// `core::cell::UnsafeCell` behind loom's interface, where each access is a closure that loom can
 /// bracket.

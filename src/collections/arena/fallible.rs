@@ -78,8 +78,8 @@ impl Arena {
     ///
     /// # Errors
     ///
-    /// When a new chunk is needed and the allocator has no memory for it, or it would be larger than
-    /// an allocation can be.
+    /// When a new chunk is needed and the allocator has no memory for it, or it would be larger
+    /// than an allocation can be.
     ///
     /// ```
     /// use spanalloc::arena::Arena;

@@ -52,8 +52,8 @@ use std::str;
 ///
 /// An allocation is a subtraction and a comparison. All bytes are accounted for all the same; see
 /// [`stats`](Arena::stats). Chunks double in size. Where there is no memory for twice the size, a
-/// chunk is as large as it must be; where there is none for that either, the process ends as it does
-/// for a `Vec`, but for calls that begin with `try`.
+/// chunk is as large as it must be; where there is none for that either, the process ends as it
+/// does for a `Vec`, but for calls that begin with `try`.
 ///
 /// ```
 /// use spanalloc::arena::Arena;
@@ -215,9 +215,9 @@ impl Arena {
 
     /// Moves `value` into a box, which drops it and gives its block back for reuse when it goes.
     ///
-    /// Blocks are of size classes: multiples of 8 bytes from 16 to 128, then four per doubling to 32 KiB.
-    /// Objects below 16 bytes share blocks. What is larger than the classes, or aligned to more
-    /// than 16, is not reused one by one.
+    /// Blocks are of size classes: multiples of 8 bytes from 16 to 128, then four per doubling to
+    /// 32 KiB. Objects below 16 bytes share blocks. What is larger than the classes, or aligned to
+    /// more than 16, is not reused one by one.
     ///
     /// ```
     /// use spanalloc::arena::Arena;

@@ -26,8 +26,8 @@ pub struct ArenaStats {
     pub tail_bytes: usize,
     /// Bytes still free in the newest chunk.
     pub room_bytes: usize,
-    /// Boxes that were made in a block that had come back; those of [tiny](Self::tiny_objects) objects,
-    /// which share blocks, are not among them.
+    /// Boxes that were made in a block that had come back; those of [tiny](Self::tiny_objects)
+    /// objects, which share blocks, are not among them.
     pub reused: u64,
     /// Objects below 16 bytes put in boxes.
     pub tiny_objects: u64,

@@ -4,8 +4,8 @@ use super::Arena;
 use std::fmt::{self, Write};
 
 impl Arena {
-    /// Formats into the arena. Formats twice, first to learn the length, and allocates nowhere else;
-    /// text without arguments is copied.
+    /// Formats into the arena. Formats twice, first to learn the length, and allocates nowhere
+    /// else; text without arguments is copied.
     ///
     /// # Panics
     ///

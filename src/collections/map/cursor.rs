@@ -28,8 +28,8 @@ use super::random::next_random;
 ///   inserted again may come again;
 /// * a value is yielded as it is at that moment.
 ///
-/// It goes through the map by the buckets that there were when it was made. Whenever it comes to the
-/// next, it clones the keys of one: see [`next`](Self::next) for the cost.
+/// It goes through the map by the buckets that there were when it was made. Whenever it comes to
+/// the next, it clones the keys of one: see [`next`](Self::next) for the cost.
 #[derive(Clone, Debug)]
 pub struct Cursor<K> {
     /// Keys of the range entered last that are still to be yielded.

@@ -222,8 +222,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
         }
     }
 
-    /// The handle and the value of `key`, to change; of what `make` returns if it is absent. Costs a
-    /// lookup, and of a new key what an insert costs. If `make` panics, the key is absent.
+    /// The handle and the value of `key`, to change; of what `make` returns if it is absent. Costs
+    /// a lookup, and of a new key what an insert costs. If `make` panics, the key is absent.
     ///
     /// # Panics
     ///

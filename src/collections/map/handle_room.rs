@@ -32,13 +32,13 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
         self.index.reserve(additional);
     }
 
-    /// As [`reserve`](Self::reserve), but what cannot be had is an error, and the entries stay where
-    /// they are. Chunks that there was room for stay, too.
+    /// As [`reserve`](Self::reserve), but what cannot be had is an error, and the entries stay
+    /// where they are. Chunks that there was room for stay, too.
     ///
     /// # Errors
     ///
-    /// When there would be more than 2³² slots, or the allocator has no memory for the chunks or for
-    /// the array of handles.
+    /// When there would be more than 2³² slots, or the allocator has no memory for the chunks or
+    /// for the array of handles.
     ///
     /// ```
     /// let mut map = spanalloc::map::HandleMap::new();

@@ -324,7 +324,8 @@ impl<K, V, S> Map<K, V, S> {
     }
 
     /// Takes out the entries for which `take` returns true, as they are asked for: those that the
-    /// iterator has not come to when it is dropped stay. `take` may change the values that stay, too.
+    /// iterator has not come to when it is dropped stay. `take` may change the values that stay,
+    /// too.
     ///
     /// ```
     /// let mut map: spanalloc::map::Map<u32, u32> = (0..10).map(|n| (n, n * n)).collect();

@@ -69,9 +69,9 @@ pub struct LazyStats {
 
 /// A map that removes by marking. A *sweep* drops what is marked, by policy.
 ///
-/// It has no clock. Calls that may sweep are given the time, `now_ns`: nanoseconds on any clock that
-/// does not go back, from the same beginning each time. The first interval of [`Sweep::Interval`]
-/// begins at 0. A time before an earlier one counts as no time passed.
+/// It has no clock. Calls that may sweep are given the time, `now_ns`: nanoseconds on any clock
+/// that does not go back, from the same beginning each time. The first interval of
+/// [`Sweep::Interval`] begins at 0. A time before an earlier one counts as no time passed.
 ///
 /// ```
 /// use spanalloc::map::{Lazy, Sweep};
@@ -140,8 +140,8 @@ impl<K, V, S> Lazy<K, V, S> {
         self.map.bytes()
     }
 
-    /// All entries that are there, in an order that differs from call to call. Costs a pass over the
-    /// map, the marked entries included.
+    /// All entries that are there, in an order that differs from call to call. Costs a pass over
+    /// the map, the marked entries included.
     ///
     /// ```
     /// use spanalloc::map::{Lazy, Sweep};
@@ -197,8 +197,8 @@ impl<K, V, S> Lazy<K, V, S> {
         self.clear();
     }
 
-    /// Sweeps if it is time to, which it is told by `now_ns`; returns how many entries were dropped.
-    /// Costs a comparison, or a [`sweep`](Self::sweep).
+    /// Sweeps if it is time to, which it is told by `now_ns`; returns how many entries were
+    /// dropped. Costs a comparison, or a [`sweep`](Self::sweep).
     pub fn tick(&mut self, now_ns: u64) -> usize {
         let now_ns = self.latest(now_ns);
         let waited_ns = now_ns - self.swept_at_ns;
@@ -218,8 +218,8 @@ impl<K, V, S> Lazy<K, V, S> {
         self.now_ns
     }
 
-    /// Drops all marked entries, whose latency ends at `now_ns`; returns how many. Costs a pass over
-    /// the map, or nothing when none is marked.
+    /// Drops all marked entries, whose latency ends at `now_ns`; returns how many. Costs a pass
+    /// over the map, or nothing when none is marked.
     pub fn sweep(&mut self, now_ns: u64) -> usize {
         let now_ns = self.latest(now_ns);
         self.swept_at_ns = now_ns;

@@ -1,5 +1,6 @@
 //! Random starting points for walks: one small generator per thread.
 
+use crate::base::random::{self, GOLDEN};
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -12,16 +13,13 @@ thread_local! {
 /// place of the operating system's choosing.
 #[inline]
 pub(super) fn next_random() -> u64 {
-    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = STATE.get();
     if state == 0 {
-        state = RandomState::new().hash_one(STEP);
+        state = RandomState::new().hash_one(GOLDEN);
     }
-    state = state.wrapping_add(STEP);
+    let number = random::next(&mut state);
     STATE.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    number
 }
 
 #[cfg(test)]

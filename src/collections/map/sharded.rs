@@ -25,12 +25,11 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use super::api::Map;
+use crate::base::random::GOLDEN;
 
 /// The lowest hash bit that picks the shard: above the bits of any bucket index
 /// that fits in memory, below the tophash.
 const SHARD_SHIFT: u32 = 40;
-/// 2⁶⁴ over the golden ratio, odd: each bit of a product depends on all lower ones.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A concurrent map: `n` maps behind a lock each.
 ///
@@ -138,8 +137,8 @@ impl<K, V, S> Sharded<K, V, S> {
         self.each_stats().map(|shard| shard.len).sum()
     }
 
-    /// Whether all shards are empty, each at its moment. Locks them in turn, up to the first that is
-    /// not.
+    /// Whether all shards are empty, each at its moment. Locks them in turn, up to the first that
+    /// is not.
     pub fn is_empty(&self) -> bool {
         self.each_stats().all(|shard| shard.len == 0)
     }
@@ -189,9 +188,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> Sharded<K, V, S> {
         self.shard(key).map.get(key).cloned()
     }
 
-    /// What `look` returns for the value of `key`, without a copy of it; `None` if it is absent, and
-    /// `look` is not called. It runs under the shard's lock, and must not use this map: it would wait
-    /// for itself.
+    /// What `look` returns for the value of `key`, without a copy of it; `None` if it is absent,
+    /// and `look` is not called. It runs under the shard's lock, and must not use this map: it
+    /// would wait for itself.
     ///
     /// ```
     /// let map = spanalloc::map::Sharded::new(4);
@@ -297,7 +296,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Sharded<K, V, S> {
     }
 
     fn shard<Q: ?Sized + Hash>(&self, key: &Q) -> MutexGuard<'_, Counted<K, V, S>> {
-        let bits = (self.hasher.hash_one(key).wrapping_mul(SPREAD) >> SHARD_SHIFT) as usize;
+        let bits = (self.hasher.hash_one(key).wrapping_mul(GOLDEN) >> SHARD_SHIFT) as usize;
         lock(&self.shards[bits & (self.shards.len() - 1)])
     }
 }

@@ -101,8 +101,8 @@ impl<V> Slab<V> {
         }
     }
 
-    /// As [`reserve`](Self::reserve); `None`, with nothing changed, when there are no such slots or no
-    /// memory for them.
+    /// As [`reserve`](Self::reserve); `None`, with nothing changed, when there are no such slots or
+    /// no memory for them.
     pub(super) fn try_reserve(&mut self, len: usize, additional: usize) -> Option<()> {
         let vacant = self.slots() - len;
         if additional <= vacant {
@@ -197,8 +197,8 @@ impl<V> Slab<V> {
         Some((u32::try_from(first).ok()?, u32::try_from(end.checked_sub(1)?).ok()?))
     }
 
-    /// The slots of the chunk that begins with slot `start`, of those up to `last`: each leads to the
-    /// next, the last to what is vacant now.
+    /// The slots of the chunk that begins with slot `start`, of those up to `last`: each leads to
+    /// the next, the last to what is vacant now.
     fn chunk(&self, start: u32, last: u32) -> impl Iterator<Item = Slot<V>> + use<V> {
         let vacant = self.vacant;
         (start..=start + (Self::SLOTS - 1) as u32).map(move |index| Slot {

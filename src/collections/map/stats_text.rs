@@ -8,8 +8,8 @@ use super::stats::Stats;
 const CHAINS_SHOWN: usize = 4;
 
 impl fmt::Display for Stats {
-    /// Some ten lines of at most 100 characters, as long as no count has more than seven digits: inserts
-    /// by what they took, chains by length, growth, bytes.
+    /// Some ten lines of at most 100 characters, as long as no count has more than seven digits:
+    /// inserts by what they took, chains by length, growth, bytes.
     ///
     /// ```
     /// let map: spanalloc::map::Map<u32, u32> = (0..100).map(|n| (n, n)).collect();

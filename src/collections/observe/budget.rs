@@ -4,6 +4,7 @@
 //! UTF-8 text, not of its characters. A breach also halves the part of the traces that is kept, and
 //! calm brings it back, so that one talkative caller costs samples rather than memory.
 
+use crate::base::random::GOLDEN;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -94,7 +95,7 @@ impl TagBudget {
     #[must_use]
     pub fn keeps(&self, trace_id: u64) -> bool {
         // Fibonacci hashing: the high bits depend on all bits of the identity.
-        let hash = trace_id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let hash = trace_id.wrapping_mul(GOLDEN);
         let kept = hash.leading_zeros() >= self.halvings.load(Relaxed);
         if !kept {
             self.refused.fetch_add(1, Relaxed);

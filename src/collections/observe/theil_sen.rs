@@ -4,9 +4,9 @@
 //! whose ranks are `z · σ / 2` below and above the median's, where `σ²` is the variance of the
 //! Mann-Kendall statistic and `z` the normal quantile of the confidence (P. K. Sen, 1968).
 //!
-//! A series of `n` points has `n (n − 1) / 2` pairs. If they are few, their slopes are sorted. Those
-//! of many are not kept: the slopes of the ranks wanted are found digit by digit, by counting how
-//! often each value of the next digit occurs.
+//! A series of `n` points has `n (n − 1) / 2` pairs. If they are few, their slopes are sorted.
+//! Those of many are not kept: the slopes of the ranks wanted are found digit by digit, by counting
+//! how often each value of the next digit occurs.
 //!
 //! # Invariants
 //!

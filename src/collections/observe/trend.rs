@@ -27,10 +27,10 @@ const FALL_OF_RANGE: f64 = 0.25;
 /// memory back: a ramp that has not fallen yet cannot be told from a leak by its values alone.
 ///
 /// Rising and falling are told from chance by the Mann-Kendall test, of all points, or of the
-/// troughs where the series falls back by a quarter of its range or more. The slope is that of Theil
-/// (1950), the median of (y₂ − y₁) / (t₂ − t₁) over all pairs of the points judged, and its interval
-/// that of Sen (1968): the slopes whose ranks are z·σ/2 below and above the median's, σ² the variance
-/// of the test's statistic.
+/// troughs where the series falls back by a quarter of its range or more. The slope is that of
+/// Theil (1950), the median of (y₂ − y₁) / (t₂ − t₁) over all pairs of the points judged, and its
+/// interval that of Sen (1968): the slopes whose ranks are z·σ/2 below and above the median's, σ²
+/// the variance of the test's statistic.
 ///
 /// ```
 /// use spanalloc::observe::{Trend, TrendDetector};

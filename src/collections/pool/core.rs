@@ -1,13 +1,16 @@
 //! A pool without its constructor and guards: where a value comes from and where it goes.
 //!
 //! *Get*, in this order: this thread's private values; its local chain; the other threads' local
-//! chains, starting after oneself; this thread's victims; all victims. *Put*: private if there is
-//! room, else the local chain. *Advance*: what is still among the victims is dropped, and the
-//! current values become the victims.
+//! chains, starting after oneself; this thread's victims; all victims. *Put*: private, after the
+//! older half of those has moved on to the local chain, if need be. A get that comes to a local
+//! chain takes others along, which become private: half a stash at most, and no more than half of a
+//! ring, unless that is its own newest. *Advance*: what is still among the victims is
+//! dropped, and the current values become the victims.
 //!
 //! Nothing is moved by an advance: the two chains of every shard change roles with the parity of
-//! the epoch, and each thread rotates its own two stashes when it next comes by, or ends. A thread with a stale
-//! view of the epoch may put a value among the victims; the value then merely goes one epoch early.
+//! the epoch, and each thread rotates its own two stashes when it next comes by, or ends. A thread
+//! that an advance overtakes may put values on the chain of another epoch, or count what it takes
+//! along to the one before: these merely go, or stay, up to two epochs too early or too long.
 //!
 //! In the child of a fork that came during an advance, the next one takes the turn over and begins
 //! anew. Rings that are drained later are kept until the pool is dropped, because threads that were
@@ -92,7 +95,7 @@ impl<T: Send + 'static> Core<T> {
         let Some(mine) = self.cached() else { return self.put_slow(value) };
         match mine.put_private(value) {
             Ok(()) => mine.counts().puts.add(1),
-            Err(value) => Self::put_local(&mine, value),
+            Err(value) => Self::put_spilling(&mine, value),
         }
     }
 
@@ -125,7 +128,7 @@ impl<T: Send + 'static> Core<T> {
         let mut dropped = 0;
         let pin = self.readers.pin();
         for shard in self.shards.iter() {
-            while let Some(value) = shard.chain(now + 1).pop_tail(&pin) {
+            while let Some(value) = shard.chain(now + 1).pop_oldest(&pin) {
                 self.cold.drops.fetch_add(1, Relaxed);
                 dropped += 1;
                 drop(value);
@@ -203,7 +206,7 @@ impl<T: Send + 'static> Core<T> {
 
     #[inline(never)]
     fn take_local(&self, mine: &Owned<'_, T>) -> Option<T> {
-        match mine.pop_head() {
+        match mine.refill() {
             Some(value) => {
                 mine.counts().local.add(1);
                 Some(value)
@@ -213,8 +216,8 @@ impl<T: Send + 'static> Core<T> {
     }
 
     #[inline(never)]
-    fn put_local(mine: &Owned<'_, T>, value: T) {
-        mine.push(value);
+    fn put_spilling(mine: &Owned<'_, T>, value: T) {
+        mine.spill(value);
         mine.counts().puts.add(1);
     }
 
@@ -235,7 +238,7 @@ impl<T: Send + 'static> Core<T> {
         }
         let pin = self.readers.pin();
         let epoch = mine.epoch();
-        if let Some((value, _)) = steal(&self.shards, epoch, index, &pin) {
+        if let Some(value) = mine.steal(&self.shards, index, &pin) {
             counts.steal.add(1);
             return Some(value);
         }
@@ -282,7 +285,7 @@ impl<T: Send + 'static> Core<T> {
         match self.locate() {
             Some((mine, _)) => {
                 if let Err(value) = mine.put_private(value) {
-                    return Self::put_local(&mine, value);
+                    return Self::put_spilling(&mine, value);
                 }
                 mine.counts().puts.add(1);
             }
@@ -303,12 +306,7 @@ impl<T: Send + 'static> Member for Core<T> {
         // First: a chain takes turns, so what is private since two epochs ago would be put on the
         // one that is local now.
         let outdated = mine.rotate(self.epoch.load(Acquire));
-        while let Some(value) = mine.take_private() {
-            mine.push(value);
-        }
-        while let Some(value) = mine.take_victim() {
-            mine.push_victim(value);
-        }
+        mine.share();
         // There may be victims now that nobody has found yet.
         self.victims_gone_in.store(u64::MAX, Relaxed);
         mine.sign(0);

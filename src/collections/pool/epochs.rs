@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// Advances a pool from a background thread, until it is dropped or the pool is gone.
 ///
-/// When the `Drop` of a pooled value panics there, the epochs go on: the value is gone, the next one
-/// drops the rest.
+/// When the `Drop` of a pooled value panics there, the epochs go on: the value is gone, the next
+/// one drops the rest.
 ///
 /// Dropping it stops the thread and waits for it, unless it is dropped on that very thread, by the
 /// condition or by a value of the pool: then the thread ends as soon as it comes back from there. A

@@ -24,8 +24,8 @@ impl<const WORDS: usize> Indices<WORDS> {
         Self { taken: [const { AtomicU64::new(0) }; WORDS] }
     }
 
-    /// The lowest index that is free, or `None` when all are taken. Looks at a word for each 64 that
-    /// are taken.
+    /// The lowest index that is free, or `None` when all are taken. Looks at a word for each 64
+    /// that are taken.
     pub(super) fn take(&self) -> Option<usize> {
         self.taken.iter().enumerate().find_map(|(number, word)| {
             let mut seen = word.load(Relaxed);

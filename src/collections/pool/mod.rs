@@ -2,10 +2,12 @@
 //!
 //! [`Pool`] is Go's `sync.Pool` for a language without a garbage collector: a value given back by a
 //! thread is first kept as one of that thread's *private* values, of which Go has one and this pool
-//! [`PRIVATE_MAX`]; what is more goes on the thread's *local* chain of lock-free rings, from which
-//! other threads may *steal*. Values that nobody has wanted for an *epoch* become
-//! *victims*; what is still a victim an epoch later is dropped. An epoch begins when somebody says
-//! so: by [`Pool::advance`], or by an [`Epochs`] that watches the clock or the memory in use.
+//! [`PRIVATE_MAX`]; when there are more, the older half of them goes on the thread's *local* chain
+//! of lock-free rings, from which it comes back as it went, and other threads may *steal*, up to
+//! half of a ring at a time, as the schedulers of Go and tokio do with tasks. Values that nobody
+//! has wanted for an *epoch* become *victims*; what is still a victim an epoch later is dropped. An
+//! epoch begins when somebody says so: by [`Pool::advance`], or by an [`Epochs`] that watches the
+//! clock or the memory in use.
 //!
 //! ```text
 //!            thread 1                    thread 2
@@ -62,23 +64,24 @@ use std::sync::Arc;
 /// A pool of values of one type, shared by any number of threads.
 ///
 /// Get and put by one thread cost a few nanoseconds and no locked instruction as long as the thread
-/// has at most [`PRIVATE_MAX`] values out at a time; beyond that, one locked instruction each. No
-/// operation waits for another thread, unless the allocator does.
+/// never has more than [`PRIVATE_MAX`] values out at a time; otherwise one locked instruction for
+/// each half of as many gets, or puts, at worst. A thread that gets what others put takes along up
+/// to half of [`PRIVATE_MAX`], if there are twice as many, at the cost of three. No operation waits
+/// for another thread, unless the allocator does.
 ///
 /// Values live in boxes, which are reused with them: what moves through the pool is a pointer, so a
 /// large value costs no more than a small one.
 ///
 /// A thread that ends leaves its values to the others. A thread that is idle keeps its private
-/// values and the victims among them, [`PRIVATE_MAX`] of each at most, through any number of epochs,
-/// until it next uses the pool or ends. So a thread's first get or put after an epoch (whether by
-/// [`get`](Pool::get), [`take`](Pool::take), [`put`](Pool::put) or a guard that is dropped) may drop
-/// up to two times [`PRIVATE_MAX`] values that have become too old, and runs their `Drop`; the end of
-/// a thread may, too. If one panics there, the call does: a get has taken nothing, and what was to be
-/// put is dropped.
+/// values, what it took along among them, and the victims of these, [`PRIVATE_MAX`] of each at
+/// most, through any number of epochs, until it next uses the pool or ends. So a thread's first get
+/// or put after an epoch (whether by [`get`](Pool::get), [`take`](Pool::take), [`put`](Pool::put)
+/// or a guard that is dropped) may drop up to two times [`PRIVATE_MAX`] values that have become too
+/// old, and runs their `Drop`; the end of a thread may, too. If one panics there, the call does: a
+/// get has taken nothing, and what was to be put is dropped.
 ///
-/// More than 65,536 threads at a time are served, but those
-/// beyond have no values of their own: they get what others have put back, and what they put back is
-/// dropped.
+/// More than 65,536 threads at a time are served, but those beyond have no values of their own:
+/// they get what others have put back, and what they put back is dropped.
 ///
 /// In the child of a fork no call waits for a thread that stayed behind. But what one was doing to
 /// the pool at that moment may be half done there: unless all were at rest, the child had better
@@ -133,8 +136,9 @@ impl<T: Send + 'static, F: Fn() -> T> Pool<T, F> {
     }
 
     /// As [`get`](Pool::get), with a guard that keeps what is inside the pool alive instead of
-    /// borrowing the pool: for tasks and threads. Costs an addition to the count of owners more, and
-    /// a subtraction when the guard goes: locked instructions on a cache line that all of them share.
+    /// borrowing the pool: for tasks and threads. Costs an addition to the count of owners more,
+    /// and a subtraction when the guard goes: locked instructions on a cache line that all of them
+    /// share.
     ///
     /// ```
     /// use spanalloc::pool::Pool;
@@ -246,8 +250,8 @@ impl<T: Send + 'static, F: Fn() -> T> fmt::Debug for Pool<T, F> {
 /// A value on loan from a [`Pool`].
 ///
 /// Dropping the guard [resets](Reset) the value and gives it back. If the reset panics, or
-/// [`Reset::keep`] says no, the value is dropped and the pool goes on without it. As every put, it may drop values after an epoch: see
-/// [`Pool`].
+/// [`Reset::keep`] says no, the value is dropped and the pool goes on without it. As every put, it
+/// may drop values after an epoch: see [`Pool`].
 pub struct PoolGuard<'a, T: Reset + Send + 'static> {
     core: &'a Core<Box<T>>,
     value: ManuallyDrop<Box<T>>,

@@ -1,7 +1,8 @@
 //! When a ring that was unlinked from its chain may be freed.
 //!
 //! A thread *pins* itself before it walks the rings of chains. A ring that has been unlinked is
-//! *retired*: no later pin reaches it, but an earlier one may. So it is freed when nobody is pinned.
+//! *retired*: no later pin reaches it, but an earlier one may. So it is freed when nobody is
+//! pinned.
 //!
 //! # Invariants
 //!
@@ -12,17 +13,18 @@
 //!    `active` at zero.
 //! 3. Nobody waits: a fork may leave the child without the thread that would be waited for.
 //!
-//! Ordering: pinning is followed, and the check that nobody is pinned is preceded, by a sequentially
-//! consistent fence. So either the check sees the pin, or the pinned thread sees the chain without
-//! the retired ring. The Release of unpinning makes all uses happen before the check's Acquire. The
+//! Ordering: `active` is changed, and checked, by read-modify-writes alone, which have one order.
+//! So either the check sees the pin, or the pin's Acquire reads what the check's Release has
+//! written, or what others made of it since, and the pinned thread sees the chain without the
+//! retired ring. The Release of unpinning makes all uses happen before the check's Acquire. The
 //! Release of retiring hands the ring, and that it was unlinked, to the Acquire of taking the list.
 
 use super::ring::Ring;
-use crate::base::sync::{AtomicPtr, AtomicUsize, fence};
+use crate::base::sync::{AtomicPtr, AtomicUsize};
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Who is looking at rings, and which rings wait until nobody is.
 pub(super) struct Readers<T> {
@@ -45,8 +47,7 @@ impl<T> Readers<T> {
 
     /// Keeps rings allocated until the result is dropped.
     pub(super) fn pin(&self) -> Pin<'_, T> {
-        self.active.fetch_add(1, SeqCst);
-        fence(SeqCst);
+        self.active.fetch_add(1, Acquire);
         Pin(self)
     }
 
@@ -67,8 +68,7 @@ impl<T> Readers<T> {
     #[cold]
     fn reclaim(&self) {
         let list = self.retired.swap(ptr::null_mut(), Acquire);
-        fence(SeqCst);
-        if self.active.load(Acquire) != 0 {
+        if self.active.fetch_add(0, AcqRel) != 0 {
             return self.put_back(list);
         }
         // SAFETY: by invariants 1 and 2: the rings were unlinked before they came into the list, it

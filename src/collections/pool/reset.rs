@@ -13,9 +13,9 @@ use std::ops::{Deref, DerefMut};
 /// [`keep`](Reset::keep) then says that it is not worth keeping.
 ///
 /// The collections of the standard library and the maps of this one clear themselves and keep their
-/// capacity (a `BTreeMap` or `BTreeSet` has none to keep), whatever it is; an arena keeps its largest
-/// chunk; an array, a slice and a tuple of up to six reset each element, and are kept if each is; an
-/// `Option` becomes `None`.
+/// capacity (a `BTreeMap` or `BTreeSet` has none to keep), whatever it is; an arena keeps its
+/// largest chunk; an array, a slice and a tuple of up to six reset each element, and are kept if
+/// each is; an `Option` becomes `None`.
 ///
 /// ```
 /// use spanalloc::pool::{Pool, Reset};

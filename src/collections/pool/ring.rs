@@ -1,8 +1,8 @@
 //! A bounded ring with one producer and many consumers.
 //!
 //! The *producer* (one thread at a time) pushes and pops at the *head*; any thread pops at the
-//! *tail*. Both ends are 32-bit counters packed into one word, so that the race for the last value
-//! is one compare-and-swap.
+//! *tail*. Both ends are 32-bit counters packed into one word, so that the race for the last values
+//! is one compare-and-swap, of however many.
 //!
 //! ```text
 //! slot:      tail ─────────▶ head
@@ -12,13 +12,13 @@
 //! # Invariants
 //!
 //! 1. `head − tail ≤ capacity`, in wrapping arithmetic.
-//! 2. The slots from `tail` to `head` hold values. Moving an end past a slot by compare-and-swap
-//!    makes the mover that slot's only reader.
-//! 3. A slot is written only by the producer, only at `head`, and only while its `full` flag is
-//!    false. A consumer lowers the flag after it has moved the value out, so a slot that a consumer
-//!    still holds makes the ring full.
+//! 2. The slots from `tail` to `head` hold values. Moving an end past slots by compare-and-swap
+//!    makes the mover their only reader.
+//! 3. A slot is written only by the producer, only from `head` on and less than `capacity` beyond
+//!    `tail`, and only while its `full` flag is false. A consumer lowers the flag after it has
+//!    moved the value out, so a slot that a consumer still holds makes the ring full.
 //!
-//! Ordering: the producer's Release on `ends` publishes the slot to the consumer's Acquire. Every
+//! Ordering: the producer's Release on `ends` publishes the slots to the consumer's Acquire. Every
 //! later change of `ends` is a read-modify-write, so it continues that release sequence. The
 //! consumer's Release on `full` hands the slot back to the producer's Acquire.
 
@@ -71,63 +71,77 @@ impl<T> Ring<T> {
         self.slots.len()
     }
 
-    /// Adds `value` at the head, or hands it back when the ring is full.
+    /// Adds `values` at the head, as many as there is room for; the others stay in the iterator,
+    /// which does not panic.
     ///
     /// # Safety
     ///
     /// The calling thread is the ring's only producer.
-    #[inline]
-    pub(super) unsafe fn push_head(&self, value: T) -> Result<(), T> {
+    pub(super) unsafe fn push_head(&self, values: &mut impl Iterator<Item = T>) {
         let ends = Ends::unpack(self.ends.load(Relaxed));
-        if ends.len() == self.slots.len() {
-            return Err(value);
+        let mut head = ends.head;
+        while (Ends { head, ..ends }).len() < self.slots.len() {
+            let slot = self.slot(head);
+            if slot.full.load(Acquire) {
+                break;
+            }
+            let Some(value) = values.next() else { break };
+            slot.value.with_mut(|place| {
+                // SAFETY: by invariant 3 the slot is empty and this thread's to write.
+                unsafe { &mut *place }.write(value);
+            });
+            slot.full.store(true, Relaxed);
+            head = head.wrapping_add(1);
         }
-        let slot = self.slot(ends.head);
-        if slot.full.load(Acquire) {
-            return Err(value);
+        let pushed = head.wrapping_sub(ends.head);
+        if pushed > 0 {
+            self.ends.fetch_add(u64::from(pushed) * Ends::HEAD_STEP, Release);
         }
-        slot.value.with_mut(|place| {
-            // SAFETY: by invariant 3 the slot at the head is empty and this thread's to write.
-            unsafe { &mut *place }.write(value);
-        });
-        slot.full.store(true, Relaxed);
-        self.ends.fetch_add(Ends::HEAD_STEP, Release);
-        Ok(())
     }
 
-    /// Takes the youngest value.
+    /// Takes up to `most` of the youngest values, the oldest of them first, and returns how many.
+    /// Of more than one, the others would be lost if `each` panicked.
     ///
     /// # Safety
     ///
     /// The calling thread is the ring's only producer.
-    #[inline]
-    pub(super) unsafe fn pop_head(&self) -> Option<T> {
+    pub(super) unsafe fn pop_head(&self, most: u32, mut each: impl FnMut(T)) -> u32 {
         let mut seen = self.ends.load(Relaxed);
         loop {
-            let Ends { head, tail } = Ends::unpack(seen);
-            if head == tail {
-                return None;
+            let ends = Ends::unpack(seen);
+            let count = most.min(ends.len() as u32);
+            if count == 0 {
+                return 0;
             }
-            let taken = Ends { head: head.wrapping_sub(1), tail };
+            let taken = Ends { head: ends.head.wrapping_sub(count), ..ends };
             match self.ends.compare_exchange_weak(seen, taken.pack(), Acquire, Relaxed) {
-                Ok(_) => return Some(self.slot(taken.head).take()),
+                Ok(_) => {
+                    (0..count).for_each(|at| each(self.slot(taken.head.wrapping_add(at)).take()));
+                    return count;
+                }
                 Err(now) => seen = now,
             }
         }
     }
 
-    /// Takes the oldest value; any thread may call this.
-    pub(super) fn pop_tail(&self) -> Option<T> {
+    /// Takes up to `most` of the oldest values, but no more than half of them, the odd one
+    /// included; the oldest first. Returns how many. Of more than one, the others would be lost if
+    /// `each` panicked. Any thread may call this.
+    pub(super) fn pop_tail(&self, most: u32, mut each: impl FnMut(T)) -> u32 {
         self.witness.used();
         let mut seen = self.ends.load(Relaxed);
         loop {
-            let Ends { head, tail } = Ends::unpack(seen);
-            if head == tail {
-                return None;
+            let ends = Ends::unpack(seen);
+            let count = most.min((ends.len() as u32).div_ceil(2));
+            if count == 0 {
+                return 0;
             }
-            let taken = Ends { head, tail: tail.wrapping_add(1) };
+            let taken = Ends { tail: ends.tail.wrapping_add(count), ..ends };
             match self.ends.compare_exchange_weak(seen, taken.pack(), Acquire, Relaxed) {
-                Ok(_) => return Some(self.slot(tail).take()),
+                Ok(_) => {
+                    (0..count).for_each(|at| each(self.slot(ends.tail.wrapping_add(at)).take()));
+                    return count;
+                }
                 Err(now) => seen = now,
             }
         }
@@ -157,7 +171,7 @@ impl<T> Slot<T> {
 
 impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
-        drop_rest(|| self.pop_tail().is_some());
+        drop_rest(|| self.pop_tail(1, drop) > 0);
         self.witness.freed();
     }
 }
@@ -195,29 +209,52 @@ mod tests {
     use std::collections::VecDeque;
     use std::rc::Rc;
 
+    /// Pushes the numbers from `first` on, `count` of them, and returns how many had no room.
+    fn push(ring: &Ring<u32>, first: u32, count: u32) -> u32 {
+        let mut values = first..first + count;
+        // SAFETY: one thread.
+        unsafe { ring.push_head(&mut values) };
+        values.len() as u32
+    }
+
+    /// What `pop` gives to the closure, which must be as many as it says.
+    fn popped(pop: impl FnOnce(&mut dyn FnMut(u32)) -> u32) -> Vec<u32> {
+        let mut values = Vec::new();
+        let count = pop(&mut |value| values.push(value));
+        assert_eq!(values.len() as u32, count);
+        values
+    }
+
     #[test]
     fn agrees_with_a_deque_under_every_short_program() {
-        // Each program is nine base-3 digits: push, pop at the head, pop at the tail.
-        for program in 0..3u32.pow(9) {
+        // Each program is seven base-6 digits: one or three are pushed, popped at the head, popped
+        // at the tail.
+        for program in 0..6u32.pow(7) {
             let ring = Ring::new(4);
             let mut model = VecDeque::new();
             let mut rest = program;
-            for value in 0..9u32 {
-                // SAFETY: one thread.
-                let head_pop = |ring: &Ring<u32>| unsafe { ring.pop_head() };
-                match rest % 3 {
+            for step in 0..7u32 {
+                let most = if rest % 2 == 0 { 1 } else { 3 };
+                let len = model.len();
+                match rest / 2 % 3 {
                     0 => {
-                        // SAFETY: one thread.
-                        let pushed = unsafe { ring.push_head(value) };
-                        assert_eq!(pushed.is_ok(), model.len() < 4);
-                        if pushed.is_ok() {
-                            model.push_back(value);
-                        }
+                        let left = push(&ring, 3 * step, most);
+                        assert_eq!(left, most.saturating_sub(4 - len as u32));
+                        model.extend(3 * step..3 * step + most - left);
                     }
-                    1 => assert_eq!(head_pop(&ring), model.pop_back()),
-                    _ => assert_eq!(ring.pop_tail(), model.pop_front()),
+                    1 => {
+                        // SAFETY: one thread.
+                        let values = popped(|each| unsafe { ring.pop_head(most, each) });
+                        let from = len.saturating_sub(most as usize);
+                        assert_eq!(values, Vec::from(model.split_off(from)));
+                    }
+                    _ => {
+                        let values = popped(|each| ring.pop_tail(most, each));
+                        let count = len.div_ceil(2).min(most as usize);
+                        assert_eq!(values, Vec::from_iter(model.drain(..count)));
+                    }
                 }
-                rest /= 3;
+                rest /= 6;
             }
         }
     }
@@ -228,9 +265,8 @@ mod tests {
         let near_the_end = Ends { head: u32::MAX, tail: u32::MAX };
         ring.ends.store(near_the_end.pack(), Relaxed);
         for value in 0..6 {
-            // SAFETY: one thread.
-            unsafe { ring.push_head(value) }.unwrap();
-            assert_eq!(ring.pop_tail(), Some(value));
+            assert_eq!(push(&ring, value, 1), 0);
+            assert_eq!(popped(|each| ring.pop_tail(1, each)), [value]);
         }
     }
 
@@ -238,10 +274,8 @@ mod tests {
     fn drops_what_is_left() {
         let witness = Rc::new(());
         let ring = Ring::new(8);
-        for _ in 0..5 {
-            // SAFETY: one thread.
-            unsafe { ring.push_head(witness.clone()) }.unwrap();
-        }
+        // SAFETY: one thread.
+        unsafe { ring.push_head(&mut std::iter::repeat_n(witness.clone(), 5)) };
         assert_eq!(Rc::strong_count(&witness), 6);
         drop(ring);
         assert_eq!(Rc::strong_count(&witness), 1);
@@ -254,6 +288,31 @@ mod models {
     use loom::sync::Arc;
     use loom::thread;
 
+    /// Pushes as many of `values` as there is room for and returns the others.
+    ///
+    /// # Safety
+    ///
+    /// As [`Ring::push_head`].
+    unsafe fn push<const N: usize>(ring: &Ring<Box<u32>>, values: [u32; N]) -> Vec<Box<u32>> {
+        let mut values = values.into_iter().map(Box::new);
+        // SAFETY: the caller's contract.
+        unsafe { ring.push_head(&mut values) };
+        values.collect()
+    }
+
+    fn steal(ring: &Ring<Box<u32>>, most: u32) -> Vec<Box<u32>> {
+        let mut values = Vec::new();
+        ring.pop_tail(most, |value| values.push(value));
+        values
+    }
+
+    /// What was `seen` so far and what is left in the ring, in order.
+    fn all(mut seen: Vec<Box<u32>>, ring: &Ring<Box<u32>>) -> Vec<Box<u32>> {
+        while ring.pop_tail(1, |value| seen.push(value)) > 0 {}
+        seen.sort();
+        seen
+    }
+
     /// Every value pushed is popped exactly once, whoever pops it.
     #[test]
     fn loom_ring_hands_each_value_out_once() {
@@ -261,19 +320,37 @@ mod models {
             let ring = Arc::new(Ring::new(2));
             let thief = {
                 let ring = ring.clone();
-                thread::spawn(move || [ring.pop_tail(), ring.pop_tail()])
+                thread::spawn(move || [steal(&ring, 1), steal(&ring, 1)].concat())
             };
             let mut seen = Vec::new();
             for value in [1, 2, 3] {
                 // SAFETY: only this thread produces.
-                seen.extend(unsafe { ring.push_head(Box::new(value)) }.err());
+                seen.extend(unsafe { push(&ring, [value]) });
             }
             // SAFETY: only this thread produces.
-            seen.extend(unsafe { ring.pop_head() });
-            seen.extend(thief.join().unwrap().into_iter().flatten());
-            seen.extend(std::iter::from_fn(|| ring.pop_tail()));
-            seen.sort();
-            assert_eq!(seen, [1, 2, 3].map(Box::new));
+            unsafe { ring.pop_head(1, |value| seen.push(value)) };
+            seen.extend(thief.join().unwrap());
+            assert_eq!(all(seen, &ring), [1, 2, 3].map(Box::new));
+        });
+    }
+
+    /// As above, with two and three values at once, from a ring that goes round.
+    #[test]
+    fn loom_ring_hands_each_value_of_a_batch_out_once() {
+        loom::model(|| {
+            let ring = Arc::new(Ring::new(4));
+            // SAFETY: only this thread produces.
+            assert!(unsafe { push(&ring, [1, 2, 3]) }.is_empty());
+            let thief = {
+                let ring = ring.clone();
+                thread::spawn(move || [steal(&ring, 2), steal(&ring, 2)].concat())
+            };
+            // SAFETY: only this thread produces.
+            let mut seen = unsafe { push(&ring, [4, 5]) };
+            // SAFETY: only this thread produces.
+            unsafe { ring.pop_head(2, |value| seen.push(value)) };
+            seen.extend(thief.join().unwrap());
+            assert_eq!(all(seen, &ring), [1, 2, 3, 4, 5].map(Box::new));
         });
     }
 
@@ -283,20 +360,18 @@ mod models {
         loom::model(|| {
             let ring = Arc::new(Ring::new(1));
             // SAFETY: only this thread produces.
-            unsafe { ring.push_head(Box::new(1)) }.unwrap();
+            assert!(unsafe { push(&ring, [1]) }.is_empty());
             let thieves = [(); 2].map(|()| {
                 let ring = ring.clone();
-                thread::spawn(move || ring.pop_tail())
+                thread::spawn(move || steal(&ring, 2))
             });
+            let mut seen = Vec::new();
             // SAFETY: only this thread produces.
-            let mine = unsafe { ring.pop_head() };
+            unsafe { ring.pop_head(2, |value| seen.push(value)) };
             // SAFETY: only this thread produces.
-            let back = unsafe { ring.push_head(Box::new(2)) }.err();
-            let mut seen: Vec<_> = mine.into_iter().chain(back).collect();
-            seen.extend(thieves.into_iter().filter_map(|thief| thief.join().unwrap()));
-            seen.extend(ring.pop_tail());
-            seen.sort();
-            assert_eq!(seen, [1, 2].map(Box::new));
+            seen.extend(unsafe { push(&ring, [2]) });
+            seen.extend(thieves.into_iter().flat_map(|thief| thief.join().unwrap()));
+            assert_eq!(all(seen, &ring), [1, 2].map(Box::new));
         });
     }
 }

@@ -1,13 +1,13 @@
 //! One thread's part of a pool, and the table of all parts.
 //!
 //! A *shard* holds a stash of *private* values, one of *victims* (the private values of the epoch
-//! before) and two chains. The chain of an even epoch and the chain of an odd one take turns: the chain of the
-//! current epoch is the *local* chain, the other one holds the *victims*.
+//! before) and two chains. The chain of an even epoch and the chain of an odd one take turns: the
+//! chain of the current epoch is the *local* chain, the other one holds the *victims*.
 //!
 //! # Invariants
 //!
-//! 1. A shard's cells, stashes and counters are written only by the thread that owns the shard's index.
-//!    [`Owned`] stands for that right and does not leave its thread.
+//! 1. A shard's cells, stashes and counters are written only by the thread that owns the shard's
+//!    index. [`Owned`] stands for that right and does not leave its thread.
 //! 2. A bucket of the table, and a shard in a place of one, once set, stays until the table is
 //!    dropped. Each came from `Box::into_raw`.
 //! 3. No method here runs foreign code (`Drop`, `Reset`, `init`) while a stash is not in order:
@@ -15,7 +15,7 @@
 
 use super::chain::Chain;
 use super::readers::{Pin, Readers};
-use super::stash::Stash;
+use super::stash::{BATCH, Stash};
 use crate::base::own::OwnU64;
 use crate::collections::rest::drop_rest;
 use std::cell::Cell;
@@ -40,8 +40,8 @@ pub(super) struct Shard<T> {
     pub(super) counts: Counts,
 }
 
-// SAFETY: by invariant 1 the cells and stashes have one user at a time; the chains and counters are made for
-// several; values themselves are `Send`.
+// SAFETY: by invariant 1 the cells and stashes have one user at a time; the chains and counters are
+// made for several; values themselves are `Send`.
 unsafe impl<T: Send> Sync for Shard<T> {}
 
 impl<T> Shard<T> {
@@ -103,30 +103,57 @@ impl<'a, T> Owned<'a, T> {
         self.shard.private.push(value)
     }
 
-    /// Puts `value` on the local chain.
-    #[inline]
-    pub(super) fn push(&self, value: T) {
+    /// Makes `value` a private one where there are enough: the older half of them goes on the local
+    /// chain.
+    pub(super) fn spill(&self, value: T) {
+        let oldest = self.shard.private.take_oldest();
+        self.keep(value);
         // SAFETY: the owner of the shard owns its chains.
-        unsafe { self.shard.chain(self.epoch()).push_head(value) };
+        unsafe { self.shard.chain(self.epoch()).push_head(oldest) };
     }
 
-    /// Puts `value` among the victims.
-    pub(super) fn push_victim(&self, value: T) {
+    /// Puts all private values on the local chain, and the victims in the stash among the victims.
+    pub(super) fn share(&self) {
+        let Shard { private, victims, .. } = self.shard;
         // SAFETY: the owner of the shard owns its chains.
-        unsafe { self.shard.chain(self.epoch() + 1).push_head(value) };
+        unsafe { self.shard.chain(self.epoch()).push_head(private.take_all()) };
+        // SAFETY: as above.
+        unsafe { self.shard.chain(self.epoch() + 1).push_head(victims.take_all()) };
     }
 
-    /// Takes the youngest value of the local chain's newest ring.
-    #[inline]
-    pub(super) fn pop_head(&self) -> Option<T> {
+    /// Takes the youngest value of the local chain's newest ring, and makes some that are next to
+    /// it private ones. There are none before.
+    pub(super) fn refill(&self) -> Option<T> {
+        let chain = self.shard.chain(self.epoch());
         // SAFETY: the owner of the shard owns its chains.
-        unsafe { self.shard.chain(self.epoch()).pop_head() }
+        unsafe { chain.pop_head(BATCH as u32, |value| self.keep(value)) };
+        self.take_private()
     }
 
-    /// Takes a value from the local chain: the youngest of the newest ring, else the oldest of all.
+    /// Takes a value from the local chain: the youngest of the newest ring, else an old one; and
+    /// makes some others private ones. There are none before.
     pub(super) fn pop(&self, readers: &Readers<T>) -> Option<T> {
         let chain = self.shard.chain(self.epoch());
-        self.pop_head().or_else(|| chain.pop_tail(&readers.pin()))
+        let from_older = || chain.has_older().then(|| self.take_share(chain, &readers.pin()));
+        self.refill().or_else(|| from_older().flatten())
+    }
+
+    /// Takes half of the oldest ring of `chain`, a batch at most: one for the caller, the others
+    /// become private ones. There are none before.
+    fn take_share(&self, chain: &Chain<T>, pin: &Pin<'_, T>) -> Option<T> {
+        chain.pop_tail(BATCH as u32, pin, |value| self.keep(value));
+        self.take_private()
+    }
+
+    /// Takes a value from the chain of another shard, as [`steal`] does, with its share.
+    pub(super) fn steal(&self, shards: &ShardTable<T>, me: usize, pin: &Pin<'_, T>) -> Option<T> {
+        shards.find_from(me, |_, shard| self.take_share(shard.chain(self.epoch()), pin))
+    }
+
+    /// Makes `value` a private one; there is room.
+    fn keep(&self, value: T) {
+        let kept = self.put_private(value);
+        debug_assert!(kept.is_ok(), "what is taken has room in a stash");
     }
 
     /// Brings the stashes to the epoch `now` and returns what has become too old to keep.
@@ -171,8 +198,7 @@ pub(super) fn steal<T>(
     from: usize,
     pin: &Pin<'_, T>,
 ) -> Option<(T, usize)> {
-    let mut pop = |index, shard: &Shard<T>| Some((shard.chain(epoch).pop_tail(pin)?, index));
-    shards.find(from + 1..shards.len(), &mut pop).or_else(|| shards.find(0..from + 1, &mut pop))
+    shards.find_from(from, |index, shard| Some((shard.chain(epoch).pop_oldest(pin)?, index)))
 }
 
 /// What the owner of a shard has counted; read by anyone.
@@ -236,6 +262,15 @@ impl<T> ShardTable<T> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Shard<T>> {
         (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// The first that `look` finds at a shard, beginning after `from` and ending with it.
+    fn find_from<R>(
+        &self,
+        from: usize,
+        mut look: impl FnMut(usize, &Shard<T>) -> Option<R>,
+    ) -> Option<R> {
+        self.find(from + 1..self.len(), &mut look).or_else(|| self.find(0..from + 1, &mut look))
     }
 
     /// The first that `look` finds at a shard of `indices`. Costs a look at each place of the
@@ -349,6 +384,7 @@ impl<T> Drop for ShardTable<T> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::stash::PRIVATE_MAX;
     use super::*;
 
     #[test]
@@ -374,12 +410,38 @@ mod tests {
         let (shards, readers) = (ShardTable::new(), Readers::new());
         for index in 0..5usize {
             // SAFETY: one thread.
-            unsafe { Owned::new(shards.get_or_make(index)) }.push(index);
+            let owned = unsafe { Owned::new(shards.get_or_make(index)) };
+            owned.put_private(index).unwrap();
+            owned.share();
         }
         let pin = readers.pin();
         let stolen: Vec<_> =
             std::iter::from_fn(|| steal(&shards, 0, 2, &pin)).map(|(value, _)| value).collect();
         assert_eq!(stolen, [3, 4, 0, 1, 2]);
+    }
+
+    #[test]
+    fn values_move_in_batches() {
+        let (shards, readers) = (ShardTable::new(), Readers::new());
+        // SAFETY: one thread.
+        let [mine, theirs] = [0, 1].map(|index| unsafe { Owned::new(shards.get_or_make(index)) });
+        for value in 0..PRIVATE_MAX + 1 {
+            if let Err(value) = theirs.put_private(value) {
+                theirs.spill(value);
+            }
+        }
+        // The older half is on the ring; of it a thief takes half, and has the youngest of these.
+        let pin = readers.pin();
+        assert_eq!(mine.steal(&shards, 0, &pin), Some(3));
+        let stolen: Vec<_> = std::iter::from_fn(|| mine.take_private()).collect();
+        assert_eq!(stolen, [2, 1, 0]);
+        // The owner has its values back, the youngest first.
+        let private: Vec<_> = std::iter::from_fn(|| theirs.take_private()).collect();
+        assert_eq!(private, Vec::from_iter((BATCH..PRIVATE_MAX + 1).rev()));
+        assert_eq!(theirs.refill(), Some(7));
+        let refilled: Vec<_> = std::iter::from_fn(|| theirs.take_private()).collect();
+        assert_eq!(refilled, [6, 5, 4]);
+        assert_eq!((theirs.pop(&readers), mine.steal(&shards, 0, &pin)), (None, None));
     }
 
     #[test]
@@ -417,12 +479,16 @@ mod models {
                 let shard = shared.0.get(index).expect("made above");
                 // SAFETY: each of the two threads owns the shard it is given.
                 let mine = unsafe { Owned::new(shard) };
-                mine.push(Box::new(10 * index));
-                mine.push(Box::new(10 * index + 1));
-                let own = mine.pop(&shared.1);
+                mine.keep(Box::new(10 * index));
+                mine.keep(Box::new(10 * index + 1));
+                mine.share();
+                // It may have been stolen from, or else brings both of its values.
+                let mut seen: Vec<_> = mine.pop(&shared.1).into_iter().collect();
+                seen.extend(std::iter::from_fn(|| mine.take_private()));
                 let pin = shared.1.pin();
-                let stolen = steal(&shared.0, 0, index, &pin).map(|(value, _)| value);
-                own.into_iter().chain(stolen).collect::<Vec<_>>()
+                seen.extend(mine.steal(&shared.0, index, &pin));
+                seen.extend(std::iter::from_fn(|| mine.take_private()));
+                seen
             };
             let other = {
                 let shared = shared.clone();

@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// A pool of vectors that start with one capacity and are not kept beyond another.
 ///
 /// A vector that has grown past the larger bound is freed instead of reused, so that one unusual
-/// job does not leave its memory with every later one. So is one that was shrunk or replaced and has
-/// less room than the smaller bound.
+/// job does not leave its memory with every later one. So is one that was shrunk or replaced and
+/// has less room than the smaller bound.
 ///
 /// ```
 /// use spanalloc::pool::SlicePool;

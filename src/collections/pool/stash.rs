@@ -8,12 +8,20 @@
 use crate::collections::rest::drop_rest;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::compiler_fence;
 
 /// The most values that a thread keeps to itself in one pool. Others cannot steal these.
 ///
 /// A request, a parser or a query holds a handful of buffers at a time; what goes beyond is put on
-/// a ring at the cost of a locked instruction, where the other threads find it.
+/// a ring, where the other threads find it, half of these at a time.
 pub const PRIVATE_MAX: usize = 16;
+
+/// The most values that move between a stash and a ring by one locked instruction.
+///
+/// Half of a stash: after such a move there is room for about as many puts as there are gets to be
+/// had.
+pub(super) const BATCH: usize = PRIVATE_MAX / 2;
 
 /// See the module's documentation.
 pub(super) struct Stash<T> {
@@ -50,6 +58,28 @@ impl<T> Stash<T> {
         Some(unsafe { value.assume_init() })
     }
 
+    /// Takes the oldest values, the oldest first, of a stash that has as many.
+    pub(super) fn take_oldest(&self) -> [T; BATCH] {
+        let left = self.len.get() - BATCH;
+        let (from, to) = (&self.places[BATCH..][..left], &self.places[..left]);
+        // In the child of a fork that comes meanwhile, they are lost; none is there twice.
+        self.len.set(0);
+        compiler_fence(SeqCst);
+        let first = self.places.as_ptr().cast::<[T; BATCH]>();
+        // SAFETY: by invariant 1 nobody else touches the places, by 2 these held values. They are
+        // written over below, or no longer counted.
+        let values = unsafe { first.read() };
+        for (from, to) in from.iter().zip(to) {
+            // SAFETY: as above.
+            let value = unsafe { from.get().read() };
+            // SAFETY: as above; what the place held is in `values` or further down.
+            unsafe { to.get().write(value) };
+        }
+        compiler_fence(SeqCst);
+        self.len.set(left);
+        values
+    }
+
     /// Takes all values, the oldest first.
     pub(super) fn take_all(&self) -> Vec<T> {
         let mut values: Vec<T> = std::iter::from_fn(|| self.pop()).collect();
@@ -68,6 +98,18 @@ impl<T> Drop for Stash<T> {
 mod tests {
     use super::*;
     use std::rc::Rc;
+
+    #[test]
+    fn the_oldest_go_first_and_the_others_close_up() {
+        let stash = Stash::new();
+        for value in 0..PRIVATE_MAX - 1 {
+            assert!(stash.push(Box::new(value)).is_ok());
+        }
+        assert_eq!(stash.take_oldest(), std::array::from_fn(Box::new));
+        assert!(stash.push(Box::new(99)).is_ok());
+        let left = (BATCH..PRIVATE_MAX - 1).chain([99]);
+        assert_eq!(stash.take_all(), Vec::from_iter(left.map(Box::new)));
+    }
 
     #[test]
     fn a_stash_is_a_bounded_stack_that_drops_what_is_left() {

@@ -130,8 +130,8 @@ impl<O: Os> Heap<O> {
         self.scavenger.running.store(false, Relaxed);
         drop(space);
         // Who puts more aside after this look finds nothing running: by the depots' locks, and in
-        // practice for shelves and spans found to be sparse, which have none, since after the nap no
-        // processor has a store of before it still to make.
+        // practice for shelves and spans found to be sparse, which have none, since after the nap
+        // no processor has a store of before it still to make.
         sleep_ms(1);
         !self.is_needed() || self.scavenger.running.swap(true, Relaxed)
     }

@@ -1,5 +1,5 @@
-//! A line for each tick or release that gave memory back, for who asks for it; the idea is that of Go's
-//! `GODEBUG=scavtrace=1`. What is live rises from line to line in a program that leaks.
+//! A line for each tick or release that gave memory back, for who asks for it; the idea is that of
+//! Go's `GODEBUG=scavtrace=1`. What is live rises from line to line in a program that leaks.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

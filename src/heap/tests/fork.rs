@@ -119,7 +119,8 @@ fn what_a_thread_had_on_its_way_is_lost_and_counted() {
     assert_eq!(listed(&HEAP), lost);
 }
 
-/// Of one whose lock another thread has at the fork, the child would wait for it for ever at its own.
+/// Of one whose lock another thread has at the fork, the child would wait for it for ever at its
+/// own.
 #[test]
 fn the_depot_of_a_thread_that_begins_while_locks_are_taken_is_held_too() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));

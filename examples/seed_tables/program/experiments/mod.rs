@@ -114,8 +114,8 @@ impl Verdict {
         }
     }
 
-    /// Whether the gain, as a ratio, is at least the article's. A smaller gain that is sure holds in
-    /// part.
+    /// Whether the gain, as a ratio, is at least the article's. A smaller gain that is sure holds
+    /// in part.
     fn gain(ratio: Estimate, articles: f64) -> Self {
         match Self::at_least(ratio, articles) {
             Self::Fails if ratio.low > 1.0 => Self::InPart,

@@ -61,9 +61,9 @@ pub(super) const E2: Experiment = Experiment {
                 ns[0], ns[1], ns[2], ns[3], peaks[0], peaks[1], peaks[2], peaks[3]
             ),
             why: format!(
-                "{}. From slow to fast it is {}: with 64 objects out at a time, all gets of a pool \
-                 but the {PRIVATE_MAX} that a thread keeps to itself cost a locked instruction, \
-                 which a box need not. Objects in use take their room however they are kept; the \
+                "{}. From slow to fast it is {}: with 64 objects out at a time, those that go beyond \
+                 the {PRIVATE_MAX} that a thread keeps to itself pass through a ring, half as many at \
+                 a time, which a box need not. Objects in use take their room however they are kept; the \
                  article does not say what its memory counts. A slot of 4 KiB for one object takes \
                  {peak} KiB where eight in a slot take {peak_eight}.",
                 listed(&parts),
