@@ -25,7 +25,8 @@
 
 use super::readers::{Pin, Readers};
 use super::reset::Reset;
-use super::shard::{Counts, Owned, Shard, ShardTable, steal};
+use super::shard::{Counts, Owned, Shard};
+use super::shards::{ShardTable, steal, steal_share};
 use super::stats::PoolStats;
 use super::thread::{self, Member};
 use crate::base::forks;
@@ -238,7 +239,7 @@ impl<T: Send + 'static> Core<T> {
         }
         let pin = self.readers.pin();
         let epoch = mine.epoch();
-        if let Some(value) = mine.steal(&self.shards, index, &pin) {
+        if let Some(value) = steal_share(&self.shards, &mine, index, &pin) {
             counts.steal.add(1);
             return Some(value);
         }

@@ -21,7 +21,7 @@
 //! The other pools are for other needs: [`AnyPool`] mixes types and pays for it, [`BitmapPool`] has
 //! a fixed number of values in one mapping, [`SlicePool`] keeps vectors of a bounded capacity.
 
-// The floors inside, from the bottom: `stash`, `ring`, `readers`, `chain`, `shard`,
+// The floors inside, from the bottom: `stash`, `ring`, `readers`, `chain`, `shard`, `shards`,
 // `indices`, `thread`, `core`; `owned` stands beside this file.
 //
 // Invariants of this file:
@@ -41,6 +41,7 @@ mod region;
 mod reset;
 mod ring;
 mod shard;
+mod shards;
 mod slice;
 mod stash;
 mod stats;
