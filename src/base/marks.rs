@@ -37,8 +37,8 @@ impl Marks {
     }
 
     /// Seeds the random numbers; equal seeds give equal marks. Seeds may differ by little, or by
-    /// multiples of [`GOLDEN`](random::GOLDEN), as those of times do: taken as they are, the numbers of
-    /// one would be those of another a few further on.
+    /// multiples of [`GOLDEN`](random::GOLDEN), as those of times do: taken as they are, the
+    /// numbers of one would be those of another a few further on.
     pub(crate) fn seed(&mut self, seed: u64) {
         self.random = random::mixed(seed);
         self.interval = 0;

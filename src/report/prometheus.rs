@@ -25,13 +25,13 @@ const LARGE_ROWS: RangeInclusive<u32> = 16..=48;
 ///
 /// While threads allocate, a figure of one snapshot may fall behind that of an earlier one (see
 /// [`stats`](crate::stats())), which Prometheus would take for a start from zero. So this remembers
-/// the most that it wrote of each counter: a program has one of it.
+/// the most that it wrote of each counter, and a program should have one only.
 ///
 /// | metric | kind | what |
 /// | --- | --- | --- |
 /// | `spanalloc_allocs_by_size_bytes` | histogram | blocks allocated, by their size; the bounds `le` are the size classes, and powers of two |
 /// | `spanalloc_frees_by_size_bytes` | histogram | blocks freed |
-/// | `spanalloc_in_use_blocks`, `spanalloc_in_use_bytes` | gauges | blocks in use; `block_bytes` is their size, of large ones the power of two above it |
+/// | `spanalloc_in_use_blocks`, `spanalloc_in_use_bytes` | gauges | blocks in use; `block_bytes` is their size, of large ones rounded up to a power of two |
 /// | `spanalloc_spans` | gauge | spans in use |
 /// | `spanalloc_refills_total`, `spanalloc_remote_frees_total`, `spanalloc_lock_waits_total` | counters | as in [`ClassStats`] |
 /// | `spanalloc_memory_bytes` | gauge | where memory is, by `part`: the figures of [`Memory`](super::Memory) |

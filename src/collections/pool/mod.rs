@@ -4,10 +4,10 @@
 //! thread is first kept as one of that thread's *private* values, of which Go has one and this pool
 //! [`PRIVATE_MAX`]; when there are more, the older half of them goes on the thread's *local* chain
 //! of lock-free rings, from which it comes back as it went, and other threads may *steal*, up to
-//! half of a ring at a time, as the schedulers of Go and tokio do with tasks. Values that nobody
-//! has wanted for an *epoch* become *victims*; what is still a victim an epoch later is dropped. An
-//! epoch begins when somebody says so: by [`Pool::advance`], or by an [`Epochs`] that watches the
-//! clock or the memory in use.
+//! half of a ring, eight at most, as the schedulers of Go and tokio do with tasks. Values that
+//! nobody has wanted for an *epoch* become *victims*; what is still a victim an epoch later is
+//! dropped. An epoch begins when somebody says so: by [`Pool::advance`], or by an [`Epochs`] that
+//! watches the clock or the memory in use.
 //!
 //! ```text
 //!            thread 1                    thread 2
@@ -65,10 +65,10 @@ use std::sync::Arc;
 /// A pool of values of one type, shared by any number of threads.
 ///
 /// Get and put by one thread cost a few nanoseconds and no locked instruction as long as the thread
-/// never has more than [`PRIVATE_MAX`] values out at a time; otherwise one locked instruction for
-/// each half of as many gets, or puts, at worst. A thread that gets what others put takes along up
-/// to half of [`PRIVATE_MAX`], if there are twice as many, at the cost of three. No operation waits
-/// for another thread, unless the allocator does.
+/// never has more than [`PRIVATE_MAX`] values out at a time; otherwise about one for each half of
+/// [`PRIVATE_MAX`] gets, or puts. A thread that gets what others put takes up to half of
+/// [`PRIVATE_MAX`] at a time, but no more than half of what a ring holds, for three locked
+/// instructions. No operation waits for another thread, unless the allocator does.
 ///
 /// Values live in boxes, which are reused with them: what moves through the pool is a pointer, so a
 /// large value costs no more than a small one.

@@ -96,8 +96,8 @@ impl<'a, T> Owned<'a, T> {
         self.shard.private.push(value)
     }
 
-    /// Makes `value` a private one where there are enough: the older half of them goes on the local
-    /// chain.
+    /// Makes `value` a private one of a stash that is full: the older half of them goes on the
+    /// local chain.
     pub(super) fn spill(&self, value: T) {
         let oldest = self.shard.private.take_oldest();
         self.keep(value);
@@ -115,7 +115,7 @@ impl<'a, T> Owned<'a, T> {
     }
 
     /// Takes the youngest value of the local chain's newest ring, and makes some that are next to
-    /// it private ones. There are none before.
+    /// it private ones. The caller has no private values.
     pub(super) fn refill(&self) -> Option<T> {
         let chain = self.shard.chain(self.epoch());
         // SAFETY: the owner of the shard owns its chains.
@@ -124,7 +124,7 @@ impl<'a, T> Owned<'a, T> {
     }
 
     /// Takes a value from the local chain: the youngest of the newest ring, else an old one; and
-    /// makes some others private ones. There are none before.
+    /// makes some others private ones. The caller has no private values.
     pub(super) fn pop(&self, readers: &Readers<T>) -> Option<T> {
         let chain = self.shard.chain(self.epoch());
         let from_older = || chain.has_older().then(|| self.take_share(chain, &readers.pin()));
@@ -132,7 +132,7 @@ impl<'a, T> Owned<'a, T> {
     }
 
     /// Takes half of the oldest ring of `chain`, a batch at most: one for the caller, the others
-    /// become private ones. There are none before.
+    /// become private ones. The caller has no private values.
     pub(super) fn take_share(&self, chain: &Chain<T>, pin: &Pin<'_, T>) -> Option<T> {
         chain.pop_tail(BATCH as u32, pin, |value| self.keep(value));
         self.take_private()

@@ -1,7 +1,7 @@
 //! The table of a pool's shards, by the index of their owners, and the search through it.
 //!
-//! Places come in buckets of 1, 2, 4, …, so that none ever moves; a shard is made when it is needed,
-//! since the threads that use one pool may be few of many.
+//! Places come in buckets of 1, 2, 4, …, so that none ever moves; a shard is made when it is
+//! needed, since the threads that use one pool may be few of many.
 //!
 //! # Invariants
 //!
@@ -28,8 +28,8 @@ pub(super) fn steal<T>(
     shards.find_from(from, |index, shard| Some((shard.chain(epoch).pop_oldest(pin)?, index)))
 }
 
-/// Takes a value for `mine`, the shard `me`, from the local chain of any shard as [`steal`] does, with
-/// the share of it that becomes private.
+/// Takes a value for `mine`, the shard `me`, from the local chain of any shard as [`steal`] does,
+/// with the share of it that becomes private.
 pub(super) fn steal_share<T>(
     shards: &ShardTable<T>,
     mine: &Owned<'_, T>,

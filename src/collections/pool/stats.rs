@@ -5,9 +5,9 @@ use std::fmt;
 /// A snapshot of a pool's exact counters, from [`Pool::stats`](super::Pool::stats).
 ///
 /// Each get is counted once, by where its value was. What a get took along from a chain is private
-/// from then on. While other threads work with the pool,
-/// the counters are read one after the other and may be a few operations apart; at a quiet point
-/// they satisfy `puts == reused() + drops + held()`.
+/// from then on. While other threads work with the pool, the counters are read one after the other
+/// and may be a few operations apart; at a quiet point they satisfy
+/// `puts == reused() + drops + held()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {

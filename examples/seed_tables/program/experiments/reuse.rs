@@ -63,7 +63,7 @@ pub(super) const E2: Experiment = Experiment {
             why: format!(
                 "{}. From slow to fast it is {}: with 64 objects out at a time, those that go beyond \
                  the {PRIVATE_MAX} that a thread keeps to itself pass through a ring, half as many at \
-                 a time, which a box need not. Objects in use take their room however they are kept; the \
+                 a time, which a box does not have to. Objects in use take their room however they are kept; the \
                  article does not say what its memory counts. A slot of 4 KiB for one object takes \
                  {peak} KiB where eight in a slot take {peak_eight}.",
                 listed(&parts),
