@@ -127,8 +127,11 @@ impl<'a, T> Owned<'a, T> {
     /// makes some others private ones. The caller has no private values.
     pub(super) fn pop(&self, readers: &Readers<T>) -> Option<T> {
         let chain = self.shard.chain(self.epoch());
-        let from_older = || chain.has_older().then(|| self.take_share(chain, &readers.pin()));
-        self.refill().or_else(|| from_older().flatten())
+        let youngest = self.refill();
+        if youngest.is_some() || !chain.has_older() {
+            return youngest;
+        }
+        self.take_share(chain, &readers.pin())
     }
 
     /// Takes half of the oldest ring of `chain`, a batch at most: one for the caller, the others
