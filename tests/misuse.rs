@@ -73,15 +73,18 @@ fn child() {
             let blocks = allocate_small(40);
             let freed: Vec<_> =
                 blocks[..30].iter().map(|block| block.expose_provenance()).collect();
-            // By another thread: they wait in the span's word, linked, and not on a list.
+            // By another thread: they wait in the span's word, in bundles, and not on a list.
             let free_all = move || {
                 freed
                     .into_iter()
                     .for_each(|at| free_small(std::ptr::with_exposed_provenance_mut(at)));
             };
             std::thread::spawn(free_all).join().unwrap();
-            // SAFETY: none: the block was freed; its memory is mapped still.
-            unsafe { blocks[15].write_bytes(0x41, 16) };
+            // Of those that a bundle lists only the first one is looked at.
+            for block in &blocks[..30] {
+                // SAFETY: none: the block was freed; its memory is mapped still.
+                unsafe { block.write_bytes(0x41, 16) };
+            }
         }
         _ => return of_large(&scenario),
     }

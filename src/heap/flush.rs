@@ -171,9 +171,8 @@ impl ThreadHeap {
     #[unsafe(link_section = ".spanalloc.text")]
     fn give<O: Os>(&self, heap: &Heap<O>, run: &Run) {
         if !ptr::eq(run.span.hot().owner.get(), self) {
-            self.outbox.add(run.span, run.first, run.last, run.blocks, |s, head, tail, n| {
-                heap.send(s, head, tail, n);
-            });
+            // SAFETY: a run of free blocks.
+            unsafe { self.outbox.add(run, |span, parcel| heap.send(span, parcel)) };
             return;
         }
         // SAFETY: a run of free blocks of a span that this thread owns.

@@ -29,6 +29,7 @@
 use core::{mem, ptr};
 
 use super::Heap;
+use super::bundle::Parcel;
 use super::cache::Cache;
 use super::central::Central;
 use super::class::ClassId;
@@ -156,7 +157,7 @@ impl<O: Os> Heap<O> {
                 // SAFETY: by the depot's invariant 1; its lock was not held when it was left.
                 unsafe {
                     chain.each_run(class, |run| {
-                        let tell = self.post(run.span, run.first, run.last, run.blocks);
+                        let tell = self.post(run.span, Parcel::of_run(&run));
                         self.tell(run.span, tell);
                     });
                 }

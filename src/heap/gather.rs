@@ -57,7 +57,11 @@ impl Span {
         let missing = self.cold().thinned_remote.get();
         self.cold().thinned_remote.set(0);
         self.hot().out.sub(missing);
-        let chain = Chain { head: self.block_at(view.head()), blocks: view.count() - missing };
+        // SAFETY: they were taken just now.
+        let chain = unsafe { self.unpack(view.head()) };
+        if chain.blocks != view.count() - missing {
+            self.die_of_a_write();
+        }
         Gathered { chain, remote: view.count() }
     }
 

@@ -195,12 +195,11 @@ fn look_for(cache: &Cache, span: Span, block: *mut Block) -> Used {
         return Used::Returned;
     }
     let kept = depot.each(class).map(|chain| (chain.head, chain.blocks));
-    let own = [
-        (hot.spare.get(), hot.spare_blocks.get()),
-        (hot.local.get(), span.freed()),
-        (span.block_at(view.head()), view.count()),
-    ];
-    let is_free = own.into_iter().chain(lists).chain(kept).any(|(head, blocks)| {
+    let mut is_free = false;
+    // SAFETY: by invariant 1.
+    unsafe { span.each_bundled(view.head(), |free| is_free |= free == block) };
+    let own = [(hot.spare.get(), hot.spare_blocks.get()), (hot.local.get(), span.freed())];
+    is_free |= own.into_iter().chain(lists).chain(kept).any(|(head, blocks)| {
         let mut next = head;
         (0..blocks).any(|_| {
             let at = next;

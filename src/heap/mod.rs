@@ -29,7 +29,7 @@
 //! 4. A free pushes the block on the cache's list, for the next allocation. What the
 //!    list has no room for is kept whole or goes home ([`flush`]): its span's header is found by
 //!    arithmetic ([`geometry`]). If this thread owns the span: push, count down.
-//!    Otherwise the block waits in the [`outbox`] until a chain is worth a
+//!    Otherwise the block waits in the [`outbox`] until a [`bundle`] is worth a
 //!    compare-and-swap.
 //! 5. Frees that change a span's fortune are few: its countdown, or a message in
 //!    the owner's [`mailbox`], has it linked again or retired to the page heap.
@@ -49,6 +49,7 @@
 
 pub(crate) mod bin;
 pub(crate) mod bits;
+pub(crate) mod bundle;
 pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod chain;
@@ -91,6 +92,7 @@ pub(crate) mod tests;
 use crate::base::own::{OwnPtr, OwnU32};
 use crate::sys::lock::Lock;
 use crate::sys::os::Os;
+use bundle::Parcel;
 use cache::Cache;
 use central::{Central, Hints};
 use chain::Block;
@@ -183,13 +185,15 @@ impl<O: Os> Heap<O> {
         // SAFETY: passed on.
         let span = unsafe { Span::of_class(class, block) };
         self.count_late_free(class);
-        self.send(span, block, block, 1);
+        // SAFETY: passed on.
+        let parcel = unsafe { Parcel::of_block(span, block) };
+        self.send(span, parcel);
     }
 
-    /// Pushes a chain of blocks to their span, which another thread owns or nobody.
+    /// Pushes blocks to their span, which another thread owns or nobody.
     #[unsafe(link_section = ".spanalloc.text")]
-    pub(crate) fn send(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) {
-        let tell = self.post(span, head, tail, blocks);
+    pub(crate) fn send(&self, span: Span, parcel: Parcel) {
+        let tell = self.post(span, parcel);
         if tell == Tell::Owner {
             self.collect_left();
         }
@@ -207,22 +211,22 @@ impl<O: Os> Heap<O> {
     }
 
     /// As [`send`](Self::send), but nobody is told yet.
-    fn post(&self, span: Span, head: *mut Block, tail: *mut Block, blocks: u32) -> Tell {
+    fn post(&self, span: Span, parcel: Parcel) -> Tell {
         if !matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
             crate::sys::fatal::die_at(
-                head.addr(),
+                parcel.head.addr(),
                 "a pointer was freed that is not allocated, or with another size than it has",
             );
         }
-        span.cold().remote.push(span.head_of(head), blocks, |old| {
-            // SAFETY: the chain is this thread's until the push succeeds.
-            unsafe { (*tail).next = span.block_at(old) };
+        span.cold().remote.push(span.short_of(parcel.head).into(), parcel.blocks, |head| {
+            // SAFETY: the parcel is this thread's until the push succeeds.
+            unsafe { parcel.link(head) };
         })
     }
 
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn flush_outbox(&self, thread_heap: &ThreadHeap) {
-        thread_heap.outbox.flush(|span, head, tail, blocks| self.send(span, head, tail, blocks));
+        thread_heap.outbox.flush(|span, parcel| self.send(span, parcel));
     }
 
     /// Whether the sampler, which is on, wants a large block of `bytes`.

@@ -10,7 +10,7 @@
 //! 1. When every block is free, exactly one party retires the span, once.
 //! 2. Only the owner reviews the span and touches its plain words: loom's cell fails on a race.
 //! 3. A message is in one mailbox at most, and none is left unread.
-//! 4. Who takes a chain, or sees that all is in it, sees what was written into its blocks.
+//! 4. Who takes bundles, or sees that all is in them, sees what was written into their blocks.
 //!    The scavenger takes blocks off a chain behind the head that it read, while the owner puts
 //!    one in front: no link is read and written at once, and who takes the chain finds all
 //!    blocks but those ([`chains`]).

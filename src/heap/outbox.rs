@@ -2,19 +2,20 @@
 //!
 //! A compare-and-swap on another core's line per block is what makes remote frees
 //! dear. Blocks freed one after another mostly come from few spans, so a thread
-//! keeps a small table of chains, one per span, and pushes a chain as a whole when
-//! it is long enough or its place is needed (the idea of snmalloc's and BatchIt's
+//! keeps a small table of batches, one per span, and pushes a batch as a whole when
+//! it is large enough or its place is needed (the idea of snmalloc's and BatchIt's
 //! remote caches, with spans in place of allocators).
 //!
 //! # Invariants
 //!
-//! 1. A batch's blocks are free blocks of its span, linked from `head` to `tail`,
-//!    `blocks` of them. While there is one, the span is not empty, so its header
-//!    stays what it is.
+//! 1. A batch's blocks are free blocks of its span, in [`bundle`](super::bundle)s. There is at
+//!    least one while `span` is not null. So the span is not empty, and its header stays what it
+//!    is.
 
 use core::ptr;
 
-use super::chain::Block;
+use super::bundle::{Bundles, Parcel};
+use super::chain::{Block, Run};
 use super::class::ClassId;
 use super::span::{Hot, Span};
 use crate::base::own::{OwnPtr, OwnU32};
@@ -23,13 +24,11 @@ const BATCHES: usize = 64;
 const BATCH_BYTES_MAX: usize = 4 * 1024;
 const BATCH_BLOCKS_MAX: usize = 64;
 
-/// A chain of one span's blocks.
+/// Blocks of one span.
 #[derive(Debug)]
 pub(crate) struct Batch {
     span: OwnPtr<Hot>,
-    head: OwnPtr<Block>,
-    tail: OwnPtr<Block>,
-    blocks: OwnU32,
+    bundles: Bundles,
     /// Blocks that may still come before the batch is sent.
     room: OwnU32,
 }
@@ -44,9 +43,7 @@ impl Outbox {
             [const {
                 Batch {
                     span: OwnPtr::new(ptr::null_mut()),
-                    head: OwnPtr::new(ptr::null_mut()),
-                    tail: OwnPtr::new(ptr::null_mut()),
-                    blocks: OwnU32::new(0),
+                    bundles: Bundles::new(),
                     room: OwnU32::new(0),
                 }
             }; BATCHES],
@@ -66,37 +63,28 @@ impl Outbox {
         if batch.span.get() != span.link() || room <= 1 {
             return false;
         }
-        // SAFETY: the block is the caller's to link.
-        unsafe { (*block).next = batch.head.get() };
-        batch.head.set(block);
-        batch.blocks.add(1);
+        // SAFETY: passed on; by invariant 1 the others are this span's.
+        unsafe { batch.bundles.add(span, block) };
         batch.room.set(room - 1);
         true
     }
 
-    /// Adds a run of blocks of `span`, linked from `first` to `last`; `send` is
-    /// called with each chain that must go.
-    pub(crate) fn add(
-        &self,
-        span: Span,
-        first: *mut Block,
-        last: *mut Block,
-        blocks: u32,
-        mut send: impl FnMut(Span, *mut Block, *mut Block, u32),
-    ) {
-        let batch = self.batch(span);
-        if batch.span.get() != span.link() {
+    /// Adds a run of blocks; `send` is called with each parcel that must go.
+    ///
+    /// # Safety
+    ///
+    /// The run is free, and the caller's.
+    pub(crate) unsafe fn add(&self, run: &Run, mut send: impl FnMut(Span, Parcel)) {
+        let batch = self.batch(run.span);
+        if batch.span.get() != run.span.link() {
             batch.flush(&mut send);
-            let limit = BATCH_BYTES_MAX / span.class().block_bytes();
+            let limit = BATCH_BYTES_MAX / run.span.class().block_bytes();
             batch.room.set(limit.clamp(1, BATCH_BLOCKS_MAX) as u32);
-            batch.span.set(span.link());
-            batch.tail.set(last);
+            batch.span.set(run.span.link());
         }
-        // SAFETY: the run is free and this thread's to link.
-        unsafe { (*last).next = batch.head.get() };
-        batch.head.set(first);
-        batch.blocks.add(blocks);
-        batch.room.set(batch.room.get().saturating_sub(blocks));
+        // SAFETY: passed on; by invariant 1 the others are this span's.
+        unsafe { batch.bundles.add_run(run) };
+        batch.room.set(batch.room.get().saturating_sub(run.blocks));
         if batch.room.get() == 0 {
             batch.flush(&mut send);
         }
@@ -112,25 +100,25 @@ impl Outbox {
     /// The spans with how many of their blocks wait here.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (Span, u32)> {
-        let batch = |batch: &Batch| Some((Span::from_link(batch.span.get())?, batch.blocks.get()));
+        let batch =
+            |batch: &Batch| Some((Span::from_link(batch.span.get())?, batch.bundles.blocks()));
         self.0.iter().filter_map(batch)
     }
 
-    /// Drops every chain, of a thread that is gone, maybe between two of its stores.
+    /// Loses every batch, of a thread that is gone, maybe between two of its stores.
     pub(crate) fn lose(&self, mut count: impl FnMut(ClassId, u32)) {
         for batch in &self.0 {
             if let Some(span) = Span::from_link(batch.span.get()) {
-                count(span.class(), batch.blocks.get());
+                count(span.class(), batch.bundles.blocks());
                 batch.span.set(ptr::null_mut());
-                batch.head.set(ptr::null_mut());
-                batch.blocks.set(0);
+                batch.bundles.forget();
             }
         }
     }
 
-    /// Sends every chain.
+    /// Sends every batch.
     #[unsafe(link_section = ".spanalloc.text")]
-    pub(crate) fn flush(&self, mut send: impl FnMut(Span, *mut Block, *mut Block, u32)) {
+    pub(crate) fn flush(&self, mut send: impl FnMut(Span, Parcel)) {
         for batch in &self.0 {
             batch.flush(&mut send);
         }
@@ -139,13 +127,10 @@ impl Outbox {
 
 impl Batch {
     #[unsafe(link_section = ".spanalloc.text")]
-    fn flush(&self, send: &mut impl FnMut(Span, *mut Block, *mut Block, u32)) {
+    fn flush(&self, send: &mut impl FnMut(Span, Parcel)) {
         if let Some(span) = Span::from_link(self.span.get()) {
-            let (head, tail, blocks) = (self.head.get(), self.tail.get(), self.blocks.get());
             self.span.set(ptr::null_mut());
-            self.head.set(ptr::null_mut());
-            self.blocks.set(0);
-            send(span, head, tail, blocks);
+            send(span, self.bundles.take());
         }
     }
 }

@@ -13,6 +13,7 @@
 //!    takes it, so that no thread that forks finds its own heap half changed in the child.
 
 use super::Heap;
+use super::bundle::Parcel;
 use super::depot::{Depot, MAGAZINES};
 #[cfg(not(feature = "preload"))]
 use super::geometry::SLOT_BYTES;
@@ -104,7 +105,7 @@ impl<O: Os> Heap<O> {
             drop(depot);
             // SAFETY: by the depot's invariant 1.
             unsafe {
-                chain.each_run(class, |run| self.send(run.span, run.first, run.last, run.blocks));
+                chain.each_run(class, |run| self.send(run.span, Parcel::of_run(&run)));
             }
         }
     }

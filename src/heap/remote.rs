@@ -1,12 +1,12 @@
 //! Blocks that other threads freed: one word per span.
 //!
-//! A thread that frees blocks of a span it does not own chains them and pushes the
-//! chain here with one compare-and-swap. The word packs
+//! A thread that frees blocks of a span it does not own gathers them in [`bundle`](super::bundle)s
+//! and pushes these here with one compare-and-swap. The word packs
 //!
 //! | bits | field | meaning |
 //! | --- | --- | --- |
-//! | 0–15 | head | first block of the chain, in units of 8 bytes from the span's start, plus one; 0 for none |
-//! | 16–31 | count | blocks in the chain |
+//! | 0–15 | head | first block of the newest bundle, by its short address; 0 for none |
+//! | 16–31 | count | blocks in the bundles |
 //! | 32–47 | notify | the count at which the owner wants to hear of it |
 //! | 48 | posted | a message about this span is on its way, or in a mailbox |
 //! | 49 | abandoned | no thread owns the span; the central lists do |
@@ -16,7 +16,7 @@
 //!
 //! # Invariants
 //!
-//! 1. The chain's blocks belong to the span, are free, and number `count`.
+//! 1. The blocks belong to the span, are free, and number `count`.
 //! 2. *posted* is a token: the push that sets it has one message to deliver, and
 //!    only who handles that message clears it. While it is set the span's header is
 //!    not given back, so the message stays valid.
@@ -24,7 +24,7 @@
 //!
 //! # Orderings
 //!
-//! A push releases the links of its chain, [`take`](Remote::take) acquires them.
+//! A push releases what its bundles list, [`take`](Remote::take) acquires it.
 //! Delivering a message is ordered by the mailbox or by the central lock.
 
 use crate::base::sync::{AtomicU64, Ordering::*};
@@ -53,7 +53,7 @@ pub(crate) enum Tell {
 pub(crate) struct View(u64);
 
 impl View {
-    /// First block of the chain in units of 8 bytes plus one, or 0.
+    /// First block of the newest bundle, or 0.
     #[inline]
     pub(crate) fn head(self) -> u32 {
         (self.0 & FIELD) as u32
@@ -96,7 +96,7 @@ impl Remote {
         Self(AtomicU64::new(u64::from(NEVER) << NOTIFY_SHIFT))
     }
 
-    /// No chain, nobody to tell, owned.
+    /// No blocks, nobody to tell, owned.
     pub(crate) fn reset(&self) {
         self.0.store(u64::from(NEVER) << NOTIFY_SHIFT, Relaxed);
     }
@@ -115,9 +115,8 @@ impl Remote {
         !self.view().abandoned() && is_home()
     }
 
-    /// Puts a chain of `blocks` blocks that starts at `head` in front. `link` is
-    /// called, maybe more than once, with the head that the chain's last block
-    /// must point to.
+    /// Puts bundles with `blocks` blocks in front, the newest of which begins with `head`. `link`
+    /// is called, maybe more than once, with the head that the oldest of them must point to.
     #[inline]
     pub(crate) fn push(&self, head: u32, blocks: u32, mut link: impl FnMut(u32)) -> Tell {
         let mut old = self.0.load(Relaxed);
@@ -144,7 +143,7 @@ impl Remote {
         }
     }
 
-    /// Takes the chain, leaving the flags and the notify count.
+    /// Takes the bundles, leaving the flags and the notify count.
     #[inline]
     pub(crate) fn take(&self) -> View {
         self.update(|view| View(view.0 & !(FIELD | FIELD << COUNT_SHIFT)))
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn abandoning_keeps_the_chain() {
+    fn abandoning_keeps_the_blocks() {
         let remote = Remote::new();
         remote.push(3, 5, |_| ());
         assert_eq!(remote.abandon(6).count(), 5);

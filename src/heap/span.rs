@@ -9,7 +9,7 @@
 //! | thinned out: free, and their memory given back | none; those that begin in `thinned` pages | what is left of `carved` |
 //! | spare: freed by an owner that has ended | `spare` | `spare_blocks` |
 //! | freed by the owner since the last collect | `local` | `freed() − thinned_local` |
-//! | freed by others since the last collect | `remote` | its count `− thinned_remote` |
+//! | freed by others since the last collect | none; in the [`bundle`](super::bundle)s of `remote` | its count `− thinned_remote` |
 //! | on some thread's list, in its depot or outbox, or with the program | theirs; none | the rest |
 //!
 //! # Invariants
@@ -368,21 +368,6 @@ impl Span {
         true
     }
 
-    /// The block at a remote head (units of 8 bytes plus one), null for 0.
-    #[inline]
-    pub(crate) fn block_at(self, head: u32) -> *mut Block {
-        match head {
-            0 => ptr::null_mut(),
-            _ => self.start().wrapping_add((head as usize - 1) * 8).cast(),
-        }
-    }
-
-    /// The remote head of `block`, a block of this span.
-    #[inline]
-    pub(crate) fn head_of(self, block: *mut Block) -> u32 {
-        ((block.addr() - self.start().addr()) / 8 + 1) as u32
-    }
-
     /// Makes what the owner freed the spare chain: the owner gives the span up.
     /// There is no spare chain yet, since a span's owner takes it first.
     pub(crate) fn spare_freed(self) {
@@ -408,23 +393,31 @@ impl Span {
         assert_eq!(hot.carved.get(), placed, "invariant 1");
         assert!(hot.out.get() >= freed + view.count(), "invariant 1");
         let mut met = std::collections::HashSet::new();
-        let chains = [
-            (hot.spare.get(), hot.spare_blocks.get()),
-            (hot.local.get(), freed - missing),
-            (self.block_at(view.head()), view.count() - missing_remote),
-        ];
+        let mut meet = |block: *mut Block| {
+            let offset = block.addr() - self.start().addr();
+            assert_eq!(offset % class.block_bytes(), 0);
+            let index = (offset / class.block_bytes()) as u32;
+            assert!(index < hot.carved.get() && !self.is_thinned_out(index));
+            assert!(met.insert(offset), "a block is free twice");
+        };
+        let chains =
+            [(hot.spare.get(), hot.spare_blocks.get()), (hot.local.get(), freed - missing)];
         for (head, blocks) in chains {
             let mut block = head;
             for _ in 0..blocks {
-                let offset = block.addr() - self.start().addr();
-                assert_eq!(offset % class.block_bytes(), 0);
-                let index = (offset / class.block_bytes()) as u32;
-                assert!(index < hot.carved.get() && !self.is_thinned_out(index));
-                assert!(met.insert(offset), "a block is free twice");
+                meet(block);
                 // SAFETY: a free block of this span is linked.
                 block = unsafe { (*block).next };
             }
         }
+        let mut bundled = 0;
+        let visit = |block| {
+            meet(block);
+            bundled += 1;
+        };
+        // SAFETY: nobody else uses the span.
+        unsafe { self.each_bundled(view.head(), visit) };
+        assert_eq!(bundled, view.count() - missing_remote);
     }
 
     /// How many blocks are on lists, in outboxes or with the program. Dies if the span's words

@@ -6,9 +6,9 @@
 //! are cut again when nothing else of the span is left ([`gather`](super::gather)).
 //!
 //! It does so while the owner frees into the span without a lock, and others do. Both only ever
-//! put blocks in front of a chain, so what lies behind a head that was read stays as it is, and
-//! nobody looks at its links: who takes a chain holds the lock of the owner's heap. The head
-//! itself stays, and its page with it. How many blocks a chain lacks is noted beside the counts
+//! put blocks in front, of a chain or of bundles, so what lies behind a head that was read stays as
+//! it is, and nobody looks at it: who takes it holds the lock of the owner's heap. The head
+//! itself stays, and its page with it. How many blocks are missing is noted beside the counts
 //! that these threads write, which go on including them.
 //!
 //! Looked at are a class's current span, which ends if it is empty, and those on partial lists,
@@ -28,6 +28,7 @@ use core::ptr::{self, NonNull};
 use super::Heap;
 use super::bin::Bin;
 use super::bits::Bits;
+use super::bundle::Bundles;
 use super::chain::Block;
 use super::class::ClassId;
 use super::geometry::SLOT_BYTES;
@@ -193,15 +194,12 @@ impl<O: Os> Heap<O> {
     #[unsafe(link_section = ".spanalloc.rare")]
     unsafe fn thin_span(&self, span: Span) {
         let (hot, cold) = (span.hot(), span.cold());
-        let chains = [
-            // Nobody else puts blocks in front of this one, so its head may go, too.
-            (hot.spare.get(), true),
-            (hot.local.read(), false),
-            (span.block_at(cold.remote.view().head()), false),
-        ];
-        let chains = chains.map(|(head, whole)| Part::of(span, head, whole));
+        // Nobody else puts blocks in front of the spare ones, so their head may go, too.
+        let spare = Part::of_chain(span, hot.spare.get(), true);
+        let local = Part::of_chain(span, hot.local.read(), false);
+        let remote = Part::of_bundles(span, cold.remote.view().head());
         let mut free = BlockSet::EMPTY;
-        chains.iter().for_each(|part| free.unite(&part.blocks));
+        [&spare, &local, &remote].iter().for_each(|part| free.unite(&part.blocks));
         let pages = Pages::of(span, free);
         let pages_least = hot.slots.get() as usize * SLOT_BYTES / page_bytes() / LEAST_PART;
         if (pages.all.count_ones() as usize) < pages_least.max(1) {
@@ -210,11 +208,12 @@ impl<O: Os> Heap<O> {
         self.space.lock().of(span).keep_small(&self.os, span);
         let gone = self.purge_pages(span, pages.all) & pages.with_starts;
         hot.thinned.set(hot.thinned.get() | gone);
-        let [spare, local, remote] = chains.map(|part| part.without_thinned(span));
-        hot.spare.set(spare.0);
-        hot.spare_blocks.sub(spare.1);
-        hot.thinned_local.add(local.1);
-        cold.thinned_remote.add(remote.1);
+        let (head, withdrawn) = spare.link_rest(span);
+        hot.spare.set(head);
+        hot.spare_blocks.sub(withdrawn);
+        let (_, withdrawn) = local.link_rest(span);
+        hot.thinned_local.add(withdrawn);
+        cold.thinned_remote.add(remote.bundle_rest(span));
         self.note_thinned(gone.count_ones());
     }
 
@@ -238,49 +237,57 @@ impl<O: Os> Heap<O> {
     }
 }
 
-/// The blocks of a chain that may be thinned out.
+/// Blocks of a chain, or of bundles, that may be thinned out.
 struct Part {
+    /// The first one; it may go itself only if the `whole` may.
     head: *mut Block,
     whole: bool,
     blocks: BlockSet,
 }
 
 impl Part {
-    /// The blocks of the chain that begins with `head`, that itself only if the `whole` may go.
-    fn of(span: Span, head: *mut Block, whole: bool) -> Self {
-        let mut blocks = BlockSet::EMPTY;
+    /// The blocks of the chain that begins with `head`.
+    fn of_chain(span: Span, head: *mut Block, whole: bool) -> Self {
+        let mut part = Self { head, whole, blocks: BlockSet::EMPTY };
         let mut next = head;
-        for at in 0..span.class().capacity() {
+        for _ in 0..span.class().capacity() {
             if next.is_null() {
                 break;
             }
-            if at > 0 || whole {
-                blocks.insert(span.checked_number_of(next) as usize, 1);
-            }
+            part.insert(span, next);
             // SAFETY: a free block of a chain, linked; below a head that was read nobody
             // changes links.
             next = unsafe { (*next).next };
         }
-        Self { head, whole, blocks }
+        part
     }
 
-    /// Takes the blocks out that begin in thinned pages; the chain's head, and how many went.
-    fn without_thinned(self, span: Span) -> (*mut Block, u32) {
-        let (mut head, mut last, mut gone) = (self.head, self.head, 0);
+    /// The blocks of the bundles that begin at `head`.
+    fn of_bundles(span: Span, head: u32) -> Self {
+        let mut part = Self { head: span.block_at(head), whole: false, blocks: BlockSet::EMPTY };
+        // SAFETY: below a head that was read nobody writes to bundles.
+        unsafe { span.each_bundled(head, |block| part.insert(span, block)) };
+        part
+    }
+
+    fn insert(&mut self, span: Span, block: *mut Block) {
+        if self.whole || block != self.head {
+            self.blocks.insert(span.checked_number_of(block) as usize, 1);
+        }
+    }
+
+    /// Links what does not begin in thinned pages, behind the head if that stays, in order of
+    /// address; the head of that chain, and how many blocks went.
+    fn link_rest(self, span: Span) -> (*mut Block, u32) {
+        let (mut head, mut last) = (self.head, self.head);
         if self.whole {
             (head, last) = (ptr::null_mut(), ptr::null_mut());
         }
-        self.blocks.each(|index| {
-            let index = index as u32;
-            if span.is_thinned_out(index) {
-                gone += 1;
-                return;
-            }
-            let block = span.block(index);
+        let gone = self.each_left(span, |block| {
             if last.is_null() {
                 head = block;
             } else {
-                // SAFETY: as in `of`; the chain's blocks are put in order of address.
+                // SAFETY: as in `of_chain`.
                 unsafe { (*last).next = block };
             }
             last = block;
@@ -290,6 +297,37 @@ impl Part {
             unsafe { (*last).next = ptr::null_mut() };
         }
         (head, gone)
+    }
+
+    /// Lists what does not begin in thinned pages in bundles anew, of which the head begins the
+    /// newest, as before; how many blocks went.
+    fn bundle_rest(self, span: Span) -> u32 {
+        if self.head.is_null() {
+            return 0;
+        }
+        let bundles = Bundles::new();
+        let gone = self.each_left(span, |block| {
+            // SAFETY: as in `of_bundles`.
+            unsafe { bundles.add(span, block) };
+        });
+        // SAFETY: as above.
+        unsafe { bundles.begin(span, self.head) };
+        bundles.take();
+        gone
+    }
+
+    /// Calls `visit` with each block that does not begin in a thinned page; how many do.
+    fn each_left(&self, span: Span, mut visit: impl FnMut(*mut Block)) -> u32 {
+        let mut gone = 0;
+        self.blocks.each(|index| {
+            let index = index as u32;
+            if span.is_thinned_out(index) {
+                gone += 1;
+            } else {
+                visit(span.block(index));
+            }
+        });
+        gone
     }
 }
 
@@ -348,12 +386,18 @@ impl Span {
         let carved = self.hot().carved.get() as usize;
         let bytes = self.class().block_bytes();
         if offset >= carved * bytes || !offset.is_multiple_of(bytes) {
-            crate::sys::fatal::die_at(
-                self.start().addr(),
-                "a block was written to after it had been freed, in the span",
-            );
+            self.die_of_a_write();
         }
         (offset / bytes) as u32
+    }
+
+    /// Dies of what a free block says.
+    #[cold]
+    pub(super) fn die_of_a_write(self) -> ! {
+        crate::sys::fatal::die_at(
+            self.start().addr(),
+            "a block was written to after it had been freed, in the span",
+        );
     }
 
     /// How many blocks begin in thinned pages: their first words are not resident. For

@@ -35,7 +35,7 @@ fn loom_what_blocks_hold_is_seen_by_who_looks_at_their_count() {
 
 /// A refill, which looks at nothing before.
 #[test]
-fn loom_the_links_of_a_chain_are_seen_by_who_takes_it() {
+fn loom_the_links_of_bundles_are_seen_by_who_takes_them() {
     model(3, || {
         let remote = Arc::new(Remote::new());
         let links = Arc::new([UnsafeCell::new(0), UnsafeCell::new(0)]);
@@ -50,14 +50,14 @@ fn loom_the_links_of_a_chain_are_seen_by_who_takes_it() {
         });
         let mut taken = 0;
         while taken < 2 {
-            let chain = remote.take();
-            let mut block = chain.head();
-            for _ in 0..chain.count() {
-                // SAFETY: a free block, of a chain that is this thread's; loom fails on a race.
-                block = links[block as usize - 1].with(|link| unsafe { *link });
+            let bundles = remote.take();
+            let mut first = bundles.head();
+            for _ in 0..bundles.count() {
+                // SAFETY: a bundle of one block, which is this thread's; loom fails on a race.
+                first = links[first as usize - 1].with(|link| unsafe { *link });
             }
-            assert_eq!(block, 0, "the end");
-            taken += chain.count();
+            assert_eq!(first, 0, "the end");
+            taken += bundles.count();
             thread::yield_now();
         }
         others.into_iter().for_each(|other| other.join().unwrap());

@@ -4,6 +4,8 @@
 //! global allocator makes. Several may live in one thread, so that a test decides
 //! who frees what and when.
 
+#[cfg(test)]
+mod bundles;
 pub(crate) mod bytes;
 mod contents;
 #[cfg(test)]
