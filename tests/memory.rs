@@ -72,14 +72,14 @@ fn a_block_is_found_by_any_of_its_bytes() {
     assert_eq!((found.start, found.state), ((&raw const *block).addr(), BlockState::Live));
     assert!(found.bytes >= 200 && found.bytes < 260, "{found:?}");
     assert_eq!(at(&block[199]), Some(found));
-    let Place::Block { slot, slots, span_start, span_bytes } = found.what else {
+    let Place::Block { index, blocks, span_start, span_bytes } = found.what else {
         panic!("{found:?}")
     };
-    assert_eq!(span_start + slot as usize * found.bytes, found.start);
-    assert!(slot < slots && slots as usize * found.bytes <= span_bytes);
+    assert_eq!(span_start + index as usize * found.bytes, found.start);
+    assert!(index < blocks && blocks as usize * found.bytes <= span_bytes);
     let text = found.to_string();
     assert!(
-        text.contains(&format!("block {slot} of {slots}")) && text.ends_with(", live"),
+        text.contains(&format!("block {index} of {blocks}")) && text.ends_with(", live"),
         "{text}"
     );
 }

@@ -31,7 +31,7 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// No marks until an interval is charged with.
+    /// Marks nothing until it is first charged.
     pub(crate) const fn new() -> Self {
         Self { gap: 0, interval: 0, random: 0 }
     }

@@ -41,6 +41,7 @@ pub struct SpanAlloc {
 
 impl SpanAlloc {
     /// An allocator that counts exactly and does not sample until asked.
+    #[must_use]
     pub const fn new() -> Self {
         Self { interval: 0 }
     }
@@ -59,6 +60,7 @@ impl SpanAlloc {
     /// # fn main() {}
     /// ```
     #[cfg(feature = "profile")]
+    #[must_use]
     pub const fn sample_every(self, bytes: u64) -> Self {
         Self { interval: bytes }
     }

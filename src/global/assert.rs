@@ -87,6 +87,7 @@ macro_rules! assert_no_allocs {
 /// The meter of an assertion. Panics if it would see nothing.
 #[doc(hidden)]
 #[track_caller]
+#[must_use]
 pub fn __meter() -> Meter {
     let probed = uncounted(|| {
         let probe = Meter::new();

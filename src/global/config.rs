@@ -60,13 +60,13 @@ pub(super) struct Config<'a> {
     pub(super) formats: Option<Formats>,
 }
 
-/// A part of the variable that is not understood, or hardly meant so.
+/// A part of the variable that was not understood, or is probably a mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Problem<'a> {
     /// The part, from comma to comma.
     part: &'a [u8],
     what: &'static str,
-    /// What of the part that is about, where it is not about all of it.
+    /// The offending piece of `part`, unless it is all of it.
     which: Option<&'a [u8]>,
     accepted: &'static str,
 }

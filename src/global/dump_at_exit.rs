@@ -28,8 +28,8 @@ use crate::sys::stderr::Line;
 use crate::sys::thread::without_cancellation;
 
 static AT_EXIT: Lock<Option<AtExit>> = Lock::new(None);
-/// The dumps to that prefix so far. Held while one is written, so that the one at exit is the last;
-/// nothing but that is held by who waits for it, and a fork does not wait.
+/// The dumps to that prefix so far. Locked while one is written, so that the one at exit is the
+/// last. Whoever waits for it holds no other lock, and a fork does not take it.
 static DUMPS: Lock<Dumps> = Lock::new(Dumps::NONE);
 /// How many numbered dumps of a process stay; 0 for all.
 static KEEP: AtomicU32 = AtomicU32::new(0);
@@ -141,7 +141,8 @@ fn write_elsewhere(at_exit: &AtExit) {
         ptr::null_mut()
     }
     let (seen, its) = (WRITTEN.rings(), ptr::from_ref(at_exit).cast_mut().cast());
-    if !background::spawn(writer, its, WRITER_STACK_BYTES) {
+    // SAFETY: `at_exit` stays until the bell has rung, below.
+    if !unsafe { background::spawn(writer, its, WRITER_STACK_BYTES) } {
         // It may be enough.
         return write(at_exit);
     }

@@ -74,7 +74,8 @@ pub(super) fn begin_here() {
     }
     // Rings from here on count, also those before the thread runs.
     let seen = ptr::without_provenance_mut(BELL.rings() as usize);
-    if !background::spawn(run, seen, WRITER_STACK_BYTES) {
+    // SAFETY: the argument is a number; what `run` uses is static.
+    if !unsafe { background::spawn(run, seen, WRITER_STACK_BYTES) } {
         THREAD_OF.store(0, Relaxed);
         Line::new().text("no reports while the program runs: no thread can be started").write();
     }

@@ -28,9 +28,9 @@ pub enum Place {
     /// A block of a size class.
     Block {
         /// Which block of its span it is, from 0.
-        slot: u32,
+        index: u32,
         /// How many blocks the span has.
-        slots: u32,
+        blocks: u32,
         /// The address of the span's first byte.
         span_start: usize,
         /// Bytes of the span.
@@ -110,7 +110,7 @@ impl Inspection {
         let (what, state, sampled) = match what {
             What::Block(block) => {
                 let InSpan { span_start, span_bytes, index, blocks, sampled, .. } = block;
-                let what = Place::Block { slot: index, slots: blocks, span_start, span_bytes };
+                let what = Place::Block { index, blocks, span_start, span_bytes };
                 (what, state_of(start, block), sampled)
             }
             What::Tail => (Place::SpanEnd, BlockState::Unused, false),
@@ -147,9 +147,9 @@ impl fmt::Display for Inspection {
             BlockState::Unknown => "live or free",
         };
         match what {
-            Place::Block { slot, slots, span_start, span_bytes } => write!(
+            Place::Block { index, blocks, span_start, span_bytes } => write!(
                 f,
-                "block {slot} of {slots} of {bytes} bytes in the span of {span_bytes} bytes at \
+                "block {index} of {blocks} of {bytes} bytes in the span of {span_bytes} bytes at \
                  {span_start:#x}"
             ),
             Place::LargeSpan => write!(f, "large block of {bytes} bytes at {start:#x}"),

@@ -336,7 +336,7 @@ fn relieve(limit: u64) -> Relief {
     }
     // What a listener has freed lies on this thread's lists.
     empty_lists();
-    // Often, while the limit is passed: spans that were freed into since last time are left alone.
+    // This runs often while the limit is passed, so spans freed into since last time are skipped.
     let bytes = HEAP.release(false);
     if held_bytes() > limit { Relief::Above(bytes) } else { Relief::Enough }
 }

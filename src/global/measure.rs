@@ -95,12 +95,14 @@ pub struct Usage {
 impl Usage {
     /// Blocks that are left over: allocations less frees. Negative if more was
     /// freed than allocated.
+    #[must_use]
     pub fn left_blocks(&self) -> i64 {
         self.allocs.wrapping_sub(self.frees).cast_signed()
     }
 
     /// Bytes of the blocks that are left over, less those freed that were
     /// allocated before.
+    #[must_use]
     pub fn left_block_bytes(&self) -> i64 {
         self.block_bytes.wrapping_sub(self.freed_block_bytes).cast_signed()
     }
@@ -190,6 +192,7 @@ fn each(mut visit: impl FnMut(&Counters)) {
 
 impl Meter {
     /// A meter that has counted nothing.
+    #[must_use]
     pub fn new() -> Self {
         uncounted(|| Self { counters: ManuallyDrop::new(Arc::default()) })
     }
@@ -211,6 +214,7 @@ impl Meter {
     /// println!("{}", profile.top(5, Weight::AllocatedBytes));
     /// ```
     #[cfg(feature = "profile")]
+    #[must_use]
     pub fn with_sites() -> Self {
         uncounted(|| {
             let trace = Some(crate::profile::Trace::new());
@@ -244,6 +248,7 @@ impl Meter {
 
     /// What was counted so far. While other threads count, each figure is one that
     /// was true moments ago.
+    #[must_use]
     pub fn usage(&self) -> Usage {
         let counters = &**self.counters;
         Usage {

@@ -233,10 +233,9 @@ unsafe fn free_slower(class: ClassId, block: *mut Block) {
 }
 
 /// Whether a thread that has allocated nothing gets a heap by this free, rather than the shared
-/// one. Not by preload: once its key destructors have run, glibc frees what ended threads left, on
-/// a thread that may not have allocated at all; nobody would close a heap that begins then, and the
-/// heap's word on its cache would lead to a stack that is unmapped. A thread that only frees has
-/// one after more frees than those can be.
+/// one. Not by preload: after a thread's key destructors have run, glibc frees what ended threads
+/// left. Nobody would close a heap that is opened then, and it would point to a cache on an
+/// unmapped stack. So a thread that only frees gets a heap after more frees than glibc makes there.
 fn may_begin_by_free(cache: &Cache) -> bool {
     #[cfg(feature = "preload")]
     return cache.phase() == Phase::New && cache.has_freed_much();

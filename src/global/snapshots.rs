@@ -269,13 +269,17 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// When the system starts no thread.
+    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) when `interval` is zero; what the system
+    /// says when it starts no thread.
     ///
     /// # Panics
     ///
-    /// When `keep` is below 2, or `interval` is zero.
+    /// When `keep` is below 2.
     pub fn start(interval: Duration, keep: usize) -> std::io::Result<Self> {
-        assert!(!interval.is_zero(), "interval is 0: it must be longer");
+        if interval.is_zero() {
+            let message = "interval is 0: it must be longer";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message));
+        }
         let mut snapshots = Snapshots::new(keep);
         snapshots.take();
         let shared = Arc::new(Shared {

@@ -55,6 +55,12 @@ pub(crate) struct List {
     pub(crate) room: OwnU32,
 }
 
+impl List {
+    const fn new() -> Self {
+        Self { head: OwnPtr::new(ptr::null_mut()), left: OwnU32::new(0), room: OwnU32::new(0) }
+    }
+}
+
 /// What a thread that only frees looks at.
 #[derive(Debug)]
 #[repr(C, align(16))]
@@ -64,6 +70,12 @@ pub(crate) struct Drain {
     owner: OwnPtr<ThreadHeap>,
     /// Frees while draining that are not in the bin's books yet.
     pub(crate) frees: OwnU32,
+}
+
+impl Drain {
+    const fn new() -> Self {
+        Self { owner: OwnPtr::new(ptr::null_mut()), frees: OwnU32::new(0) }
+    }
 }
 
 const _: () = assert!(size_of::<List>() == STRIDE && size_of::<Drain>() == STRIDE);
@@ -97,20 +109,9 @@ impl Cache {
     pub(crate) const fn new() -> Self {
         Self {
             #[cfg(feature = "preload")]
-            none: List {
-                head: OwnPtr::new(ptr::null_mut()),
-                left: OwnU32::new(0),
-                room: OwnU32::new(0),
-            },
-            lists: [const {
-                List {
-                    head: OwnPtr::new(ptr::null_mut()),
-                    left: OwnU32::new(0),
-                    room: OwnU32::new(0),
-                }
-            }; CLASSES],
-            drains: [const { Drain { owner: OwnPtr::new(ptr::null_mut()), frees: OwnU32::new(0) } };
-                CLASSES],
+            none: List::new(),
+            lists: [const { List::new() }; CLASSES],
+            drains: [const { Drain::new() }; CLASSES],
             owner: OwnPtr::new(ptr::null_mut()),
             phase: OwnU8::new(Phase::New as u8),
             #[cfg(feature = "preload")]

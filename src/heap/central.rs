@@ -110,6 +110,15 @@ impl Central {
 }
 
 impl<O: Os> Heap<O> {
+    /// The thread heaps from `first` on, the newest first. They are never unmapped, and their
+    /// chain grows at its beginning only, so no lock is needed.
+    #[inline]
+    pub(super) fn heaps_from(&self, first: *mut ThreadHeap) -> impl Iterator<Item = &ThreadHeap> {
+        // SAFETY: null, or a thread heap, which lives as long as the heap.
+        let at = |place: *mut ThreadHeap| unsafe { place.as_ref() };
+        core::iter::successors(at(first), move |heap| at(heap.next_all.get()))
+    }
+
     /// Gives `cache`, which has none, a heap. `false` when the OS has no more.
     #[unsafe(link_section = ".spanalloc.text")]
     pub(crate) fn open_thread(&self, cache: &Cache) -> bool {
@@ -293,10 +302,7 @@ impl<O: Os> Heap<O> {
         loop {
             let in_use = span.in_use();
             if in_use == 0 {
-                if mail {
-                    remote.acknowledge(NEVER);
-                }
-                if remote.view().posted() {
+                if !remote.is_settled(mail) {
                     return;
                 }
                 if span.place() == Place::Central {
@@ -322,9 +328,7 @@ impl<O: Os> Heap<O> {
                 Place::Central => hot.out.get(),
                 _ => (span.worthwhile() - here).min(hot.out.get()),
             };
-            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
-            let told = before.posted() && !mail;
-            if before.count() < notify || told {
+            if remote.ask(notify, mail) {
                 return;
             }
             mail = false;

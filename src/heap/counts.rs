@@ -68,9 +68,7 @@ impl<O: Os> Heap<O> {
 
         // The central lock keeps threads from ending: their caches stay mapped.
         let central = self.central.lock();
-        let mut next = central.all.get();
-        // SAFETY: thread heaps live as long as the heap.
-        while let Some(thread_heap) = unsafe { next.as_ref() } {
+        for thread_heap in self.heaps_from(central.all.get()) {
             counts.thread_heaps += 1;
             counts.shelved_bytes += thread_heap.shelf.slots() * SLOT_BYTES;
             thread_heap.span_counts.add_to(&mut counts.large);
@@ -87,7 +85,6 @@ impl<O: Os> Heap<O> {
                 count.first_uses += bin.carved.get();
                 count.remote_frees += bin.remote.get();
             }
-            next = thread_heap.next_all.get();
         }
         let central_counts = central.remote.iter().zip(&central.lost);
         for (count, (remote, lost)) in counts.classes.iter_mut().zip(central_counts) {

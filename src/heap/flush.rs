@@ -178,7 +178,7 @@ impl ThreadHeap {
         // SAFETY: a run of free blocks of a span that this thread owns.
         if unsafe { run.span.push_local(run.first, run.last, run.blocks) } {
             let _held = self.depot.lock();
-            // Not if that emptied it and the scavenger was quicker.
+            // Unless that emptied the span and the scavenger has ended it already.
             if ptr::eq(run.span.hot().owner.get(), self) {
                 self.review(heap, run.span, false);
             }

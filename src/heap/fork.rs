@@ -9,11 +9,11 @@
 //! The spans of the threads that are gone would stay theirs for ever. They are *left behind*
 //! until the child needs a span, or frees enough of one: most children go on to `exec` and are to
 //! pay nothing. Then they become nobody's, as when a thread ends, and the child's threads adopt
-//! them. Not taken are the lists of the caches and the batches of the outboxes: their fast paths
-//! order nothing, and what they held stays in use, counted as listed. A message that a thread was
-//! about to deliver is lost, and its span, one for a thread at most, is not ended any more; nor is
-//! that of a list or magazine that it was sending home, whose blocks no book has; nor is
-//! a large block's that was on its way to or from a shelf, with the slots taken behind it.
+//! them. The lists of the caches and the batches of the outboxes are not recovered: their fast
+//! paths order nothing, so those blocks stay in use and count as listed. Each thread may also lose
+//! what it had in hand: a message about to be delivered, a list or magazine on its way home, a
+//! large block on its way to or from a shelf, with the slots taken behind it. The span concerned,
+//! one at most of each kind for a thread, is then never ended.
 //!
 //! # Invariants
 //!
@@ -32,6 +32,7 @@ use super::Heap;
 use super::bundle::Parcel;
 use super::cache::Cache;
 use super::central::Central;
+use super::chain::Run;
 use super::class::ClassId;
 use super::depot::Depot;
 use super::span::{FAR, Kind, Span};
@@ -84,19 +85,16 @@ impl<O: Os> Heap<O> {
     fn others(
         &self,
         cache: &Cache,
-        mut next: *mut ThreadHeap,
+        first: *mut ThreadHeap,
         end: *mut ThreadHeap,
         mut visit: impl FnMut(&ThreadHeap),
     ) {
-        while !ptr::eq(next, end) {
-            // SAFETY: thread heaps live as long as the heap, and the chain goes on to `end`.
-            let thread_heap = unsafe { &*next };
+        for thread_heap in self.heaps_from(first).take_while(|heap| !ptr::eq(*heap, end)) {
             // Its own thread may have been interrupted while it held it, by a signal whose
             // handler forks.
             if !cache.owner().is_some_and(|own| ptr::eq(own, thread_heap)) {
                 visit(thread_heap);
             }
-            next = thread_heap.next_all.get();
         }
     }
 
@@ -125,9 +123,7 @@ impl<O: Os> Heap<O> {
         let late = self.late.lock();
         let mut central = self.central.lock();
         central.set_open(cache.owner().is_some().into());
-        let mut next = central.all.get();
-        // SAFETY: thread heaps live as long as the heap.
-        while let Some(thread_heap) = unsafe { next.as_ref() } {
+        for thread_heap in self.heaps_from(central.all.get()) {
             let of_a_thread = thread_heap.kind() == Kind::Blocks && !late.is(thread_heap);
             let had = thread_heap.cache.get();
             if of_a_thread && !had.is_null() && !ptr::eq(had, cache) {
@@ -135,7 +131,6 @@ impl<O: Os> Heap<O> {
                 thread_heap.left.set(1);
                 self.left.add(1);
             }
-            next = thread_heap.next_all.get();
         }
     }
 
@@ -154,13 +149,14 @@ impl<O: Os> Heap<O> {
         while let Some((thread_heap, mut depot)) = self.disown_left() {
             while let Some((class, chain)) = depot.take_aged(true) {
                 thread_heap.bin(class).kept.sub(chain.blocks);
+                let send = |run: Run| {
+                    // SAFETY: what was in the depot is this thread's now.
+                    let parcel = unsafe { Parcel::of_run(&run) };
+                    let tell = self.post(run.span, parcel);
+                    self.tell(run.span, tell);
+                };
                 // SAFETY: by the depot's invariant 1; its lock was not held when it was left.
-                unsafe {
-                    chain.each_run(class, |run| {
-                        let tell = self.post(run.span, Parcel::of_run(&run));
-                        self.tell(run.span, tell);
-                    });
-                }
+                unsafe { chain.each_run(class, send) };
             }
             drop(depot);
             self.empty_shelf(thread_heap);
@@ -174,9 +170,7 @@ impl<O: Os> Heap<O> {
     /// another thread forks just now: the next one that comes here finds them.
     fn disown_left(&self) -> Option<(&ThreadHeap, Guard<'_, Depot>)> {
         let central = self.central.lock();
-        let mut next = central.all.get();
-        // SAFETY: thread heaps live as long as the heap.
-        while let Some(thread_heap) = unsafe { next.as_ref() } {
+        for thread_heap in self.heaps_from(central.all.get()) {
             // Not waited for: who forks holds it, waits for the lock held here, and maybe for that
             // of the depot of who is here.
             if thread_heap.left.get() != 0
@@ -187,7 +181,6 @@ impl<O: Os> Heap<O> {
                 self.disown(&central, thread_heap, Span::spare_linked);
                 return Some((thread_heap, depot));
             }
-            next = thread_heap.next_all.get();
         }
         None
     }

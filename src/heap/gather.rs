@@ -10,8 +10,9 @@ use super::class::PerClass;
 use super::span::{FAR, Span};
 use crate::sys::os::page_bytes;
 
-/// Half a page of blocks, 16 of them at most; and what four pages hold, 8 of them at least.
+/// Half a page of blocks, 16 at most.
 static CARVE_MIN: PerClass = PerClass::of_bytes(2 * 1024, 1, 16);
+/// Four pages of blocks, 8 at least.
 static CARVE_MAX: PerClass = PerClass::of_bytes(16 * 1024, 8, usize::MAX);
 
 /// A chain ready to be handed out, and how many blocks other threads had freed.

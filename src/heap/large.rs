@@ -223,7 +223,7 @@ impl LargeTable {
 
 impl<O: Os> Heap<O> {
     /// Allocates a block that no class serves; `sampled` is remembered for its
-    /// free. Whoever wants zeroes gets some that nobody has to write, if that goes. `None` when
+    /// free. With `wants_zeroes`, memory that reads as zero already is preferred. `None` when
     /// the OS has no more. `cache` belongs to this thread.
     #[inline(always)]
     pub(crate) fn allocate_large(

@@ -43,9 +43,9 @@
 //! then `large`, then `space`: each may be taken while those before it are held. None is
 //! held while the profiler runs, and none on a fast path. Who forks takes them all ([`fork`]).
 //!
-//! Two takes are out of order, and do not wait (`try_lock`): the depot of a heap that a fork left
-//! behind beside the own one and the central lock, and `reaping` where there is no memory left,
-//! beside `sampled` or `late`.
+//! Two acquisitions break this order, and so do not wait (`try_lock`): the depot of a heap that a
+//! fork left behind, by a thread that holds its own depot and the central lock; and `reaping`, when
+//! memory has run out while `sampled` or `late` is held.
 
 pub(crate) mod bin;
 pub(crate) mod bits;

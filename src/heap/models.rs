@@ -110,11 +110,8 @@ impl World {
         }
     }
 
-    fn retire_if_not_posted(&self, mail: bool) {
-        if mail {
-            self.item.remote.acknowledge(NEVER);
-        }
-        if !self.item.remote.view().posted() {
+    fn retire_if_settled(&self, mail: bool) {
+        if self.item.remote.is_settled(mail) {
             self.words(|words| words.retired += 1);
         }
     }
@@ -123,18 +120,16 @@ impl World {
     fn review(&self, who: usize, mut mail: bool) {
         let remote = &self.item.remote;
         assert!(!remote.view().abandoned(), "reviewed by a thread and owned by none");
+        assert!(!mail || remote.view().posted(), "a message without its token");
         assert_eq!(self.item.home.load(Relaxed), who, "reviewed by another thread than its owner");
         self.words(|words| assert_eq!(words.retired, 0));
         loop {
             let count = remote.view().count();
             let in_use = BLOCKS - count;
             if in_use == 0 {
-                return self.retire_if_not_posted(mail);
+                return self.retire_if_settled(mail);
             }
-            let notify = count + in_use.div_ceil(2);
-            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
-            assert!(!mail || before.posted(), "a message without its token");
-            if before.count() < notify || (before.posted() && !mail) {
+            if remote.ask(count + in_use.div_ceil(2), mail) {
                 return;
             }
             mail = false;
@@ -144,14 +139,13 @@ impl World {
     fn review_central(&self, _: &MutexGuard<'_, ()>, mut mail: bool) {
         let remote = &self.item.remote;
         assert!(remote.view().abandoned(), "reviewed under the lock and owned by a thread");
+        assert!(!mail || remote.view().posted(), "a message without its token");
         loop {
             if remote.view().count() == BLOCKS {
-                return self.retire_if_not_posted(mail);
+                return self.retire_if_settled(mail);
             }
             self.words(|words| words.on_central = true);
-            let before = if mail { remote.acknowledge(BLOCKS) } else { remote.set_notify(BLOCKS) };
-            assert!(!mail || before.posted(), "a message without its token");
-            if before.count() < BLOCKS || (before.posted() && !mail) {
+            if remote.ask(BLOCKS, mail) {
                 return;
             }
             mail = false;

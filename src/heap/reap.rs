@@ -14,6 +14,7 @@
 
 use super::Heap;
 use super::bundle::Parcel;
+use super::chain::Run;
 use super::depot::{Depot, MAGAZINES};
 #[cfg(not(feature = "preload"))]
 use super::geometry::SLOT_BYTES;
@@ -73,14 +74,12 @@ impl<O: Os> Heap<O> {
 
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(super) fn each_thread_heap(&self, mut visit: impl FnMut(&ThreadHeap)) {
-        let mut next = self.central.lock().all.get();
-        // SAFETY: thread heaps live as long as the heap.
-        while let Some(thread_heap) = unsafe { next.as_ref() } {
+        let first = self.central.lock().all.get();
+        for thread_heap in self.heaps_from(first) {
             // Without a thread there is nothing in it.
             if !thread_heap.cache.read().is_null() {
                 visit(thread_heap);
             }
-            next = thread_heap.next_all.get();
         }
     }
 
@@ -103,10 +102,13 @@ impl<O: Os> Heap<O> {
             };
             thread_heap.bin(class).kept.sub(chain.blocks);
             drop(depot);
+            let send = |run: Run| {
+                // SAFETY: what was in the depot is this thread's now.
+                let parcel = unsafe { Parcel::of_run(&run) };
+                self.send(run.span, parcel);
+            };
             // SAFETY: by the depot's invariant 1.
-            unsafe {
-                chain.each_run(class, |run| self.send(run.span, Parcel::of_run(&run)));
-            }
+            unsafe { chain.each_run(class, send) };
         }
     }
 }
@@ -162,11 +164,7 @@ impl ThreadHeap {
             let left = span.hot().countdown.read() + 1;
             let in_use = span.in_use();
             if in_use == 0 {
-                if mail {
-                    remote.acknowledge(NEVER);
-                }
-                // Else a message is on its way, and who handles that ends it.
-                if !remote.view().posted() {
+                if remote.is_settled(mail) {
                     self.list_of(self.bin(span.class()), span).remove(span);
                     heap.count_remote(span.class(), remote.view().count());
                     heap.retire(span);
@@ -192,13 +190,9 @@ impl ThreadHeap {
                 return;
             }
             let step = (in_use + 1 - left).min(in_use.div_ceil(2));
-            let notify = elsewhere + step;
-            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
-            let is_told = before.posted() && !mail;
-            if before.count() < notify || is_told {
+            if remote.ask(elsewhere + step, mail) {
                 return;
             }
-            // A push that came in between was not told to post: looks again.
             mail = false;
         }
     }

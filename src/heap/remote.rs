@@ -149,6 +149,27 @@ impl Remote {
         self.update(|view| View(view.0 & !(FIELD | FIELD << COUNT_SHIFT)))
     }
 
+    /// Asks to be told when the count reaches `notify`; with `mail`, handles the message whose
+    /// token the caller has. `false` if the count is there already and nobody was told of it: then
+    /// the caller looks again.
+    #[inline]
+    #[must_use]
+    pub(crate) fn ask(&self, notify: u32, mail: bool) -> bool {
+        let before = if mail { self.acknowledge(notify) } else { self.set_notify(notify) };
+        before.count() < notify || before.posted() && !mail
+    }
+
+    /// All blocks of the span are free, so nobody pushes any more. Handles the caller's message, if
+    /// it has one; `false` while another one is on its way, and who handles that ends the span.
+    #[inline]
+    #[must_use]
+    pub(crate) fn is_settled(&self, mail: bool) -> bool {
+        if mail {
+            self.acknowledge(NEVER);
+        }
+        !self.view().posted()
+    }
+
     /// Asks to be told when the count reaches `notify`. Returns what was there.
     #[inline]
     pub(crate) fn set_notify(&self, notify: u32) -> View {

@@ -10,9 +10,9 @@
 //!
 //! # Invariants
 //!
-//! 1. `running` is true from the decision to start the thread, or to tick, until it has
-//!    decided, under the space lock, to end, or has ticked, or found that nothing is to go back
-//!    by itself any more; so one at most does either.
+//! 1. `running` is set by whoever starts the thread or begins a tick in passing. It is cleared when
+//!    the thread decides, under the space lock, to end, when the tick is over, or when nothing is to
+//!    go back by itself any more. So there is one scavenger at most.
 
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering::*};
 
@@ -37,14 +37,14 @@ const WORTHWHILE_SLOTS: usize = 16;
 const WORTHWHILE_BYTES: usize = 256 << 10;
 /// Spans half free that are worth it.
 const SPARSE_SPANS: u32 = 32;
-/// So many slots that the system refused, and no others are tried one by one in a tick in which it
-/// took none.
+/// Once the system has refused this many slots in a tick and taken none, the others are not tried
+/// one by one.
 const REFUSED_MAX: usize = 64;
 /// Slots given back by one call: bounds what is out of the page heap at a time.
 const BATCH_SLOTS: usize = 128;
 
-/// What one of `threads` threads keeps is worth a scavenger from so many bytes on: all keep as
-/// much, for all that it knows.
+/// The bytes put aside by one of `threads` threads from which on a scavenger is wanted: a thread
+/// sees its own alone, and assumes that all keep as much.
 pub(super) fn worthwhile_bytes(threads: u64) -> u64 {
     let together = if pace::TICKS_WHILE_ALL_SLEEP { threads.max(1) } else { 1 };
     WORTHWHILE_BYTES as u64 / together

@@ -8,9 +8,10 @@
 //! in order of their addresses become one span. Whoever puts one there that does not fit sends the
 //! oldest back.
 //!
-//! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets
-//! more, up to four, and takes and sends back many slots under one lock, until it misses something
-//! though for two ticks nothing was sent back. One that only frees what others allocate gets none.
+//! There is *room* for a mebibyte at first. A thread that misses what it had to send back gets a
+//! mebibyte more, up to four, and exchanges slots with the page heap in batches, until it misses
+//! something after two ticks in which nothing was sent back. A thread that only frees what others
+//! allocate misses nothing, so its room does not grow.
 //!
 //! What lies there is missing elsewhere: before a large block takes fresh memory or is moved to
 //! grow, its thread's shelf is emptied (also before one of more than four mebibytes or aligned to

@@ -371,12 +371,7 @@ impl ThreadHeap {
             let elsewhere = remote.view().count();
             let (in_use, freed) = (span.in_use(), span.freed());
             if in_use == 0 {
-                // All blocks are free, so nobody can push or post any more.
-                if mail {
-                    remote.acknowledge(NEVER);
-                }
-                if remote.view().posted() {
-                    // The message is on its way, and will have us retire it.
+                if !remote.is_settled(mail) {
                     span.arm(freed, FAR);
                     return;
                 }
@@ -395,11 +390,7 @@ impl ThreadHeap {
                 _ => span.worthwhile() - regained,
             };
             span.arm(freed, step);
-            let notify = elsewhere + step;
-            let before = if mail { remote.acknowledge(notify) } else { remote.set_notify(notify) };
-            // A push that came in between was not told to post: look again.
-            let told = before.posted() && !mail;
-            if before.count() < notify || told {
+            if remote.ask(elsewhere + step, mail) {
                 return;
             }
             mail = false;

@@ -51,7 +51,7 @@ unsafe extern "C" fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void {
 
 /// Finds what a sample may need while a library is opened: its initializer holds the loader's
 /// lock, for which `dlsym` waits, and may itself wait for the thread that takes the sample. Nor may
-/// `dlsym` come between a call that fails and `dlerror`, which would no more tell of it.
+/// `dlsym` run between a failing call and `dlerror`: it would clear the error.
 #[unsafe(link_section = ".spanalloc.text")]
 pub(crate) fn prepare() {
     if crate::profile::interval() != 0 {

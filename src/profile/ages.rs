@@ -28,17 +28,20 @@ impl Lifetimes {
     }
 
     /// How many buckets there are.
+    #[must_use]
     pub const fn buckets() -> usize {
         BUCKETS
     }
 
     /// Objects of all buckets.
+    #[must_use]
     pub fn total(&self) -> u64 {
         self.objects.iter().sum()
     }
 
     /// Objects that lived less than [`bound(bucket)`](Self::bound): `within(4)` are those below
     /// 256 µs. All of them from the last bucket on.
+    #[must_use]
     pub fn within(&self, bucket: usize) -> u64 {
         self.objects.iter().take(bucket.saturating_add(1)).sum()
     }

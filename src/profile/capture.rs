@@ -33,6 +33,7 @@ use crate::sys::program;
 /// let profile = spanalloc::profile::capture();
 /// println!("{} sites", profile.sites.len());
 /// ```
+#[must_use]
 pub fn capture() -> Profile {
     super::quietly(|| {
         let recorder = &super::PROFILER;

@@ -164,10 +164,10 @@ impl Recorder {
     pub(super) fn put_back(&self, address: usize, sample: Sample, now_ns: u64) {
         match self.live.insert(address, sample) {
             Inserted::New | Inserted::Outlived => {}
-            Inserted::Replaced(before) => self.forget(&before, now_ns, false),
+            Inserted::Replaced(before) => self.forget(&before, now_ns, None),
             Inserted::Refused => {
                 // Its free would go unnoticed: better allocated and not live.
-                self.forget(&sample, now_ns, false);
+                self.forget(&sample, now_ns, None);
                 self.lost.out_of_memory.raise();
             }
         }
@@ -179,8 +179,10 @@ impl Recorder {
     }
 
     /// Records that a block which was taken out is free.
+    #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn taken_is_free(&self, sample: &Sample, now_ns: u64) {
-        self.forget(sample, now_ns, true);
+        let lived_ns = now_ns.saturating_sub(sample.born_ns);
+        self.forget(sample, now_ns, Some(lived_ns));
     }
 
     /// Records that the block at `address` is free; one that was never recorded
@@ -188,7 +190,7 @@ impl Recorder {
     #[unsafe(link_section = ".spanalloc.sample")]
     pub(super) fn freed(&self, address: usize, now_ns: u64) {
         if let Some(sample) = self.live.remove(address) {
-            self.forget(&sample, now_ns, true);
+            self.taken_is_free(&sample, now_ns);
         }
     }
 
@@ -211,13 +213,13 @@ impl Recorder {
         });
     }
 
-    /// Takes a sample off what is live; `seen` says that this is when it was freed.
+    /// Takes a sample off what is live, with how long it lived if its free was seen.
     #[unsafe(link_section = ".spanalloc.sample")]
-    fn forget(&self, sample: &Sample, now_ns: u64, seen: bool) {
+    fn forget(&self, sample: &Sample, now_ns: u64, lived_ns: Option<u64>) {
         let sums = sample.sums();
         let generation = sample.site.generation;
         let moment = self.peak.change(&sums, &Sums::ZERO, now_ns, generation);
-        let lived = seen.then(|| (sample.weight, now_ns.saturating_sub(sample.born_ns)));
+        let lived = lived_ns.map(|lived_ns| (sample.weight, lived_ns));
         self.sites.freed(sample.site, &sums, lived, moment);
         self.classes.update(sample.block_bytes, generation, |row| {
             row.live.subtract(&sums);

@@ -206,17 +206,20 @@ impl Off {
 impl Amount {
     /// The standard error of `bytes` relative to them, about `1/√samples` for small
     /// objects; 0 if every object was sampled, infinite without a sample.
+    #[must_use]
     pub fn relative_error(&self) -> f64 {
         relative(self.bytes_error, self.bytes, self.samples)
     }
 
     /// The error bar of `bytes`, relative to them: the truth lies within it in about
     /// 95 of 100 cases. Infinite without a sample.
+    #[must_use]
     pub fn bytes_error_bar(&self) -> f64 {
         self.relative_error() * self.bar()
     }
 
     /// The error bar of `objects`, relative to them, as for bytes.
+    #[must_use]
     pub fn objects_error_bar(&self) -> f64 {
         relative(self.objects_error, self.objects, self.samples) * self.bar()
     }

@@ -260,8 +260,8 @@ impl Unwinders {
         (0..SLOTS).for_each(|_| self.begin_thread());
     }
 
-    /// A thread begins: has a slot more filled, if there is one more and slots are filled
-    /// at all. Allocates: never called while sampling.
+    /// A thread begins: fills one more slot, if any is left and filling has begun. Allocates:
+    /// never called while sampling.
     pub(super) fn begin_thread(&self) {
         // A slot is made on the stack, of which a thread may have little. The first thread
         // has the slot that `load` makes.

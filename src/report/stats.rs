@@ -112,6 +112,7 @@ pub struct Memory {
 impl Stats {
     /// The sum over all classes and large blocks. `block_bytes`, `span_bytes` and
     /// `blocks_per_span` are 0, since they differ, and nothing is estimated.
+    #[must_use]
     pub fn total(&self) -> ClassStats {
         let mut total = ClassStats::default();
         for row in self.classes.iter().chain(&self.large) {
@@ -145,6 +146,7 @@ impl Stats {
 impl ClassStats {
     /// Share of allocations served without a refill, `0.0..=1.0`; none before
     /// the first allocation.
+    #[must_use]
     pub fn hit_rate(&self) -> Option<f64> {
         let hits = self.allocs.saturating_sub(self.refills);
         (self.allocs != 0).then(|| hits as f64 / self.allocs as f64)
@@ -175,10 +177,11 @@ impl Requested {
     }
 }
 
-/// The error bar of the mean size, relative to it. Objects of a class weigh the same, so their
-/// mean has no error but by its spread. The variances of bytes and of objects, of blocks of one
-/// size, are in the proportion of the mean square, from which that of the distances from the mean
-/// of all follows. Unrounded, since what is left may be a small part of what it is left from.
+/// The error bar of the mean size, relative to it. Samples of a class weigh the same, so the error
+/// of their mean comes from the spread of the sizes alone. For blocks of one size the variance of
+/// bytes is that of objects times the mean square size `m₂`, and the mean squared distance from the
+/// mean `μ` of all sizes is `m₂ − 2μ·m₁ + μ²`. Not rounded: the difference may be far smaller than
+/// its terms.
 #[cfg(feature = "profile")]
 fn mean_error(
     sizes: &[crate::profile::BlockSize],
@@ -214,6 +217,7 @@ impl Memory {
 
     /// Resident bytes that are not the allocator's: the program's text and data,
     /// stacks, mappings of its own. 0 where [`resident`](Self::resident) is not known.
+    #[must_use]
     pub fn elsewhere(&self) -> u64 {
         self.resident.saturating_sub(self.ours())
     }
@@ -221,6 +225,7 @@ impl Memory {
     /// Bytes of the other figures, at least, that are not resident: blocks and tables that
     /// were not touched yet, pages that were not used of spans that were. 0 where
     /// [`resident`](Self::resident) is not known.
+    #[must_use]
     pub fn not_resident(&self) -> u64 {
         if self.is_known() { self.ours().saturating_sub(self.resident) } else { 0 }
     }

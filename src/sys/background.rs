@@ -13,18 +13,32 @@ use core::slice;
 
 use super::os::keep_errno;
 
-/// Starts a detached thread with a stack of `stack_bytes` and all signals blocked, so that
-/// no handler of the program ever runs on it. `false` when the system refuses.
-#[unsafe(link_section = ".spanalloc.rare")]
-pub(crate) fn spawn(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
-    keep_errno(|| spawn_detached(run, argument, stack_bytes))
-}
-
 /// What a thread runs.
 type Body = extern "C" fn(*mut c_void) -> *mut c_void;
 
+/// A small stack, enough for whatever of the allocator runs there.
+#[cfg(not(feature = "preload"))]
+pub(crate) const SMALL_STACK_BYTES: usize = 128 * 1024;
+
+/// Starts a detached thread with a stack of `stack_bytes` and all signals blocked, so that
+/// no handler of the program ever runs on it. `false` when the system refuses.
+///
+/// # Safety
+///
+/// `run` may be called with `argument` on another thread, at any later time.
 #[unsafe(link_section = ".spanalloc.rare")]
-fn spawn_detached(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
+pub(crate) unsafe fn spawn(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
+    // SAFETY: passed on.
+    keep_errno(|| unsafe { spawn_detached(run, argument, stack_bytes) })
+}
+
+/// As [`spawn`], but for `errno`.
+///
+/// # Safety
+///
+/// As there.
+#[unsafe(link_section = ".spanalloc.rare")]
+unsafe fn spawn_detached(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
     // SAFETY: an out-parameter.
@@ -43,8 +57,7 @@ fn spawn_detached(run: Body, argument: *mut c_void, stack_bytes: usize) -> bool 
             // SAFETY: initialized attributes. Should it be refused, the size of before serves.
             unsafe { libc::pthread_attr_setstacksize(attributes, bytes) };
             let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-            // SAFETY: an out-parameter and initialized attributes; `run` may be run by
-            // any thread with `argument`, which is the caller's promise to itself.
+            // SAFETY: an out-parameter and initialized attributes; the rest is passed on.
             let error =
                 unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run, argument) };
             // What the stack is too small for; anything else another size does not change.
@@ -86,10 +99,6 @@ fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     result
 }
-
-/// A small stack, enough for whatever of the allocator runs there.
-#[cfg(not(feature = "preload"))]
-pub(crate) const SMALL_STACK_BYTES: usize = 128 * 1024;
 
 /// Sleeps for `milliseconds`, or less when interrupted.
 #[cfg(not(feature = "preload"))]

@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::futex::futex;
 
-/// See above.
+/// A count of rings, on which threads sleep.
 #[derive(Debug)]
 pub(crate) struct Bell(AtomicU32);
 

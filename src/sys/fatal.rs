@@ -16,8 +16,7 @@ use super::per_thread::per_thread;
 use super::stderr::Line;
 
 per_thread! {
-    /// Whether this thread is at its end, or the one that this process was forked from. Of each,
-    /// for several may die at once.
+    /// Per thread, for several may die at once.
     static DYING: Cell<bool> = Cell::new(false), "spanalloc_dying";
 }
 

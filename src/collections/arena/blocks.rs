@@ -14,7 +14,7 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-/// See the module's documentation.
+/// An arena's blocks that may come back.
 pub(super) struct Blocks {
     free: FreeLists,
     tiny: Tiny,

@@ -44,7 +44,7 @@ const FIRST_CHUNK_BYTES: usize = 1024;
 /// The largest distance of the top from the base; small in tests, so that they meet it.
 const BASE_DISTANCE_MAX: usize = if cfg!(test) { 4096 } else { u32::MAX as usize };
 
-/// See the module's documentation. In this order, so that `count` and `chunk_bytes`, which the
+/// An arena's chunks and its bump pointer. In this order, so that `count` and `chunk_bytes`, which the
 /// compiler adds to as one vector, do not lie across two of the constructor's stores.
 pub(super) struct Chunks {
     word: Cell<u64>,

@@ -86,7 +86,7 @@ const _: () = assert!(Class(CLASSES as u8 - 1).bytes() == CLASS_BYTES_MAX);
 
 type Link = Option<NonNull<u8>>;
 
-/// See the module's documentation.
+/// Free blocks, by class.
 pub(super) struct FreeLists {
     places: [Place; CLASSES],
 }

@@ -36,7 +36,7 @@ const PAGE: Layout = match Layout::from_size_align(PAGE_BYTES, PAGE_BYTES) {
     Err(_) => panic!("a page's size is a power of two"),
 };
 
-/// See the module's documentation.
+/// Blocks of 16 bytes that small objects share.
 pub(super) struct Tiny {
     current: Cell<Option<NonNull<u8>>>,
     offset: Cell<usize>,

@@ -77,11 +77,13 @@ impl<K, V, S> Map<K, V, S> {
 
 impl<K> Cursor<K> {
     /// The map's generation at the last step.
+    #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
     /// How many generations the map went through since the cursor was made.
+    #[must_use]
     pub fn generations_crossed(&self) -> u64 {
         self.generations_crossed
     }

@@ -137,12 +137,14 @@ impl<K, V, S> Entry<'_, K, V, S> {
 
 impl<'a, K, V, S> OccupiedEntry<'a, K, V, S> {
     /// The map's own key.
+    #[must_use]
     pub fn key(&self) -> &K {
         // SAFETY: by invariant 1.
         unsafe { self.slot.key() }
     }
 
     /// The value.
+    #[must_use]
     pub fn get(&self) -> &V {
         // SAFETY: by invariant 1.
         unsafe { self.slot.value() }

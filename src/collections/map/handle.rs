@@ -133,7 +133,7 @@ impl<K, V, S> HandleMap<K, V, S> {
     /// Removes the entry at `handle`, unless it was removed. Nothing but the key tells where in the
     /// index the handle lies, so this costs a pass over the index until it is found. Where that is
     /// too much, keep the key beside the handle and [`remove`](Self::remove) it, at the cost of a
-    /// lookup. A handle that is good no more costs nothing.
+    /// lookup. A stale handle costs nothing.
     ///
     /// ```
     /// let mut map = spanalloc::map::HandleMap::new();
@@ -147,7 +147,7 @@ impl<K, V, S> HandleMap<K, V, S> {
         self.slab.vacate(handle).map(|value| (key, value))
     }
 
-    /// Removes all entries. Their handles are good no more; chunks and buckets stay,
+    /// Removes all entries. Their handles become stale; chunks and buckets stay,
     /// for the next entries. If a drop panics, entries not yet looked at stay.
     ///
     /// ```
@@ -282,7 +282,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
         self.index.get(key).copied()
     }
 
-    /// Removes `key` and returns its value. Its handle is good no more.
+    /// Removes `key` and returns its value. Its handle becomes stale.
     pub fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,

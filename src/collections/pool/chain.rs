@@ -36,7 +36,7 @@ const RING_CAPACITY_MIN: usize = 1;
 /// chain keeps.
 const RING_CAPACITY_MAX: usize = 4096;
 
-/// See the module's documentation.
+/// An unbounded queue of rings.
 pub(super) struct Chain<T> {
     head: AtomicPtr<Ring<T>>,
     tail: AtomicPtr<Ring<T>>,

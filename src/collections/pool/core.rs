@@ -34,7 +34,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Weak};
 
-/// See the module's documentation.
+/// A pool without its constructor and guards.
 pub(super) struct Core<T> {
     /// Written by `advance`; the Release publishes `epoch`.
     key: AtomicU64,

@@ -8,7 +8,7 @@
 use std::io;
 use std::ptr::{self, NonNull};
 
-/// See the module's documentation. Fresh pages read as zero.
+/// An anonymous mapping; fresh pages read as zero.
 pub(super) struct Region {
     base: NonNull<u8>,
     bytes: usize,

@@ -28,7 +28,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// See the module's documentation.
+/// A bounded queue: one producer, many consumers.
 pub(super) struct Ring<T> {
     ends: AtomicU64,
     /// The ring that took over when this one was full. Written once, by the producer; its Release

@@ -19,7 +19,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// See the module's documentation. Padded so that two owners never share a cache line, nor the
+/// One thread's part of a pool. Padded so that two owners never share a cache line, nor the
 /// pair of lines that the prefetcher fetches together.
 #[repr(align(128))]
 pub(super) struct Shard<T> {

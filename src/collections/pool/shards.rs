@@ -39,7 +39,7 @@ pub(super) fn steal_share<T>(
     shards.find_from(me, |_, shard| mine.take_share(shard.chain(mine.epoch()), pin))
 }
 
-/// See the module's documentation.
+/// A pool's shards, by their owners' indices.
 pub(super) struct ShardTable<T> {
     buckets: [AtomicPtr<Place<T>>; usize::BITS as usize / 2],
     /// One more than the largest index in use so far.

@@ -23,7 +23,7 @@ pub const PRIVATE_MAX: usize = 16;
 /// had.
 pub(super) const BATCH: usize = PRIVATE_MAX / 2;
 
-/// See the module's documentation.
+/// A few values of one thread.
 pub(super) struct Stash<T> {
     len: Cell<usize>,
     places: [UnsafeCell<MaybeUninit<T>>; PRIVATE_MAX],

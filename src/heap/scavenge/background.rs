@@ -65,7 +65,10 @@ impl<O: Os> Heap<O> {
         let now_ns = monotonic_ns();
         if !scavenger.pace.may_start(now_ns) {
             scavenger.running.store(false, Relaxed);
-        } else if !spawn(scavenge::<O>, argument, SMALL_STACK_BYTES) {
+            return;
+        }
+        // SAFETY: heaps with a thread are static.
+        if !unsafe { spawn(scavenge::<O>, argument, SMALL_STACK_BYTES) } {
             // Without a thread the memory stays for now; the program runs on.
             scavenger.pace.refused(now_ns);
             scavenger.running.store(false, Relaxed);

@@ -248,9 +248,7 @@ impl Heap<Fake> {
         let mut elsewhere = [0_u64; super::class::CLASSES];
         let mut shelved = HashSet::new();
         let central = self.central.lock();
-        let mut next = central.all.get();
-        // SAFETY: thread heaps live as long as the heap.
-        while let Some(thread_heap) = unsafe { next.as_ref() } {
+        for thread_heap in self.heaps_from(central.all.get()) {
             // SAFETY: null, or a cache that lives as long as its thread.
             if let Some(cache) = unsafe { thread_heap.cache.get().as_ref() } {
                 for class in ClassId::all() {
@@ -267,7 +265,6 @@ impl Heap<Fake> {
                     assert!(shelved.insert(address), "a slot is on shelves twice");
                 }
             }
-            next = thread_heap.next_all.get();
         }
         let mut out = [0_u64; super::class::CLASSES];
         let mut space = self.space.lock();
