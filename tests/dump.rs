@@ -34,6 +34,7 @@ fn child() {
             spanalloc::dump_at_exit(std::env::var_os(OTHER_PREFIX).unwrap()).unwrap();
             std::process::exit(0);
         }
+        "handler" => exit_with_a_handler(),
         "fork" => fork_and_exit(),
         "threads" => allocate_on_threads(),
         "removed" => {
@@ -77,6 +78,32 @@ fn fork_and_exit() -> ! {
     assert_eq!(status, 0);
     let written = PathBuf::from(std::env::var_os(OTHER_PREFIX).unwrap()).with_extension("json");
     std::process::exit(if written.exists() { 9 } else { 0 });
+}
+
+/// What the program does at a file that is too long is as it was when its exit handlers run.
+fn exit_with_a_handler() -> ! {
+    const FLAGS: libc::c_int = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    extern "C" fn handler(_: libc::c_int, _: *const libc::siginfo_t, _: *const libc::c_void) {}
+    extern "C" fn look() {
+        // SAFETY: zeroes are an action, and an out-parameter follows.
+        let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: asks.
+        unsafe { libc::sigaction(libc::SIGXFSZ, std::ptr::null(), &raw mut now) };
+        if now.sa_sigaction != handler as *const () as usize || now.sa_flags & FLAGS != FLAGS {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(9) };
+        }
+    }
+    // SAFETY: zeroes are an action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = FLAGS;
+    // SAFETY: a handler that does nothing.
+    unsafe { libc::sigaction(libc::SIGXFSZ, &raw const action, std::ptr::null_mut()) };
+    // SAFETY: runs after the dump, whose handler is registered later.
+    unsafe { libc::atexit(look) };
+    spanalloc::dump_at_exit(std::env::var_os(OTHER_PREFIX).unwrap()).unwrap();
+    std::process::exit(7);
 }
 
 const THREADS: usize = 6;
@@ -131,6 +158,14 @@ fn stacks_through<'a>(folded: &'a str, function: &str) -> Vec<(Vec<&'a str>, u64
         .map(|(stack, value)| (stack.split(';').collect::<Vec<_>>(), value.parse().unwrap()))
         .filter(|(frames, _)| frames.iter().any(|frame| frame.ends_with(function)))
         .collect()
+}
+
+#[test]
+fn a_handler_of_the_programs_stays_as_it_is() {
+    let scratch = Scratch::new("dump-handler");
+    let output = run("handler", "sample=0", &scratch.prefix("out"));
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert!(read(&scratch.prefix("out"), ".classes.txt").contains("total"));
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::sys::bell::Bell;
 use crate::sys::lock::Lock;
 use crate::sys::os::{Linux, Os, unmap};
 use crate::sys::process;
+use crate::sys::signals;
 use crate::sys::stderr::Line;
 use crate::sys::thread::without_cancellation;
 
@@ -292,11 +293,9 @@ pub(super) fn keep(dumps: u32) {
 /// cannot be written, rather than the end of the process by a signal, with another exit code.
 /// From here on the process does nothing but end; a handler of the program's is left to it.
 fn outlive_long_files() {
-    // SAFETY: ignoring a signal runs nothing.
-    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    if before != libc::SIG_DFL && before != libc::SIG_ERR {
-        // SAFETY: what the program had set.
-        unsafe { libc::signal(libc::SIGXFSZ, before) };
+    if signals::is_default(libc::SIGXFSZ) {
+        // SAFETY: ignoring a signal runs nothing.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     }
 }
 

@@ -92,7 +92,7 @@ extern "C" fn on_signal(_: c_int) {
 }
 
 extern "C" fn run(seen: *mut c_void) -> *mut c_void {
-    thread::set_name(c"spanalloc-dump");
+    thread::settle(c"spanalloc-dump");
     quietly(|| wait_and_write(seen.addr() as u32));
     ptr::null_mut()
 }

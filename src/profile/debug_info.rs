@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,10 +30,18 @@ const RESIDENT_BYTES_MAX: usize = 4 << 20;
 /// Bytes that the kernel maps around one that is read, mostly.
 const FAULT_BYTES: usize = 64 << 10;
 
+/// Opens a module's file. What is no file by now, such as a pipe at the number by which a file in
+/// memory was opened, is not: opening it might wait for ever.
+fn open(path: &Path) -> Option<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
 /// The build-id that a file has, in hexadecimal digits; empty without one.
 pub(super) fn build_id(path: &Path) -> String {
     let id = || {
-        let image = Image::of(&File::open(path).ok()?)?;
+        let image = Image::of(&open(path)?)?;
         let object = object::File::parse(&*image.map).ok()?;
         Some(object.build_id().ok()??.iter().map(|byte| format!("{byte:02x}")).collect())
     };
@@ -60,7 +69,7 @@ fn whole(
     interner: &mut Interner,
     found: &mut impl FnMut(u64, Vec<Arc<Frame>>),
 ) -> Option<()> {
-    let image = Image::of(&File::open(path).ok()?)?;
+    let image = Image::of(&open(path)?)?;
     let object = object::File::parse(&*image.map).ok()?;
     let load = |id: gimli::SectionId| {
         let section = object.section_by_name(id.name());
@@ -98,7 +107,8 @@ fn split(
     interner: &mut Interner,
     found: &mut impl FnMut(u64, Vec<Arc<Frame>>),
 ) {
-    let Ok(loader) = Loader::new(path) else { return };
+    // As the loader opens it by itself.
+    let Some(Ok(loader)) = open(path).map(|_| Loader::new(path)) else { return };
     for &probe in probes {
         let symbol = || loader.find_symbol(probe);
         found(probe, named(loader.find_frames(probe).ok(), symbol, interner));
@@ -192,5 +202,27 @@ impl Relocate for &Image {
     fn relocate_offset(&self, offset: usize, value: usize) -> gimli::Result<usize> {
         self.read_at(offset);
         Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_without_a_writer_is_no_file_and_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("spanalloc-pipe-{}", std::process::id()));
+        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a terminated path.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let (opened, id) = (open(&path), build_id(&path));
+        let mut found = 0;
+        name_all(&path, &[1], &mut Interner::default(), |_, _| found += 1);
+        std::fs::remove_file(&path).unwrap();
+        assert!(opened.is_none() && id.is_empty() && found == 0);
+        assert!(open(&std::env::current_exe().unwrap()).is_some());
     }
 }

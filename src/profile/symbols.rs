@@ -157,16 +157,17 @@ impl Resolver {
         let debug = (reads && cfg!(feature = "preload"))
             .then(|| debug_file(Path::new(DEBUG_FILES), &module.build_id))
             .flatten();
-        let offset = module.bias + 1;
         // The call is the instruction before the one it returns to.
-        let probes: Vec<u64> = addresses.iter().map(|address| address - offset).collect();
+        let offset = module.bias.wrapping_add(1);
+        let probes: Vec<u64> =
+            addresses.iter().map(|address| address.wrapping_sub(offset)).collect();
         let here = self.here;
         let (frames, interner) = (&mut self.frames, &mut self.interner);
         let file = debug.as_deref().or_else(|| file_of(module, here));
         if let Some(file) = file.filter(|_| reads) {
             name_all(file, &probes, interner, |probe, named| {
                 if !named.is_empty() {
-                    frames.insert(probe + offset, named.into());
+                    frames.insert(probe.wrapping_add(offset), named.into());
                 }
             });
         }
@@ -189,7 +190,7 @@ impl Module {
     /// module's path has no file's name.
     fn placeholder(&self, address: u64) -> Option<String> {
         let name = self.path.file_name()?.to_string_lossy();
-        Some(format!("{name}+{:#x}", address - 1 - self.bias))
+        Some(format!("{name}+{:#x}", (address - 1).wrapping_sub(self.bias)))
     }
 
     /// Whether a frame inside has no name but what stands for it.

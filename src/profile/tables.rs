@@ -65,20 +65,23 @@ impl Deref for Bytes {
     }
 }
 
-/// The module as framehop wants it: addresses of the file, that is without bias.
+/// The module as framehop wants it: addresses of the file, that is without bias. It keeps distances
+/// from a base in 32 bits, so that is where the module begins: some are linked for high addresses,
+/// and some lie below what they are linked for, so that their bias wraps.
 #[unsafe(link_section = ".spanalloc.sample")]
 pub(super) fn describe(
     module: &LoadedModule<'_>,
     (index, table): (Placed, Placed),
 ) -> Module<Bytes> {
-    let bias = module.bias;
-    let in_file = |range: &Range<u64>| range.start - bias..range.end - bias;
+    let in_file = |address: u64| address.wrapping_sub(module.bias);
+    let range_in_file = |range: &Range<u64>| in_file(range.start)..in_file(range.end);
+    let base = module.code.start.min(index.range.start).min(table.range.start);
     let sections = ExplicitModuleSectionInfo {
-        base_svma: 0,
-        text_svma: Some(in_file(&module.code)),
-        eh_frame_hdr_svma: Some(in_file(&index.range)),
+        base_svma: in_file(base),
+        text_svma: Some(range_in_file(&module.code)),
+        eh_frame_hdr_svma: Some(range_in_file(&index.range)),
         eh_frame_hdr: Some(index.bytes),
-        eh_frame_svma: Some(in_file(&table.range)),
+        eh_frame_svma: Some(range_in_file(&table.range)),
         eh_frame: Some(table.bytes),
         text: None,
         stubs_svma: None,
@@ -89,7 +92,7 @@ pub(super) fn describe(
         text_segment_svma: None,
         text_segment: None,
     };
-    Module::new(String::new(), module.code.clone(), bias, sections)
+    Module::new(String::new(), module.code.clone(), base, sections)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub(super) struct Unwinders {
     /// Held while something is loaded, before any lock of the profiler's or the heap's.
     found: Lock<Found>,
     modules_without_cfi: AtomicUsize,
-    /// Biases of the modules the program was linked with (invariant 1), plus one: 0
+    /// Where the program headers lie of modules the program was linked with (invariant 1): 0
     /// is no module.
     linked: [AtomicU64; LINKED_MAX],
     /// Whether they have been made to stay.
@@ -122,9 +122,9 @@ impl Unwinders {
         #[cfg(not(target_feature = "crt-static"))]
         {
             let mut places = self.linked.iter();
-            stay::each_linked(|bias| {
+            stay::each_linked(|headers| {
                 if let Some(place) = places.next() {
-                    place.store(bias + 1, Ordering::Relaxed);
+                    place.store(headers, Ordering::Relaxed);
                 }
             });
         }
@@ -142,14 +142,14 @@ impl Unwinders {
         {
             let mut kept = Vec::new();
             modules::for_each(|module| {
-                if self.is_linked(module.bias) {
-                    kept.push((module.bias, module.name.to_owned()));
+                if self.is_linked(&module) {
+                    kept.push((module.headers, module.dynamic, module.name.to_owned()));
                 }
             });
-            kept.retain(|(bias, name)| stay::keep(*bias, name));
+            kept.retain(|(_, dynamic, name)| stay::keep(*dynamic, name));
             for place in &self.linked {
                 let noted = place.load(Ordering::Relaxed);
-                if !kept.iter().any(|(bias, _)| bias + 1 == noted) {
+                if !kept.iter().any(|(headers, ..)| *headers == noted) {
                     place.store(0, Ordering::Relaxed);
                 }
             }
@@ -158,15 +158,15 @@ impl Unwinders {
     }
 
     #[unsafe(link_section = ".spanalloc.sample")]
-    fn is_linked(&self, bias: u64) -> bool {
-        self.linked.iter().any(|place| place.load(Ordering::Relaxed) == bias + 1)
+    fn is_linked(&self, module: &LoadedModule<'_>) -> bool {
+        self.linked.iter().any(|place| place.load(Ordering::Relaxed) == module.headers)
     }
 
     #[unsafe(link_section = ".spanalloc.sample")]
     fn stays(&self, module: &LoadedModule<'_>) -> bool {
         // The executable stays even if it was never noted.
         let kept = self.keeping.load(Ordering::Acquire) == KEPT;
-        module.is_main || kept && self.is_linked(module.bias)
+        module.is_main || kept && self.is_linked(module)
     }
 
     pub(super) fn ready(&self) -> bool {

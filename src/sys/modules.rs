@@ -16,6 +16,7 @@ use core::ptr::with_exposed_provenance;
 use core::slice;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use super::background::without_starts;
 use super::lock::Lock;
 use super::thread::without_cancellation;
 
@@ -25,8 +26,12 @@ pub(crate) struct LoadedModule<'a> {
     pub(crate) name: &'a CStr,
     /// Whether it is the executable, which every loader names first.
     pub(crate) is_main: bool,
-    /// What is added to an address of the file to get one of the process.
+    /// What is added to an address of the file to get one of the process; wraps.
     pub(crate) bias: u64,
+    /// Where its program headers lie: no other module's do, while several may have one bias.
+    pub(crate) headers: u64,
+    /// Where its dynamic section lies.
+    pub(crate) dynamic: Option<u64>,
     /// Executable addresses.
     pub(crate) code: Range<u64>,
     /// Where `code.start` lies in the file.
@@ -72,10 +77,10 @@ pub(crate) fn for_each<F: FnMut(LoadedModule<'_>)>(mut visit: F) -> bool {
     })
 }
 
-/// Calls `visit` with the bias of each loaded module, of which nothing is read.
+/// Calls `visit` with where the program headers of each loaded module lie; nothing is read.
 #[cfg(not(target_feature = "crt-static"))]
-pub(crate) fn each_bias(mut visit: impl FnMut(u64)) {
-    each_record(|info| visit(info.dlpi_addr));
+pub(crate) fn each_headers(mut visit: impl FnMut(u64)) {
+    each_record(|info| visit(info.dlpi_phdr.addr() as u64));
 }
 
 /// Whether the loader's lock can be had.
@@ -154,9 +159,12 @@ fn each_record<F: FnMut(&libc::dl_phdr_info)>(mut visit: F) -> bool {
     if LOADER.load(Relaxed) != ANSWERS && !answers() {
         return false;
     }
-    // SAFETY: `one::<F>` expects the pointer to `visit` that it is given here,
-    // and the call returns before `visit` ends.
-    unsafe { libc::dl_iterate_phdr(Some(one::<F>), (&raw mut visit).cast()) };
+    let data = (&raw mut visit).cast();
+    without_starts(|| {
+        // SAFETY: `one::<F>` expects the pointer to `visit` that it is given here,
+        // and the call returns before `visit` ends.
+        unsafe { libc::dl_iterate_phdr(Some(one::<F>), data) }
+    });
     true
 }
 
@@ -218,6 +226,8 @@ unsafe fn describe<'a>(
         name,
         is_main: false,
         bias,
+        headers: headers.as_ptr().addr() as u64,
+        dynamic: headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC).map(start),
         code: start(first)..code_end,
         code_offset: first.p_offset,
         eh_frame_hdr,
@@ -278,6 +288,19 @@ mod tests {
             }
         });
         assert!(asked && found == 1, "{found}");
+    }
+
+    #[test]
+    #[cfg(not(feature = "preload"))]
+    fn no_thread_is_started_while_the_loader_lists_its_modules() {
+        use crate::sys::background::may_start;
+
+        let mut seen = 0;
+        for_each(|_| {
+            seen += 1;
+            assert!(!may_start());
+        });
+        assert!(seen > 0 && may_start());
     }
 
     #[test]

@@ -10,6 +10,8 @@
 
 #[cfg(feature = "profile")]
 use core::ffi::CStr;
+#[cfg(all(feature = "profile", target_env = "gnu"))]
+use core::ffi::c_char;
 use core::ffi::{c_int, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -94,7 +96,7 @@ fn pin() {
 /// Of what is loaded already, never to be unloaded.
 const KEEP: c_int = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
 
-/// Calls `visit` with the bias of each module that should stay loaded until the process ends. Of a
+/// Calls `visit` with where the program headers lie of each module that should stay loaded until the process ends. Of a
 /// program these are all there are, to be called where [`stay_loaded`] is: those that it is linked
 /// with, and what a constructor may have opened, which nothing tells apart. Of a library that may
 /// have been opened while the program runs it is the library alone: what else is there is the
@@ -106,30 +108,31 @@ pub(crate) fn each_linked(mut visit: impl FnMut(u64)) {
         let here = address().addr() as u64;
         modules::for_each(|module| {
             if module.code.contains(&here) {
-                visit(module.bias);
+                visit(module.headers);
             }
         });
         return;
     }
-    modules::each_bias(visit);
+    modules::each_headers(visit);
 }
 
-/// Has the module of that bias and name stay loaded; whether it does. Not to be called while the
+/// Has the module of that name and dynamic section stay loaded; whether it does. Not to be called while the
 /// loader names its modules: it holds a lock then. The loader of musl unloads nothing.
 #[cfg(feature = "profile")]
 #[unsafe(link_section = ".spanalloc.rare")]
-pub(crate) fn keep(bias: u64, name: &CStr) -> bool {
+pub(crate) fn keep(dynamic: Option<u64>, name: &CStr) -> bool {
     #[cfg(target_env = "gnu")]
     // What has no path is no file, but a part of the kernel's.
-    return name.to_bytes().contains(&b'/') && pinned(name) == Some(bias);
+    return name.to_bytes().contains(&b'/') && dynamic.is_some() && pinned(name) == dynamic;
     #[cfg(not(target_env = "gnu"))]
     {
-        _ = (bias, name);
+        _ = (dynamic, name);
         true
     }
 }
 
-/// Has the module of that name stay loaded; its bias, if there is such a module still.
+/// Has the module of that name stay loaded; where its dynamic section lies, if there is such a
+/// module still.
 #[cfg(all(feature = "profile", target_env = "gnu"))]
 #[unsafe(link_section = ".spanalloc.rare")]
 fn pinned(name: &CStr) -> Option<u64> {
@@ -138,9 +141,18 @@ fn pinned(name: &CStr) -> Option<u64> {
     if handle.is_null() {
         return None;
     }
-    let mut map = ptr::null::<u64>();
+    let mut map = ptr::null::<LinkMap>();
     // SAFETY: a handle, and an out-parameter for a pointer.
     let told = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
-    // SAFETY: the record of a module that stays begins with its bias.
-    (told == 0 && !map.is_null()).then(|| unsafe { *map })
+    // SAFETY: the record of a module that stays.
+    (told == 0 && !map.is_null()).then(|| unsafe { (*map).dynamic })
+}
+
+/// How glibc's record of a module begins.
+#[cfg(all(feature = "profile", target_env = "gnu"))]
+#[repr(C)]
+struct LinkMap {
+    bias: u64,
+    name: *const c_char,
+    dynamic: u64,
 }

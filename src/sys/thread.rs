@@ -1,6 +1,7 @@
 //! Thread exit and fork, through pthreads.
 
 use core::ffi::{CStr, c_int, c_void};
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// A function to run when a thread ends, keyed by a non-null value of that thread.
@@ -59,10 +60,25 @@ pub(crate) fn at_fork(
     unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) };
 }
 
-/// Names this thread, in at most 15 bytes, for those who look at the process from outside.
-pub(crate) fn set_name(name: &CStr) {
+/// Makes this thread, which the allocator has started, one of its own: it has the name, in at most
+/// 15 bytes, and the scheduling of the thread that happened to start it, which may be a real-time
+/// one.
+#[cold]
+#[unsafe(link_section = ".spanalloc.rare")]
+pub(crate) fn settle(name: &CStr) {
     // SAFETY: a terminated name, which the kernel copies.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    // SAFETY: has no preconditions.
+    let here = unsafe { libc::pthread_self() };
+    let (mut policy, mut before) = (libc::SCHED_OTHER, MaybeUninit::<libc::sched_param>::uninit());
+    // SAFETY: this thread, and out-parameters.
+    unsafe { libc::pthread_getschedparam(here, &raw mut policy, before.as_mut_ptr()) };
+    if matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR) {
+        // Of the usual policy zeroes are the only ones.
+        let usual = MaybeUninit::<libc::sched_param>::zeroed();
+        // SAFETY: this thread, and parameters.
+        unsafe { libc::pthread_setschedparam(here, libc::SCHED_OTHER, usual.as_ptr()) };
+    }
 }
 
 /// The name of this thread as the kernel knows it, or that of the program; `main`

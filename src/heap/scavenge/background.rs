@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{WORTHWHILE_BYTES, WORTHWHILE_SLOTS, has_passed};
 use crate::heap::Heap;
-use crate::sys::background::{SMALL_STACK_BYTES, sleep_ms, spawn};
+use crate::sys::background::{SMALL_STACK_BYTES, may_start, sleep_ms, spawn};
 use crate::sys::os::{Os, monotonic_ns};
-use crate::sys::thread::set_name;
+use crate::sys::thread::settle;
 
 /// Milliseconds between ticks unless set.
 pub(super) const TICK_MS: u32 = 500;
@@ -57,6 +57,10 @@ impl<O: Os> Heap<O> {
     #[unsafe(link_section = ".spanalloc.rare")]
     pub(super) fn pace(&self) {
         let scavenger = &self.scavenger;
+        if !may_start() {
+            // It stays wanted.
+            return;
+        }
         scavenger.wanted.store(false, Relaxed);
         if scavenger.is_off() || scavenger.running.swap(true, Relaxed) {
             return;
@@ -142,8 +146,7 @@ impl<O: Os> Heap<O> {
 
 #[unsafe(link_section = ".spanalloc.rare")]
 extern "C" fn scavenge<O: Os>(heap: *mut c_void) -> *mut c_void {
-    // Not that of the thread that happened to free enough.
-    set_name(c"spanalloc-idle");
+    settle(c"spanalloc-idle");
     // SAFETY: `tend` is called on a heap that is never dropped.
     let heap = unsafe { &*heap.cast::<Heap<O>>() };
     heap.scavenge_until_clean();
