@@ -21,14 +21,17 @@
 //! capabilities) ignores it, as the C library does with such variables: a dump would write
 //! files with these rights.
 
+mod keys;
+mod values;
+
 use core::ffi::{CStr, c_int};
 
 #[cfg(feature = "profile")]
 use super::formats::Formats;
-use super::prefix::{has_number, unknown_place};
-use crate::heap::scavenge::DECAY_NEVER_MS;
+use super::prefix::has_number;
 use crate::sys::os::Huge;
 use crate::sys::stderr::Line;
+use keys::{COMMAS, KEEPS, KEYS, Key};
 
 const VARIABLE: &CStr = c"SPANALLOC";
 
@@ -71,48 +74,6 @@ pub(super) struct Problem<'a> {
     accepted: &'static str,
 }
 
-/// Keys of any build.
-const KNOWN: [&[u8]; 10] = [
-    b"sample", b"dump", b"every", b"grown", b"keep", b"signal", b"decay", b"huge", b"trace",
-    b"formats",
-];
-
-/// Keys this build knows.
-const KEYS: &str = if cfg!(feature = "profile") {
-    "sample=SIZE, dump=PREFIX, every=TIME, grown=SIZE, keep=NUMBER, signal=NAME, formats=NAME+NAME, decay=TIME, huge=WHEN, trace=scavenge"
-} else {
-    "dump=PREFIX, every=TIME, grown=SIZE, keep=NUMBER, signal=NAME, decay=TIME, huge=WHEN, trace=scavenge"
-};
-#[cfg(feature = "profile")]
-const SIZES: &str = "bytes as a whole number with or without B, KiB, MiB, GiB, KB, MB or GB, in letters of either case (0 turns sampling off)";
-const PREFIXES: &str = "a path that ends in the beginning of a file name, such as dump=out/app";
-
-const PLACES: &str = "%p for the process, %n for the program, %h for the host, %d for the number of the dump, %% for a percent sign";
-
-const COMMAS: &str = "commas between parts (sample=512KiB,dump=out/app)";
-
-const TIMES: &str = "a whole number with or without ms, or with s, min or h, from 1 ms to 4294967295 ms, which is 49 days, or never (decay=500ms)";
-
-const INTERVALS: &str =
-    "a whole number of ms, s, min or h, from 1 s to 4294967295 ms, which is 49 days (every=10min)";
-/// The shortest of them, in milliseconds.
-const INTERVAL_MS_MIN: u32 = 1000;
-
-const STEPS: &str =
-    "bytes as a whole number with or without KiB, MiB, GiB, KB, MB or GB, from 16MiB (grown=1GiB)";
-/// The least of them, in bytes: what is given back counts as in use meanwhile, 8 MiB of it at a
-/// time.
-const STEP_BYTES_MIN: u64 = 16 << 20;
-
-const KEEPS: &str =
-    "how many dumps stay that %d numbers, a whole number from 1 (dump=out/app.%d,keep=24)";
-
-const SIGNALS: &str = "HUP, USR1, USR2, or the number of a real-time signal (signal=USR2)";
-
-const TRACES: &str = "trace=scavenge";
-
-const HUGE: &str = "huge=off (none are asked for), huge=on (as without it) or huge=early (from the first block on)";
-
 /// The value of the variable, if it is set. The environment must not be changed
 /// while the result is in use, which holds before `main`.
 pub(super) fn variable() -> Option<&'static [u8]> {
@@ -140,97 +101,47 @@ pub(super) fn sample_bytes() -> Option<u64> {
 /// meant as it is taken. The last of several values that are understood counts.
 pub(super) fn parse<'a>(text: &'a [u8], mut wrong: impl FnMut(Problem<'a>)) -> Config<'a> {
     let mut config = Config::default();
-    let mut keep_part = &b""[..];
-    for part in text.split(|byte| *byte == b',') {
-        let part = part.trim_ascii();
-        if part.is_empty() {
-            continue;
-        }
-        let mut halves = part.splitn(2, |byte| *byte == b'=');
-        let key = halves.next().unwrap_or_default().trim_ascii_end();
-        let problem = |what, accepted| Problem { part, what, which: None, accepted };
-        let value = halves.next();
+    for Part { part, key, value } in parts(text) {
+        let mut say = |what, which, accepted| wrong(Problem { part, what, which, accepted });
         if let Some(key) = value.and_then(key_inside) {
-            let problem = problem("has a part more inside, which is taken for its value", COMMAS);
-            wrong(Problem { which: Some(key), ..problem });
+            let what = "has a part more inside, which is taken for its value";
+            say(what, Some(key), COMMAS);
         }
-        match (key, value) {
-            #[cfg(feature = "profile")]
-            (b"sample", Some(value)) => match size(value.trim_ascii()) {
-                Some(bytes) => config.sample_bytes = Some(bytes),
-                None => wrong(problem("is not a size", SIZES)),
-            },
-            (b"dump", Some(value)) => match value.trim_ascii() {
-                value if !names_file(value) => wrong(problem("names no file", PREFIXES)),
-                prefix => {
-                    config.dump = Some(prefix);
-                    if let Some(place) = unknown_place(prefix) {
-                        let problem = problem("has what stands for nothing and stays so", PLACES);
-                        wrong(Problem { which: Some(place), ..problem });
-                    }
-                }
-            },
-            #[cfg(feature = "profile")]
-            (b"formats", Some(b"")) => wrong(problem("has no value", Formats::ACCEPTED)),
-            #[cfg(feature = "profile")]
-            (b"formats", Some(value)) => {
-                let formats = Formats::named(value, |what, name| {
-                    wrong(Problem { which: Some(name), ..problem(what, Formats::ACCEPTED) });
-                });
-                config.formats = formats.or(config.formats);
+        let Some(key) = Key::named(key) else {
+            say("is no known key", None, KEYS);
+            continue;
+        };
+        match value {
+            Some(value) => {
+                (key.set)(&mut config, value, &mut |what, which| say(what, which, key.accepted));
             }
-            #[cfg(feature = "profile")]
-            (b"formats", None) => wrong(problem("has no value", Formats::ACCEPTED)),
-            #[cfg(feature = "profile")]
-            (b"sample", None) => wrong(problem("has no value", SIZES)),
-            (b"dump", None) => wrong(problem("has no value", PREFIXES)),
-            (b"every", value) => match value.and_then(|value| milliseconds(value.trim_ascii())) {
-                Some(ms) if ms >= INTERVAL_MS_MIN => config.every_ms = Some(ms),
-                Some(_) => wrong(problem("is too short", INTERVALS)),
-                None => wrong(problem("is not a time", INTERVALS)),
-            },
-            (b"grown", value) => match value.and_then(|value| size(value.trim_ascii())) {
-                Some(bytes) if bytes >= STEP_BYTES_MIN => config.grown_bytes = Some(bytes),
-                Some(_) => wrong(problem("is too small", STEPS)),
-                None => wrong(problem("is not a size", STEPS)),
-            },
-            (b"keep", value) => match value.and_then(|value| number(value.trim_ascii())) {
-                Some((keep @ 1.., b"")) => {
-                    config.keep = Some(u32::try_from(keep).unwrap_or(u32::MAX));
-                    keep_part = part;
-                }
-                _ => wrong(problem("is not how many dumps are to stay", KEEPS)),
-            },
-            (b"signal", value) => match value.and_then(|value| signal(value.trim_ascii())) {
-                Some(signal) => config.signal = Some(signal),
-                None => wrong(problem("names no signal to wait for", SIGNALS)),
-            },
-            (b"decay", Some(value)) => match decay(value.trim_ascii()) {
-                Some(ms) => config.decay_ms = Some(ms),
-                None => wrong(problem("is not a time", TIMES)),
-            },
-            (b"decay", None) => wrong(problem("has no value", TIMES)),
-            (b"huge", value) => match value.map(<[u8]>::trim_ascii) {
-                Some(b"off") => config.huge = Some(Huge::Off),
-                Some(b"on") => config.huge = Some(Huge::Dense),
-                Some(b"early") => config.huge = Some(Huge::Early),
-                _ => wrong(problem("does not say when to ask for huge pages", HUGE)),
-            },
-            (b"trace", Some(value)) if value.trim_ascii() == b"scavenge" => config.trace = true,
-            (b"trace", _) => wrong(problem("names nothing to trace", TRACES)),
-            #[cfg(not(feature = "profile"))]
-            (b"sample" | b"formats", _) => {
-                wrong(problem("needs a build with the feature `profile`", KEYS));
-            }
-            _ => wrong(problem("is no known key", KEYS)),
+            None => say("has no value", None, key.accepted),
         }
     }
     // Without `dump` the program may say where, and with a number.
-    if config.keep.is_some() && config.dump.is_some_and(|prefix| !has_number(prefix)) {
+    if config.keep.is_some()
+        && config.dump.is_some_and(|prefix| !has_number(prefix))
+        && let Some(Part { part, .. }) = parts(text).filter(|part| part.key == b"keep").last()
+    {
         let what = "keeps nothing: without %d in dump= each dump replaces the one before";
-        wrong(Problem { part: keep_part, what, which: None, accepted: KEEPS });
+        wrong(Problem { part, what, which: None, accepted: KEEPS });
     }
     config
+}
+
+/// A part of the variable, from comma to comma: a key, and a value if there is one.
+struct Part<'a> {
+    part: &'a [u8],
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+}
+
+fn parts(text: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    let parts = text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    parts.filter(|part| !part.is_empty()).map(|part| {
+        let mut halves = part.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+        Part { part, key: halves.next().unwrap_or_default(), value: halves.next() }
+    })
 }
 
 /// A known key that follows a blank or a semicolon inside a value, as it would be if these, rather
@@ -241,7 +152,7 @@ fn key_inside(value: &[u8]) -> Option<&[u8]> {
     rests.find_map(|rest| {
         let (key, after) =
             rest.split_at(rest.iter().take_while(|b| b.is_ascii_lowercase()).count());
-        let is_key = KNOWN.contains(&key) && after.trim_ascii_start().starts_with(b"=");
+        let is_key = Key::named(key).is_some() && after.trim_ascii_start().starts_with(b"=");
         is_key.then_some(key)
     })
 }
@@ -262,67 +173,6 @@ impl Problem<'_> {
 pub(super) fn names_file(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     !matches!(name, b"" | b"." | b"..")
-}
-
-/// A time in milliseconds, which is also the unit when none is given.
-fn milliseconds(text: &[u8]) -> Option<u32> {
-    let (number, unit) = number(text)?;
-    let scale = match unit {
-        b"" | b"ms" => 1,
-        b"s" => 1000,
-        b"min" => 60_000,
-        b"h" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(scale)?.try_into().ok().filter(|ms| *ms > 0)
-}
-
-/// As [`milliseconds`], or `never`.
-fn decay(text: &[u8]) -> Option<u32> {
-    if text == b"never" { Some(DECAY_NEVER_MS) } else { milliseconds(text) }
-}
-
-/// A signal by its name, with or without `SIG`, whose letters may be of any case, or the number of
-/// a real-time signal.
-fn signal(text: &[u8]) -> Option<c_int> {
-    const NAMES: [(&[u8], c_int); 3] =
-        [(b"HUP", libc::SIGHUP), (b"USR1", libc::SIGUSR1), (b"USR2", libc::SIGUSR2)];
-    let sig = text.split_at_checked(3).filter(|(sig, _)| sig.eq_ignore_ascii_case(b"SIG"));
-    let name = sig.map_or(text, |(_, name)| name);
-    if let Some((_, signal)) = NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
-        return Some(*signal);
-    }
-    let (number, rest) = number(text)?;
-    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
-    let signal = c_int::try_from(number).ok()?;
-    (rest.is_empty() && real_time.contains(&signal)).then_some(signal)
-}
-
-/// A whole number and what follows it.
-fn number(text: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, unit) = text.split_at_checked(digits).filter(|(digits, _)| !digits.is_empty())?;
-    let number = digits.iter().try_fold(0_u64, |number, digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })?;
-    Some((number, unit.trim_ascii()))
-}
-
-/// A number of bytes with an optional unit, whose letters may be of any case.
-fn size(text: &[u8]) -> Option<u64> {
-    const UNITS: [(&[u8], u64); 8] = [
-        (b"", 1),
-        (b"b", 1),
-        (b"kb", 1_000),
-        (b"mb", 1_000_000),
-        (b"gb", 1_000_000_000),
-        (b"kib", 1 << 10),
-        (b"mib", 1 << 20),
-        (b"gib", 1 << 30),
-    ];
-    let (number, unit) = number(text)?;
-    let (_, scale) = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name))?;
-    number.checked_mul(*scale)
 }
 
 #[cfg(all(test, feature = "profile"))]

@@ -1,6 +1,8 @@
 //! What the variable may be, and what is said about slips.
 
+use super::values::size;
 use super::*;
+use crate::heap::scavenge::DECAY_NEVER_MS;
 
 fn parsed(text: &str) -> (Config<'_>, Vec<Problem<'_>>) {
     let mut problems = Vec::new();
@@ -15,6 +17,7 @@ fn sizes_have_units() {
     assert_eq!(size("524288"), Some(524_288));
     assert_eq!(size("512KiB"), Some(512 << 10));
     assert_eq!(size("2mib"), Some(2 << 20));
+    assert_eq!([size("8k"), size("4M"), size("1g")], [8 << 10, 4 << 20, 1 << 30].map(Some));
     assert_eq!(size("3 GB"), Some(3_000_000_000));
     for wrong in ["", "KiB", "-1", "1.5MiB", "12Q", "1 2", "99999999999999999999", "99999999999GiB"]
     {
@@ -68,11 +71,11 @@ fn reports_while_the_program_runs_have_a_time_or_a_signal() {
     assert_eq!(signal("signal=usr2"), Some(libc::SIGUSR2));
     assert_eq!(signal("signal=40"), Some(40));
     let all = [
-        ("every", "is not a time", "every=10min"),
+        ("every", "has no value", "every=10min"),
         ("every=", "is not a time", "every=10min"),
         ("every=10d", "is not a time", "from 1 s"),
         ("every=999ms", "is too short", "from 1 s"),
-        ("signal", "names no signal to wait for", "USR2"),
+        ("signal", "has no value", "USR2"),
         ("signal=KILL", "names no signal to wait for", "USR2"),
         ("signal=9", "names no signal to wait for", "USR2"),
         ("signal=65", "names no signal to wait for", "USR2"),
@@ -92,7 +95,7 @@ fn memory_grows_by_sizes_from_a_mebibyte_on() {
     let (config, problems) = parsed("grown= 2 GiB ,dump=x");
     assert_eq!((config.grown_bytes, problems.len()), (Some(2 << 30), 0));
     for (wrong, what) in [
-        ("grown", "is not a size"),
+        ("grown", "has no value"),
         ("grown=", "is not a size"),
         ("grown=1.5GiB", "is not a size"),
         ("grown=0", "is too small"),
@@ -241,4 +244,15 @@ fn a_wrong_part_is_named_and_the_rest_applies() {
     );
     assert!(problems[0].accepted.contains("without B, KiB"));
     assert!(problems[1].accepted.contains("sample=SIZE, dump=PREFIX"));
+}
+
+#[test]
+fn the_list_of_keys_names_each() {
+    for part in KEYS.split(", ") {
+        let name = part.split('=').next().unwrap();
+        assert!(Key::named(name.as_bytes()).is_some(), "{name}");
+        let (_, problems) = parsed(name);
+        assert_eq!((problems.len(), problems[0].what), (1, "has no value"), "{name}");
+    }
+    assert_eq!(KEYS.matches('=').count(), 10);
 }
