@@ -247,6 +247,7 @@ struct Part {
 
 impl Part {
     /// The blocks of the chain that begins with `head`.
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn of_chain(span: Span, head: *mut Block, whole: bool) -> Self {
         let mut part = Self { head, whole, blocks: BlockSet::EMPTY };
         let mut next = head;
@@ -263,6 +264,7 @@ impl Part {
     }
 
     /// The blocks of the bundles that begin at `head`.
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn of_bundles(span: Span, head: u32) -> Self {
         let mut part = Self { head: span.block_at(head), whole: false, blocks: BlockSet::EMPTY };
         // SAFETY: below a head that was read nobody writes to bundles.
@@ -278,6 +280,7 @@ impl Part {
 
     /// Links what does not begin in thinned pages, behind the head if that stays, in order of
     /// address; the head of that chain, and how many blocks went.
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn link_rest(self, span: Span) -> (*mut Block, u32) {
         let (mut head, mut last) = (self.head, self.head);
         if self.whole {
@@ -301,6 +304,7 @@ impl Part {
 
     /// Lists what does not begin in thinned pages in bundles anew, of which the head begins the
     /// newest, as before; how many blocks went.
+    #[unsafe(link_section = ".spanalloc.rare")]
     fn bundle_rest(self, span: Span) -> u32 {
         if self.head.is_null() {
             return 0;
