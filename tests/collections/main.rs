@@ -15,6 +15,7 @@ mod pool_fork;
 mod pool_kinds;
 mod pool_panics;
 mod random;
+mod trend;
 
 /// For the tests of what is allocated, and of what happens when it is not.
 #[global_allocator]

@@ -1,115 +1,12 @@
 //! What watches the memory, against series whose answer is known.
 
-use crate::map_support::counting::allocations;
-use crate::random::Random;
 use spanalloc::observe::{
-    BudgetLimits, Limit, Listener, Listeners, SloRule, TagBudget, Threshold, Timer, Trend,
-    TrendDetector,
+    BudgetLimits, Limit, Listener, Listeners, SloRule, TagBudget, Threshold, Timer,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-
-const WINDOW: usize = 60;
-
-fn judge(series: impl Iterator<Item = u64>) -> Trend {
-    let mut detector = TrendDetector::new(WINDOW, 0.999);
-    for (step, value) in series.take(WINDOW).enumerate() {
-        assert_eq!(detector.trend(), Trend::Undecided);
-        detector.record(Duration::from_secs(5 * step as u64), value);
-    }
-    detector.trend()
-}
-
-/// Values from 0 to `bound`, the same on each run.
-fn noise(seed: u64, bound: u64) -> impl Iterator<Item = u64> {
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    std::iter::from_fn(move || Some(random.below(bound + 1)))
-}
-
-/// O1: a leak is found in noise, with its rate inside the interval.
-#[test]
-fn a_leak_is_found() {
-    for seed in 1..=20 {
-        let leak = noise(seed, 2_000_000).zip(0..).map(|(n, step)| n + 1_000_000 * step);
-        let Trend::Rising(slope) = judge(leak) else { panic!("seed {seed}") };
-        assert!((180_000.0..220_000.0).contains(&slope.per_second), "{slope:?}");
-        assert!(slope.per_second_low <= 200_000.0 && 200_000.0 <= slope.per_second_high);
-        assert!(slope.p_value < 0.001);
-    }
-}
-
-/// O3: what comes down again is no leak, whatever the period and the noise.
-#[test]
-fn a_sawtooth_is_no_leak() {
-    for period in 4..30 {
-        for seed in 1..=5 {
-            let teeth =
-                noise(seed, 300).zip(0..).map(|(n, step)| 50_000 + n + 1000 * (step % period));
-            let trend = judge(teeth);
-            assert!(matches!(trend, Trend::Sawtooth { .. }), "period {period}: {trend:?}");
-        }
-    }
-}
-
-/// O3: a sawtooth whose troughs rise is a leak.
-#[test]
-fn a_rising_sawtooth_is_a_leak() {
-    let teeth = noise(1, 10).zip(0..).map(|(n, step)| n + 100 * step + 1000 * (step % 7));
-    let Trend::Rising(slope) = judge(teeth) else { panic!() };
-    assert!((18.0..22.0).contains(&slope.per_second), "{slope:?}");
-}
-
-#[test]
-fn noise_is_steady_or_a_sawtooth_and_decline_falls() {
-    let alarms = (1..=200).filter(|&seed| matches!(judge(noise(seed, 1000)), Trend::Rising(_)));
-    assert!(alarms.count() <= 2);
-    assert_eq!(judge(std::iter::repeat(7)), Trend::Steady);
-    let decline = (0..WINDOW as u64).map(|step| 1_000_000 - 1000 * step);
-    assert!(matches!(judge(decline), Trend::Falling(slope) if slope.per_second == -200.0));
-}
-
-/// O1: the alarm comes before the limit does.
-#[test]
-fn a_leak_is_announced_before_the_limit() {
-    let mut detector = TrendDetector::new(12, 0.99);
-    let limit = 1000 << 20;
-    let announced = (0..1000u64).find(|&step| {
-        detector.record(Duration::from_secs(5 * step), (step << 20) + step % 3 * 100_000);
-        detector.time_until(limit).is_some()
-    });
-    assert_eq!(announced, Some(11));
-    let left = detector.time_until(limit).unwrap().as_secs();
-    assert!((4700..5200).contains(&left), "{left}");
-    assert_eq!(detector.time_until(0), Some(Duration::ZERO));
-}
-
-/// A window that never fills costs what is in it.
-#[test]
-fn a_window_may_be_of_any_length() {
-    let mut detector = TrendDetector::new(usize::MAX, 0.9);
-    detector.record(Duration::ZERO, 1);
-    assert_eq!(detector.trend(), Trend::Undecided);
-}
-
-#[test]
-fn impossible_detectors_are_refused() {
-    for (call, part) in [
-        ((|| drop(TrendDetector::new(7, 0.9))) as fn(), "window_len is 7"),
-        (|| drop(TrendDetector::new(8, 1.0)), "confidence is 1"),
-        (
-            || {
-                let mut detector = TrendDetector::new(8, 0.9);
-                (0..2).for_each(|_| detector.record(Duration::from_secs(3), 1));
-            },
-            "a snapshot at 3s came after one at 3s",
-        ),
-    ] {
-        let message = catch_unwind(call).unwrap_err().downcast::<String>().unwrap();
-        assert!(message.contains(part), "{message}");
-    }
-}
 
 /// O5: limits hold to the byte, and in bytes, not characters.
 #[test]
@@ -310,37 +207,6 @@ fn a_snapshot_that_is_refused_changes_nothing() {
     let refused = catch_unwind(AssertUnwindSafe(|| rule.record(Duration::from_secs(5), 0)));
     assert!(refused.is_err());
     assert!(rule.record(Duration::from_secs(11), 1050).is_none(), "50 bytes a second");
-}
-
-/// A clock may have begun decades ago, and tick in nanoseconds.
-#[test]
-fn the_clock_s_beginning_costs_no_digits() {
-    let mut detector = TrendDetector::new(WINDOW, 1.0 - f64::EPSILON / 2.0);
-    for step in 0..WINDOW as u32 {
-        detector.record(Duration::new(1_700_000_000, 100 * step), step.into());
-    }
-    let Trend::Rising(slope) = detector.trend() else { panic!("{:?}", detector.trend()) };
-    assert!((slope.per_second / 1e7 - 1.0).abs() < 1e-9, "{slope:?}");
-}
-
-#[test]
-fn one_step_is_no_trend() {
-    let step = |from: u64, to: u64| (0..WINDOW).map(move |at| if at < 45 { from } else { to });
-    assert_eq!(judge(step(1000, 2000)), Trend::Steady);
-    assert_eq!(judge(step(2000, 1000)), Trend::Steady);
-}
-
-/// The memory of a judgement grows with the window, not with its pairs.
-#[test]
-fn a_long_window_is_judged_in_bounded_memory() {
-    let mut detector = TrendDetector::new(2000, 0.99);
-    let (_, bytes, trend) = allocations(|| {
-        (0..2000).for_each(|step| detector.record(Duration::from_secs(step), 1000 + 3 * step));
-        detector.trend()
-    });
-    let Trend::Rising(slope) = trend else { panic!("{trend:?}") };
-    assert_eq!([slope.per_second, slope.per_second_low, slope.per_second_high], [3.0; 3]);
-    assert!(bytes <= 1 << 20, "{bytes} bytes");
 }
 
 /// Calm traces bring back what breaches took once for each thousand, whoever begins them.

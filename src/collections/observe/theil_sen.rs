@@ -23,9 +23,12 @@ const DIGITS: [(u32, u32); 5] = [(51, 13), (38, 13), (25, 13), (12, 13), (0, 12)
 /// How many values a digit has at most.
 const VALUES: usize = 1 << 13;
 
+/// Seconds and value.
+pub(super) type Point = (f64, f64);
+
 /// The median of the slopes of all pairs, with the ranks around it that cover the confidence. There
 /// are two points at least, each later than the one before.
-pub(super) fn slope(points: &[(f64, f64)], confidence: f64, p_value: f64) -> Slope {
+pub(super) fn slope(points: &[Point], confidence: f64, p_value: f64) -> Slope {
     let values: Vec<f64> = points.iter().map(|point| point.1).collect();
     let spread = -normal_quantile((1.0 - confidence) / 2.0) * variance(&values).sqrt();
     let pairs = points.len() * (points.len() - 1) / 2;
@@ -51,7 +54,7 @@ struct Wanted {
 }
 
 /// The slopes of these ranks among those of all pairs: rank 0 is the steepest fall's.
-fn sorted_at<const N: usize>(points: &[(f64, f64)], ranks: [u64; N]) -> [f64; N] {
+fn sorted_at<const N: usize>(points: &[Point], ranks: [u64; N]) -> [f64; N] {
     let mut slopes = Vec::with_capacity(points.len() * (points.len() - 1) / 2);
     for (at, earlier) in points.iter().enumerate() {
         slopes.extend(points[at + 1..].iter().map(|later| slope_between(earlier, later)));
@@ -61,7 +64,7 @@ fn sorted_at<const N: usize>(points: &[(f64, f64)], ranks: [u64; N]) -> [f64; N]
 }
 
 /// As [`sorted_at`], without the slopes in memory.
-fn counted_at<const N: usize>(points: &[(f64, f64)], ranks: [u64; N]) -> [f64; N] {
+fn counted_at<const N: usize>(points: &[Point], ranks: [u64; N]) -> [f64; N] {
     let mut wanted = ranks.map(|rank| Wanted { rank, prefix: 0 });
     let mut counts: Box<[[u64; N]]> = vec![[0; N]; VALUES].into();
     for (from, bits) in DIGITS {
@@ -87,7 +90,7 @@ fn counted_at<const N: usize>(points: &[(f64, f64)], ranks: [u64; N]) -> [f64; N
     wanted.map(|wanted| slope_of(wanted.prefix))
 }
 
-fn slope_between(earlier: &(f64, f64), later: &(f64, f64)) -> f64 {
+fn slope_between(earlier: &Point, later: &Point) -> f64 {
     (later.1 - earlier.1) / (later.0 - earlier.0)
 }
 
