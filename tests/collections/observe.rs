@@ -200,6 +200,22 @@ fn a_rate_below_a_byte_a_second_is_more_than_none() {
     assert!(rule.record(Duration::from_secs(60), 60).is_none(), "just the limit");
 }
 
+/// To the byte, whatever the time between two snapshots and however much comes in it.
+#[test]
+fn a_rate_at_the_limit_is_not_above_it() {
+    for ms in 1..=2000 {
+        let mut rule: SloRule = "heap rate > 1000/s".parse().unwrap();
+        let at = |steps: u64| Duration::from_millis(ms * steps);
+        rule.record(at(0), 0);
+        assert_eq!(rule.record(at(1), ms), None, "{ms} bytes in {ms} ms");
+        assert!(rule.record(at(2), 2 * ms + 1).is_some(), "a byte more in {ms} ms");
+    }
+    let mut rule = SloRule::new("heap", Threshold::BytesPerSecond(0), Duration::ZERO);
+    rule.record(Duration::ZERO, 0);
+    let breach = rule.record(Duration::from_nanos(1), u64::MAX).unwrap();
+    assert_eq!(breach.measured, u64::MAX);
+}
+
 #[test]
 fn a_snapshot_that_is_refused_changes_nothing() {
     let mut rule: SloRule = "heap rate > 100/s".parse().unwrap();

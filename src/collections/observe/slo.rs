@@ -73,8 +73,10 @@ impl SloRule {
             Threshold::Bytes(_) => bytes,
             Threshold::BytesPerSecond(_) => {
                 let (before, fewer) = last?;
-                // Up: half a byte a second is more than none.
-                (bytes.saturating_sub(fewer) as f64 / (at - before).as_secs_f64()).ceil() as u64
+                // Up: half a byte a second is more than none. In integers, for a rate that is just
+                // the limit is not above it.
+                let byte_ns = u128::from(bytes.saturating_sub(fewer)) * 1_000_000_000;
+                u64::try_from(byte_ns.div_ceil((at - before).as_nanos())).unwrap_or(u64::MAX)
             }
         };
         let (Threshold::Bytes(limit) | Threshold::BytesPerSecond(limit)) = self.threshold;
