@@ -1,9 +1,12 @@
-//! Which cells are used again: a heat map of slot reuse.
+//! Where holes are filled: a heat map of slot reuse.
 //!
 //! Rows are equal parts of the bucket array, columns are cells of the chain: eight
 //! in the bucket itself, eight in the first overflow bucket, eight in all later
-//! ones. A field counts new entries, and those among them that took a cell from
-//! which an earlier entry had been removed. Its heat is the share of the latter.
+//! ones. A field counts new entries, and those among them that took a *hole*: a cell
+//! from which an entry had been removed while others lay behind it in the chain
+//! (`emptyOne` in Go). Its heat is the share of the latter. A removal with nothing
+//! behind it shortens the chain instead: that cell, and holes before it, count as
+//! never used.
 
 use std::fmt::Write;
 
@@ -14,25 +17,26 @@ const ROWS: usize = 32;
 /// Columns of the map.
 const COLUMNS: usize = 3 * CELLS;
 
-/// How often new entries took a cell, and how often it was a used one.
+/// How often new entries took a cell, and how often that was a hole among others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reuse {
     /// New entries written.
     pub inserts: u64,
-    /// Those that took a cell from which an entry had been removed.
+    /// Those that took a hole: a cell from which an entry had been removed while others lay behind
+    /// it in the chain. Cells at the chain's end count as never used, whatever was in them.
     pub reused: u64,
 }
 
 impl Reuse {
-    /// The share of reused cells, 0 to 100; `None` if nothing was written.
+    /// The share of holes, 0 to 100; `None` if nothing was written.
     #[must_use]
     pub fn percent(self) -> Option<f64> {
         (self.inserts > 0).then(|| 100.0 * self.reused as f64 / self.inserts as f64)
     }
 }
 
-/// Slot reuse by part of the array and cell of the chain. Recorded from
+/// Holes filled by part of the array and cell of the chain. Recorded from
 /// [`Map::record_heat`](super::Map::record_heat) on.
 ///
 /// ```
@@ -41,9 +45,11 @@ impl Reuse {
 /// map.insert(1, ());
 /// map.insert(2, ());
 /// map.remove(&1);
-/// map.insert(3, ());
+/// map.insert(3, ()); // where 1 was, before 2
+/// map.remove(&2);
+/// map.insert(4, ()); // where 2 was, with nothing behind it
 /// let heat = map.heat().unwrap();
-/// assert_eq!((heat.total().inserts, heat.total().reused), (3, 1));
+/// assert_eq!((heat.total().inserts, heat.total().reused), (4, 1));
 /// assert!(heat.to_svg().starts_with("<svg"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +87,8 @@ impl Heat {
         total
     }
 
-    /// An SVG document: one rectangle per field, white for no reuse to red for
-    /// nothing but reuse, grey where nothing was written. Each names its counts
+    /// An SVG document: one rectangle per field, white for no holes to red for
+    /// nothing but holes, grey where nothing was written. Each names its counts
     /// when pointed at.
     #[must_use]
     pub fn to_svg(&self) -> String {
@@ -95,9 +101,9 @@ impl Heat {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
-             <title>Slot reuse</title>\n\
+             <title>Holes filled</title>\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-             <text x=\"8\" y=\"18\" font-size=\"14\">Slot reuse: {} of {} inserts ({share})</text>\n",
+             <text x=\"8\" y=\"18\" font-size=\"14\">Holes filled: {} of {} inserts ({share})</text>\n",
             total.reused, total.inserts
         );
         for (part, name) in ["bucket", "1st overflow", "later"].iter().enumerate() {

@@ -107,7 +107,8 @@ pub enum Event {
         /// The place in the chain: 0 to 7 in the bucket itself, 8 to 15 in the
         /// first overflow bucket, and so on.
         position: usize,
-        /// Whether an earlier entry had been removed from this very cell.
+        /// Whether it is a hole: an earlier entry had been removed from this very cell, and others
+        /// lay behind it in the chain. A cell at the chain's end counts as never used.
         reused: bool,
     },
     /// The map lost its last entry and drew a new hash seed.
@@ -142,7 +143,7 @@ impl Log {
 /// Counts since the map was made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
-    /// New entries that took a cell marked `EMPTY_ONE`.
+    /// New entries that took a hole, a cell marked `EMPTY_ONE`.
     pub(super) inserts_reused: u64,
     /// New entries that took the first cell of a new overflow bucket.
     pub(super) inserts_overflow: u64,
@@ -172,4 +173,4 @@ impl Counters {
     }
 }
 
-const _: () = assert!(EMPTY_REST == 0 && EMPTY_ONE == 1, "a mark counts as a reused cell");
+const _: () = assert!(EMPTY_REST == 0 && EMPTY_ONE == 1, "a mark counts as a hole");

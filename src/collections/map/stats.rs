@@ -118,9 +118,9 @@ pub struct Slots {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inserts {
-    /// A cell after which the chain was empty, mostly one never used.
+    /// A cell after which the chain was empty, never used or emptied again.
     pub empty_rest: u64,
-    /// A cell from which an entry had been removed, with live ones after it.
+    /// A hole: a cell from which an entry had been removed, with live ones after it.
     pub empty_one: u64,
     /// The first cell of a new overflow bucket.
     pub new_overflow: u64,

@@ -27,8 +27,8 @@ impl fmt::Display for Stats {
         rows(
             f,
             [
-                ("empty cell".into(), inserts.empty_rest),
-                ("cell of a removed".into(), inserts.empty_one),
+                ("end of a chain".into(), inserts.empty_rest),
+                ("hole in a chain".into(), inserts.empty_one),
                 ("new overflow bucket".into(), inserts.new_overflow),
                 ("update".into(), inserts.update),
             ],
