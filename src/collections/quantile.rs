@@ -6,7 +6,8 @@ const SUMMED_BELOW: f64 = 1e6;
 /// The smallest `k` with `P(X ≤ k) ≥ probability`, for a Poisson distribution with mean `lambda`.
 ///
 /// Sums the distribution outwards from its mode, so neither large means nor small probabilities
-/// underflow. Costs a few dozen multiplications per square root of `lambda`. From a mean of 10⁶ on
+/// underflow, and above the median from the upper end, so that what is missing from 1 keeps its
+/// digits. Costs a few dozen multiplications per square root of `lambda`. From a mean of 10⁶ on
 /// it takes the first terms of the Cornish-Fisher series instead, which are within one of the sum
 /// there, or as close as an `f64` comes.
 ///
@@ -30,12 +31,15 @@ pub fn poisson_quantile(lambda: f64, probability: f64) -> u64 {
         let quantile = lambda + x * lambda.sqrt() + (x * x - 1.0) / 6.0 - 0.5;
         return quantile.ceil() as u64;
     }
+    // The smaller tail is summed: of a probability near 1, what is missing has more digits.
+    let (is_upper, part) =
+        if probability > 0.5 { (true, 1.0 - probability) } else { (false, probability) };
     // Weights relative to that of the mode, P(X = k) · constant; the rest does not change a sum.
     const NEGLIGIBLE: f64 = 1e-20;
     let mode = lambda.floor();
+    let negligible_below = (NEGLIGIBLE * part).max(f64::MIN_POSITIVE);
     let mut below = Vec::new();
     let (mut k, mut weight) = (mode, 1.0);
-    let negligible_below = (NEGLIGIBLE * probability).max(f64::MIN_POSITIVE);
     while weight > negligible_below {
         below.push(weight);
         if k == 0.0 {
@@ -46,24 +50,28 @@ pub fn poisson_quantile(lambda: f64, probability: f64) -> u64 {
     }
     let mut above = Vec::new();
     let (mut k, mut weight) = (mode + 1.0, lambda / (mode + 1.0));
-    while weight > NEGLIGIBLE {
+    while weight > negligible_below {
         above.push(weight);
         k += 1.0;
         weight *= lambda / k;
     }
-    let first = mode as u64 + 1 - below.len() as u64;
     // From both tails inwards: small terms first, so that they are not lost.
     let total = below.iter().rev().sum::<f64>() + above.iter().rev().sum::<f64>();
+    let wanted = part * total;
     let mut sum = 0.0;
-    let mut quantile = first;
-    for (k, weight) in (first..).zip(below.iter().rev().chain(&above)) {
+    let is_reached = |weight: &f64| {
         sum += weight;
-        quantile = k;
-        if sum >= probability * total {
-            break;
-        }
+        if is_upper { sum > wanted } else { sum >= wanted }
+    };
+    let first = mode as u64 + 1 - below.len() as u64;
+    let last = mode as u64 + above.len() as u64;
+    if is_upper {
+        let mut down = above.iter().rev().chain(&below);
+        last - down.position(is_reached).unwrap_or(above.len() + below.len() - 1) as u64
+    } else {
+        let mut up = below.iter().rev().chain(&above);
+        first + up.position(is_reached).unwrap_or(above.len() + below.len() - 1) as u64
     }
-    quantile
 }
 
 /// The `probability` quantile of `exp(N(mu, sigma²))`: `mu` and `sigma` are the mean and standard
@@ -203,6 +211,22 @@ mod tests {
         // The sum of the first terms, from tables of the distribution with mean 100.
         for (probability, quantile) in [(1e-20, 23), (1e-25, 16), (1e-30, 10), (1e-40, 2)] {
             assert_eq!(poisson_quantile(100.0, probability), quantile, "{probability}");
+        }
+    }
+
+    /// From the sums of both tails with 60 digits.
+    #[test]
+    fn the_upper_tail_of_poisson_has_all_its_digits() {
+        for (lambda, missing, quantile) in [
+            (1.0, 1e-15, 17),
+            (100.0, 1.1e-16, 193),
+            (1000.0, 4.4e-16, 1265),
+            (1e4, 1.1e-16, 10_832),
+            (999_999.0, 1e-12, 1_007_042),
+            (999_999.0, 1e-14, 1_007_659),
+            (999_999.0, 1e-15, 1_007_951),
+        ] {
+            assert_eq!(poisson_quantile(lambda, 1.0 - missing), quantile, "{lambda} {missing}");
         }
     }
 
