@@ -434,7 +434,9 @@ impl<K, V> Table<K, V> {
     /// Gives the memory of an empty table back.
     pub(super) fn release(&mut self) {
         debug_assert!(self.len == 0);
-        self.old = None;
+        if self.old.take().is_some() {
+            self.note(Event::GrowthFinished);
+        }
         self.current = Array::unallocated();
         self.set_trigger();
     }
