@@ -5,6 +5,7 @@ use crate::map_support::{Masked, Random};
 use spanalloc::map::{Handle, HandleMap};
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -103,4 +104,50 @@ fn room_that_cannot_be_had_is_an_error() {
     map.extend((1000..2000).map(|key| (key, [key; 16])));
     assert_eq!((map.stats().chunks, map.stats().handles_moved), (chunks, moved));
     assert!((0..10).all(|key| map[&key] == [key; 16]) && map.check() == Ok(()));
+}
+
+thread_local! {
+    static NO_MORE_SEEDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A hasher that cannot always be had.
+struct Seed(Masked);
+
+impl Default for Seed {
+    fn default() -> Self {
+        assert!(!NO_MORE_SEEDS.get(), "no more seeds");
+        Self(Masked(u64::MAX))
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = <Masked as BuildHasher>::Hasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        self.0.build_hasher()
+    }
+}
+
+/// A seed is drawn for the index when its last entry goes: then the value is gone as well.
+#[test]
+fn a_seed_that_panics_leaves_no_value_without_a_key() {
+    type Removal = fn(&mut HandleMap<Rc<()>, Rc<()>, Seed>, Rc<()>, Handle);
+    let removals: [Removal; 4] = [
+        |map, key, _| drop(map.remove(&key)),
+        |map, key, _| drop(map.remove_entry(&key)),
+        |map, _, handle| drop(map.remove_handle(handle)),
+        |map, _, _| map.clear(),
+    ];
+    for (number, remove) in removals.into_iter().enumerate() {
+        let mut map: HandleMap<Rc<()>, Rc<()>, Seed> = HandleMap::default();
+        let (key, value) = (Rc::new(()), Rc::new(()));
+        let handle = map.insert(key.clone(), value.clone()).0;
+        NO_MORE_SEEDS.set(true);
+        let removed = catch_unwind(AssertUnwindSafe(|| remove(&mut map, key.clone(), handle)));
+        NO_MORE_SEEDS.set(false);
+        assert!(removed.is_err(), "{number}");
+        assert_eq!((map.check(), map.len(), map.get_handle(handle)), (Ok(()), 0, None), "{number}");
+        assert_eq!([Rc::strong_count(&key), Rc::strong_count(&value)], [1, 1], "{number}");
+        assert!(map.insert(key, value).0 > handle, "{number}");
+    }
 }

@@ -378,6 +378,18 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     where
         K: Borrow<Q>,
     {
+        let entry = self.extract_and_keep_seed(key)?;
+        self.reseed_if_emptied(true);
+        Some(entry)
+    }
+
+    /// As `extract`, but a map that loses its last entry keeps its seed until the caller has it
+    /// draw another.
+    #[inline(always)]
+    pub(super) fn extract_and_keep_seed<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
         if self.is_empty() {
             return None;
         }
@@ -385,9 +397,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
         let hash = hasher.hash_one(key);
         table.grow_work_if_growing(hash, &|key: &K| hasher.hash_one(key));
         let slot = table.seek(hash, |other| other.borrow() == key).ok()?;
-        let entry = table.erase(table.current().home(hash), slot);
-        self.reseed_if_emptied(true);
-        Some(entry)
+        Some(table.erase(table.current().home(hash), slot))
     }
 
     /// Makes room for `additional` more entries, at once. Does nothing if they fit.

@@ -142,9 +142,14 @@ impl<K, V, S> HandleMap<K, V, S> {
     /// assert_eq!(map.remove_handle(handle), None);
     /// ```
     pub fn remove_handle(&mut self, handle: Handle) -> Option<(K, V)> {
-        self.slab.get(handle)?;
-        let key = self.index.extract_if(|_, other| *other == handle).next()?.0;
-        self.slab.vacate(handle).map(|value| (key, value))
+        let Self { index, slab } = self;
+        slab.get(handle)?;
+        // The end of the search may draw a seed, which may panic: by then, both are gone.
+        let mut found = index.extract_if(|_, other| *other == handle);
+        let (key, _) = found.next()?;
+        let value = slab.vacate(handle);
+        drop(found);
+        value.map(|value| (key, value))
     }
 
     /// Removes all entries. Their handles become stale; chunks and buckets stay,
@@ -287,10 +292,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        let (own_key, handle) = self.index.remove_entry(key)?;
-        let value = self.slab.vacate(handle);
+        let (own_key, value) = self.remove_entry(key)?;
         drop(own_key);
-        value
+        Some(value)
     }
 
     /// As [`remove`](Self::remove), with the map's own key.
@@ -304,8 +308,11 @@ impl<K: Eq + Hash, V, S: BuildHasher> HandleMap<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        let (own_key, handle) = self.index.remove_entry(key)?;
-        self.slab.vacate(handle).map(|value| (own_key, value))
+        let (own_key, handle) = self.index.extract_and_keep_seed(key)?;
+        let value = self.slab.vacate(handle);
+        // Not before both are gone: it may panic.
+        self.index.reseed_if_emptied(true);
+        value.map(|value| (own_key, value))
     }
 
     /// Verifies the invariants.
