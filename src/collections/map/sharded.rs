@@ -33,9 +33,11 @@ const SHARD_SHIFT: u32 = 40;
 
 /// A concurrent map: `n` maps behind a lock each.
 ///
-/// Code of the caller's runs under a shard's lock: `Hash` and `Eq` of the keys, `Clone` of a value
-/// that is got, `Drop` of a key that is removed or was there already, and closures. It must not use
-/// the same map: it would wait for itself.
+/// Code of the caller's runs under a shard's lock: closures; `Hash` and `Eq` of the keys, and the
+/// hasher; `Clone` of a value that is got, and `Default` of one that [`with`](Self::with) makes;
+/// `Drop` of a key that is removed or was there already, and of the keys and values that
+/// [`clear`](Self::clear) and [`retain`](Self::retain) drop. It must not use the same map: it would
+/// wait for itself. `Debug` waits for nobody: a shard in use is shown as `<locked>`.
 ///
 /// ```
 /// use spanalloc::map::Sharded;
@@ -60,6 +62,12 @@ struct Shard<K, V, S>(Mutex<Counted<K, V, S>>);
 struct Counted<K, V, S> {
     map: Map<K, V, S>,
     counts: ShardStats,
+}
+
+impl<K, V, S> Counted<K, V, S> {
+    fn stats(&self) -> ShardStats {
+        ShardStats { len: self.map.len(), ..self.counts }
+    }
 }
 
 /// How a shard's lock was taken.
@@ -128,7 +136,7 @@ impl<K, V, S> Sharded<K, V, S> {
     fn each_stats(&self) -> impl Iterator<Item = ShardStats> {
         self.shards.iter().map(|shard| {
             let shard = shard.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            ShardStats { len: shard.map.len(), ..shard.counts }
+            shard.stats()
         })
     }
 
@@ -316,7 +324,23 @@ fn lock<K, V, S>(shard: &Shard<K, V, S>) -> MutexGuard<'_, Counted<K, V, S>> {
 
 impl<K, V, S> fmt::Debug for Sharded<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sharded").field("shards", &self.stats()).finish_non_exhaustive()
+        // Whoever has a lock may be the caller, in a closure of this map's.
+        let stats = |shard: &Shard<K, V, S>| match shard.0.try_lock() {
+            Ok(shard) => Some(shard.stats()),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner().stats()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let shards = fmt::from_fn(|f| {
+            let mut list = f.debug_list();
+            for shard in &self.shards {
+                match stats(shard) {
+                    Some(stats) => list.entry(&stats),
+                    None => list.entry(&format_args!("<locked>")),
+                };
+            }
+            list.finish()
+        });
+        f.debug_struct("Sharded").field("shards", &shards).finish_non_exhaustive()
     }
 }
 
@@ -399,6 +423,17 @@ mod tests {
             map.insert(0, 1);
         });
         assert_eq!(map.stats()[0].contended, 1);
+    }
+
+    #[test]
+    fn a_map_is_shown_from_within() {
+        let map: Sharded<u32, u32> = Sharded::new(2);
+        (0..10).for_each(|key| map.with(key, |count| *count += 1));
+        let free = format!("{map:?}");
+        assert!(!free.contains("locked") && free.matches("ShardStats").count() == 2, "{free}");
+        let text = map.get_with(&1, |_| format!("{map:?}")).unwrap();
+        assert!(text.starts_with("Sharded { shards: [") && text.ends_with("], .. }"), "{text}");
+        assert_eq!([text.matches("<locked>").count(), text.matches("len: ").count()], [1, 1]);
     }
 
     #[test]
