@@ -57,7 +57,7 @@ pub struct LazyStats {
     pub swept: u64,
     /// Marked entries dropped by [`clear`](Lazy::clear).
     pub cleared: u64,
-    /// Sweeps so far.
+    /// Sweeps so far, but for those that found nothing marked.
     pub sweeps: u64,
     /// Entries looked at by sweeps.
     pub visited: u64,
@@ -223,10 +223,10 @@ impl<K, V, S> Lazy<K, V, S> {
     pub fn sweep(&mut self, now_ns: u64) -> usize {
         let now_ns = self.latest(now_ns);
         self.swept_at_ns = now_ns;
-        self.counts.sweeps += 1;
         if self.counts.backlog == 0 {
             return 0;
         }
+        self.counts.sweeps += 1;
         let before = self.counts.backlog;
         self.counts.visited += self.map.len() as u64;
         let counts = &mut self.counts;
@@ -377,6 +377,15 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_of_nothing_is_none() {
+        let mut map = Lazy::new(Sweep::Space(0));
+        (0..10).for_each(|key| assert_eq!(map.insert(key, key, 0), None));
+        assert_eq!((map.sweep(1), map.tick(2), map.stats().sweeps), (0, 0, 0));
+        assert!(map.remove(&3, 3));
+        assert_eq!((map.stats().swept, map.stats().sweeps), (1, 1));
+    }
+
+    #[test]
     fn marked_entries_are_absent_and_may_come_back() {
         let mut map = Lazy::new(Sweep::Interval(1000));
         assert_eq!(map.insert("a", 1, 0), None);
@@ -393,7 +402,7 @@ mod tests {
         let mut map = Lazy::new(Sweep::Hybrid { interval_ns: 100, backlog_max: 1 });
         map.insert("a", 1, 1000);
         assert!(map.remove("a", 10));
-        assert_eq!((map.stats().sweeps, map.tick(1005), map.stats().sweeps), (2, 0, 2));
+        assert_eq!((map.stats().sweeps, map.tick(1005), map.stats().sweeps), (1, 0, 1));
         let mut map = Lazy::new(Sweep::Space(10));
         map.insert("a", 1, 1000);
         map.remove("a", 10);
