@@ -66,7 +66,7 @@ fn p_at_most_inversions(len: usize, inversions: usize) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -131,7 +131,12 @@ mod tests {
         assert!((100..=252).contains(&alarms), "{alarms}");
     }
 
-    fn permutations(order: &mut [f64; 7], from: usize, visit: &mut impl FnMut(&[f64])) {
+    /// Visits all orders of what comes `from` there on.
+    pub(in crate::collections::observe) fn permutations(
+        order: &mut [f64],
+        from: usize,
+        visit: &mut impl FnMut(&[f64]),
+    ) {
         if from == order.len() {
             return visit(order);
         }

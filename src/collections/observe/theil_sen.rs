@@ -4,6 +4,11 @@
 //! whose ranks are `z · σ / 2` below and above the median's, where `σ²` is the variance of the
 //! Mann-Kendall statistic and `z` the normal quantile of the confidence (P. K. Sen, 1968).
 //!
+//! Of few points, such a rank may be before the first slope or behind the last. Then these are the
+//! ends, and they cover the confidence: they miss the slope only if all pairs deviate from it in one
+//! direction, as in 2 of the `n!` orders, and a slope is asked for only where so much is enough to
+//! be told from chance.
+//!
 //! A series of `n` points has `n (n − 1) / 2` pairs. If they are few, their slopes are sorted.
 //! Those of many are not kept: the slopes of the ranks wanted are found digit by digit, by counting
 //! how often each value of the next digit occurs.
@@ -108,7 +113,27 @@ fn slope_of(key: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mann_kendall::tests::permutations;
     use super::*;
+
+    /// Over all orders of as few points as a trend can be told by, the interval misses the slope,
+    /// 0, no more often than the confidence says, though there are no ranks to spare.
+    #[test]
+    fn the_interval_of_few_points_covers_the_confidence() {
+        for (points, confidence) in [(4, 0.9), (5, 0.95), (6, 0.99), (7, 0.999)] {
+            let (mut missed, mut orders) = (0, 0);
+            let mut order = Vec::from_iter((0..points).map(f64::from));
+            permutations(&mut order, 0, &mut |order| {
+                let series: Vec<Point> = (0..points).map(f64::from).zip(order.to_vec()).collect();
+                let slope = slope(&series, confidence, 1.0);
+                let covered = slope.per_second_low..=slope.per_second_high;
+                missed += u32::from(!covered.contains(&0.0));
+                orders += 1;
+            });
+            let most = (1.0 - confidence) * f64::from(orders);
+            assert!(missed >= 2 && f64::from(missed) <= most, "{missed} of {orders}, {points}");
+        }
+    }
 
     #[test]
     fn keys_are_ordered_as_numbers_are() {

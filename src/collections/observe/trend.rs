@@ -46,7 +46,8 @@ const FALL_OF_RANGE: f64 = 0.25;
 ///
 /// The slope is that of Theil (1950), the median of (y₂ − y₁) / (t₂ − t₁) over all pairs of the
 /// points judged, and its interval that of Sen (1968): the slopes whose ranks are z·σ/2 below and
-/// above the median's, σ² the variance of the test's statistic.
+/// above the median's, σ² the variance of the test's statistic; of few points that may be the
+/// flattest and the steepest pair, which then cover the confidence.
 ///
 /// ```
 /// use spanalloc::observe::{Trend, TrendDetector};
