@@ -27,7 +27,7 @@ pub struct Timer {
     resolution_ns: u64,
 }
 
-/// Odd, so that the median is one of them.
+/// Pairs of reads that are timed.
 const CALIBRATION_PAIRS: usize = 2001;
 
 impl Timer {
@@ -42,7 +42,8 @@ impl Timer {
             })
             .collect();
         pairs.sort_unstable();
-        // Neighbouring medians agree to the clock's step, so their mean is finer than one of them.
+        // Each is a multiple of the clock's step. The mean of many is finer than that, and that of
+        // the middle half as deaf to outliers as the median.
         let middle = &pairs[CALIBRATION_PAIRS / 4..CALIBRATION_PAIRS * 3 / 4];
         let overhead_ns = middle.iter().sum::<u64>() as f64 / middle.len() as f64;
         let steps = pairs.windows(2).map(|pair| pair[1] - pair[0]);
@@ -57,7 +58,8 @@ impl Timer {
         self.overhead_ns
     }
 
-    /// The smallest difference between two readings that was seen, in nanoseconds.
+    /// The smallest difference there was between what two pairs of reads took, in nanoseconds: the
+    /// clock's step, as far as that can be seen; 1 when all took the same.
     #[must_use]
     pub fn resolution_ns(&self) -> u64 {
         self.resolution_ns
