@@ -2,8 +2,8 @@
 //!
 //! `S` is the number of pairs that rise minus the number of pairs that fall. In a series without a
 //! trend every order is equally likely, whatever the values are distributed like, so `S` follows
-//! the number of inversions in a random permutation: counted exactly for short series without
-//! ties, and nearly normal otherwise.
+//! the number of inversions in a random order of the values, equal ones among them: counted exactly
+//! for short series, and nearly normal for long ones.
 
 use crate::collections::quantile::normal_below;
 
@@ -24,9 +24,8 @@ pub(super) fn p_rising(values: &[f64]) -> f64 {
             falls += i64::from(later < earlier);
         }
     }
-    let tied = rises + falls < (len * (len - 1) / 2) as i64;
-    if len <= EXACT_LEN_MAX && !tied {
-        return p_at_most_inversions(len, falls as usize);
+    if len <= EXACT_LEN_MAX {
+        return p_at_most_inversions(&ties(values), falls as usize);
     }
     let variance = variance(values);
     if variance <= 0.0 {
@@ -44,25 +43,52 @@ fn p_normal(s: f64, variance: f64) -> f64 {
 /// The variance of `S` for a series without a trend and with the ties of `values`.
 pub(super) fn variance(values: &[f64]) -> f64 {
     let term = |n: f64| n * (n - 1.0) * (2.0 * n + 5.0);
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let ties: f64 = sorted.chunk_by(|a, b| a == b).map(|tied| term(tied.len() as f64)).sum();
-    (term(values.len() as f64) - ties) / 18.0
+    let tied: f64 = ties(values).iter().map(|&count| term(count as f64)).sum();
+    (term(values.len() as f64) - tied) / 18.0
 }
 
-/// The part of all permutations of `len` things that has at most `inversions` inversions.
-fn p_at_most_inversions(len: usize, inversions: usize) -> f64 {
-    // part[k] = part of the permutations of n things with k inversions. The n-th thing adds 0 to
-    // n − 1 inversions, each equally likely.
-    let mut part = vec![1.0];
-    for n in 2..=len {
-        let mut next = vec![0.0; n * (n - 1) / 2 + 1];
+/// How often each of the values occurs.
+fn ties(values: &[f64]) -> Vec<usize> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.chunk_by(|a, b| a == b).map(<[f64]>::len).collect()
+}
+
+/// The part of all orders of things of which so many are equal that has at most `inversions`
+/// inversions.
+fn p_at_most_inversions(ties: &[usize], inversions: usize) -> f64 {
+    // part[k] = part of the orders of the things so far with k inversions. Those that the next ones
+    // add depend on where these come among the others, and not on the others' order.
+    let (mut part, mut lower) = (vec![1.0], 0);
+    for &equal in ties {
+        let added = inversions_between(lower, equal);
+        let mut next = vec![0.0; part.len() + added.len() - 1];
         for (k, p) in part.iter().enumerate() {
-            next[k..k + n].iter_mut().for_each(|q| *q += p / n as f64);
+            next[k..].iter_mut().zip(&added).for_each(|(q, added)| *q += p * added);
         }
-        part = next;
+        (part, lower) = (next, lower + equal);
     }
     part[..=inversions.min(part.len() - 1)].iter().sum()
+}
+
+/// The parts of all orders of `lower` things and `equal` higher ones in which there are 0, 1, 2, …
+/// pairs of a higher one before a lower one.
+fn inversions_between(lower: usize, equal: usize) -> Vec<f64> {
+    // parts[h] = these parts for h higher ones, of fewer lower ones at first.
+    let mut parts = vec![vec![1.0]; equal + 1];
+    for low in 1..=lower {
+        for high in 1..=equal {
+            let mut next = vec![0.0; low * high + 1];
+            let (things, higher) = ((low + high) as f64, high as f64);
+            // The last thing is a lower one, behind all higher ones, or else a higher one.
+            let lower_last = next[high..].iter_mut().zip(&parts[high]);
+            lower_last.for_each(|(q, p)| *q += p * low as f64 / things);
+            let higher_last = next.iter_mut().zip(&parts[high - 1]);
+            higher_last.for_each(|(q, p)| *q += p * higher / things);
+            parts[high] = next;
+        }
+    }
+    parts.swap_remove(equal)
 }
 
 #[cfg(test)]
@@ -79,6 +105,33 @@ pub(super) mod tests {
         assert_eq!((p_rising(&[1.0]), p_rising(&[2.0; 9])), (1.0, 1.0));
     }
 
+    /// Against all orders of values that are equal in part.
+    #[test]
+    fn short_series_with_ties_are_counted() {
+        for values in [vec![1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 4.0], vec![5.0, 5.0, 5.0, 1.0, 1.0, 1.0]]
+        {
+            let mut told = Vec::new();
+            permutations(&mut values.clone(), 0, &mut |order| {
+                let mut s = 0;
+                for (at, earlier) in order.iter().enumerate() {
+                    for later in &order[at + 1..] {
+                        s += i32::from(later > earlier) - i32::from(later < earlier);
+                    }
+                }
+                told.push((s, p_rising(order)));
+            });
+            for &(s, p) in told.iter().step_by(97) {
+                let as_clear = told.iter().filter(|other| other.0 >= s).count();
+                let counted = as_clear as f64 / told.len() as f64;
+                assert!((p - counted).abs() < 1e-12, "S = {s} of {values:?}: {p} {counted}");
+            }
+        }
+        // Of the long ones that are counted: 20 lower ones before 20 higher ones.
+        let halves = Vec::from_iter((0..EXACT_LEN_MAX).map(|at| (at / 20) as f64));
+        let orders: f64 = (1..=20).map(|n| (20.0 + f64::from(n)) / f64::from(n)).product();
+        assert!((p_rising(&halves) * orders - 1.0).abs() < 1e-12);
+    }
+
     #[test]
     fn the_normal_approximation_meets_the_count() {
         // A series by its falls: the count for the same number of values, beside the normal
@@ -88,7 +141,7 @@ pub(super) mod tests {
             let distinct: Vec<f64> = (0..len).map(|at| at as f64).collect();
             for falls in (pairs / 4..pairs * 3 / 4).step_by(7) {
                 let s = pairs as f64 - 2.0 * falls as f64;
-                let counted = p_at_most_inversions(len, falls);
+                let counted = p_at_most_inversions(&vec![1; len], falls);
                 let approximated = p_normal(s, variance(&distinct));
                 assert!((counted - approximated).abs() < 2e-3, "{counted} {approximated}");
             }
