@@ -2,13 +2,10 @@
 //! accesses loom can see, and a witness of a structure's end.
 
 #[cfg(loom)]
-pub(crate) use loom::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicUsize},
-};
+pub(crate) use loom::{cell::UnsafeCell, sync::atomic::AtomicBool};
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize};
+pub(crate) use core::sync::atomic::AtomicBool;
 
 /// `core::cell::UnsafeCell` behind loom's interface, where each access is a closure that loom can
 /// bracket.
