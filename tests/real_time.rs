@@ -30,10 +30,10 @@ fn policy_of_the_scavenger() -> Option<i32> {
 fn the_scavenger_is_no_real_time_thread() {
     let real_time = thread::spawn(|| {
         let parameters = libc::sched_param { sched_priority: 1 };
+        // SAFETY: has no preconditions.
+        let here = unsafe { libc::pthread_self() };
         // SAFETY: this thread, and parameters.
-        let refused = unsafe {
-            libc::pthread_setschedparam(libc::pthread_self(), libc::SCHED_FIFO, &parameters)
-        };
+        let refused = unsafe { libc::pthread_setschedparam(here, libc::SCHED_FIFO, &parameters) };
         if refused != 0 {
             return false;
         }
