@@ -116,13 +116,16 @@ impl Bundles {
     #[inline]
     pub(crate) unsafe fn add_run(&self, run: &Run) {
         let mut block = run.first;
-        for _ in 0..run.blocks {
+        for _ in 1..run.blocks {
             // SAFETY: a block of the run, linked.
             let next = unsafe { (*block).next };
             // SAFETY: passed on.
             unsafe { self.add(run.span, block) };
             block = next;
         }
+        // What follows the last one is not read: its line may be in no cache of this thread's.
+        // SAFETY: passed on.
+        unsafe { self.add(run.span, block) };
     }
 
     /// The bundles, complete; there is a block in them. From then on there is none.

@@ -43,15 +43,17 @@ impl Chain {
         while left > 0 {
             // SAFETY: the caller's contract.
             let span = unsafe { Span::of_class(class, first) };
-            let (mut last, mut blocks) = (first, 1);
-            // SAFETY: the chain's blocks are linked.
-            let mut next = unsafe { (*last).next };
-            // Spans start on a multiple of their size.
-            while blocks < left && (next.addr() ^ first.addr()) < span_bytes {
-                blocks += 1;
-                last = next;
+            let (mut last, mut next, mut blocks) = (first, first, 1);
+            // Of the last block nothing is read: its line may be in no cache of this thread's.
+            while blocks < left {
                 // SAFETY: the chain's blocks are linked.
                 next = unsafe { (*last).next };
+                // Spans start on a multiple of their size.
+                if (next.addr() ^ first.addr()) >= span_bytes {
+                    break;
+                }
+                blocks += 1;
+                last = next;
             }
             left -= blocks;
             give(Run { span, first, last, blocks });
