@@ -9,6 +9,7 @@ use std::cmp::{Ordering, Reverse};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::standard::is_standard;
 use super::units::{Bytes, count};
 use crate::profile::symbols::{Frame, Symbols};
 use crate::profile::{Amount, Profile, Site};
@@ -195,17 +196,16 @@ fn program_end(leaf_first: &[&Frame], leaf: usize) -> usize {
     };
     if let Some(mark) = leaf_first.iter().rposition(|frame| is_mark(&frame.function)) {
         let called = leaf_first[..mark].last().filter(|_| leaf < mark);
-        let is_inlined = called.is_none_or(|frame| is_standard(&plain(&frame.function)));
+        let is_inlined = called.is_none_or(|frame| is_standard(frame) && !calls_closure(frame));
         return mark + usize::from(is_inlined);
     }
     leaf_first.iter().rposition(|frame| !is_start(&frame.function)).map_or(0, |at| at + 1)
 }
 
-/// Whether a function is of the standard library, but for those that call a closure.
-fn is_standard(function: &str) -> bool {
-    const CRATES: [&str; 4] = ["alloc::", "core::", "hashbrown::", "std::"];
-    CRATES.iter().any(|krate| function.starts_with(krate))
-        && !function.starts_with("core::ops::function::")
+/// Whether a function is one by which the standard library calls a closure: it names that.
+fn calls_closure(frame: &Frame) -> bool {
+    let plain = plain(&frame.function);
+    plain.starts_with("core::ops::function::") || plain.contains(" as core::ops::function::")
 }
 
 /// Whether a function at the root is the C library's: by its whole name, for a program's own may
@@ -362,10 +362,16 @@ mod tests {
         let mark = "std::sys::backtrace::__rust_begin_short_backtrace";
         assert_eq!(program_end(&["app::main", mark, "std::rt::lang_start", "main"]), 1);
         assert_eq!(program_end(&["core::ops::function::FnOnce::call_once", mark, "main"]), 1);
+        let of_closure = "<app::main::{closure#0} as core::ops::function::FnOnce<()>>::call_once";
+        assert_eq!(program_end(&[of_closure, mark, "std::rt::lang_start", "main"]), 1);
         // A closure that has no function of its own.
         assert_eq!(program_end(&[mark, "std::thread::run", "start_thread"]), 1);
         let grow = "alloc::raw_vec::RawVec<T,A>::grow_one";
         assert_eq!(program_end(&[grow, mark, "std::thread::run", "start_thread"]), 2);
+        // Whatever its name is: it is in the library's file.
+        let mut by_file = frames(&["<u8 as app_like::Convert>::to_vec", mark, "start_thread"]);
+        by_file[0].file = Some("/rustc/1/library/alloc/src/slice.rs".into());
+        assert_eq!(super::program_end(&by_file.iter().collect::<Vec<_>>(), 0), 2);
         let all = frames(&["spanalloc::global::slow::allocate", mark, "libc.so.6+0x1098eb"]);
         assert_eq!(kept(&all.iter().collect::<Vec<_>>()), 1..2);
         assert_eq!(program_end(&["app::f", "main", "libc.so.6+0x27249", "_start"]), 2);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::calls::{Call, Weight, calls};
 use super::facts::{counted, facts, grouped, losses, nothing};
+use super::standard::is_standard;
 use super::stats::{ClassStats, Stats};
 use super::units::Bytes;
 use super::whole::whole;
@@ -299,19 +300,7 @@ fn site(call: &Call) -> Value {
 
 /// The innermost frame that is not the standard library's: what a reader knows.
 fn first_of_the_program(call: &Call) -> usize {
-    call.frames.iter().position(|frame| !is_library(&frame.function)).unwrap_or(0)
-}
-
-/// Whether a function is the standard library's: of a type of its own, or of a
-/// trait of its own for a type without a path.
-fn is_library(function: &str) -> bool {
-    const LIBRARY: [&str; 3] = ["alloc::", "core::", "std::"];
-    let begins = |path: &str| {
-        let path = path.trim_start_matches(['<', '&', '[', '(', '*']);
-        LIBRARY.iter().any(|library| path.starts_with(library))
-    };
-    let of_trait = |(of, name): (&str, &str)| !of.contains("::") && begins(name);
-    begins(function) || function.split_once(" as ").is_some_and(of_trait)
+    call.frames.iter().position(|frame| !is_standard(frame)).unwrap_or(0)
 }
 
 fn exact(amount: &Amount) -> bool {

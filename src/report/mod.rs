@@ -11,6 +11,7 @@
 // | `top` | the largest sites as text |
 // | `rows` | the rows of `top` and `diff` as data |
 // | `shown` | which frames of a stack a text shows |
+// | `standard` | which of them are the standard library's |
 // | `folded`, `flame` | folded stacks and flamegraphs |
 // | `diff` | what changed between two profiles: text, folded stacks, a flamegraph |
 // | `pprof`, `dropped`, `protobuf` | `profile.proto`, for `go tool pprof` and what reads the like |
@@ -53,6 +54,8 @@ mod rows;
 mod shown;
 #[cfg(feature = "profile")]
 pub(crate) mod speedscope;
+#[cfg(feature = "profile")]
+mod standard;
 mod stats;
 mod table;
 #[cfg(feature = "profile")]

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::standard::is_standard;
 use crate::profile::symbols::Frame;
 
 /// Frames shown of a stack.
@@ -33,17 +34,6 @@ pub(super) fn write_frames(f: &mut fmt::Formatter<'_>, frames: &[Arc<Frame>]) ->
 fn inside(frames: &[Arc<Frame>]) -> usize {
     let own = frames.iter().position(|frame| !is_standard(frame));
     own.map_or(0, |own| (own + OWN).min(frames.len()).saturating_sub(SHOWN))
-}
-
-/// Whether debug information says that a frame is the standard library's. Without it there
-/// are no inlined frames, and stacks are short.
-fn is_standard(frame: &Frame) -> bool {
-    let of = |file: &str| {
-        file.starts_with("/rustc/")
-            || file.starts_with("/rust/deps/")
-            || file.contains("/rustlib/src/rust/library/")
-    };
-    frame.file.as_deref().is_some_and(of)
 }
 
 #[cfg(test)]

@@ -85,12 +85,24 @@ fn lifetimes_beyond_the_last_bound_are_no_upper_bounds() {
 
 #[test]
 fn a_site_is_called_by_the_programs_function() {
-    for library in ["alloc::vec::from_elem", "<u8 as alloc::vec::SpecFromElem>::from_elem"] {
-        assert!(is_library(library), "{library}");
-    }
-    for other in ["app::run", "<app::Text as core::fmt::Display>::fmt", "main"] {
-        assert!(!is_library(other), "{other}");
-    }
+    let frame = |function: &str, file: &str| {
+        std::sync::Arc::new(crate::profile::symbols::Frame {
+            function: function.into(),
+            file: (!file.is_empty()).then(|| file.into()),
+            line: Some(1),
+        })
+    };
+    let mut call = calls(&Profile::of_sites(&[(&[0x11], 3, 1)])).remove(0);
+    let mut title = |frames| {
+        call.frames = frames;
+        site(&call)["title"].clone()
+    };
+    // By its trait the leaf could be anybody's: the file tells.
+    let convert = "<u8 as <[_]>::to_vec_in::ConvertVec>::to_vec::<alloc::alloc::Global>";
+    let (leaf, own) = (frame(convert, "/rustc/1/slice.rs"), frame("app::run", "src/main.rs"));
+    assert_eq!(title(vec![leaf, own.clone()]), "app::run");
+    assert_eq!(title(vec![frame("alloc::vec::from_elem", ""), own]), "app::run");
+    assert_eq!(title(vec![frame("alloc::vec::from_elem", "")]), "alloc::vec::from_elem");
 }
 
 fn data_tree(profile: &Profile) -> (Vec<String>, Vec<Value>) {
