@@ -27,11 +27,20 @@ pub(crate) struct Frame {
 
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_printable(f, &self.function)?;
-        let (Some(file), Some(line)) = (&self.file, self.line) else { return Ok(()) };
-        f.write_str(" (")?;
-        write_printable(f, file)?;
-        write!(f, ":{line})")
+        self.called(&self.function).fmt(f)
+    }
+}
+
+impl Frame {
+    /// The frame, displayed with another name for its function.
+    pub(crate) fn called(&self, function: &str) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            write_printable(f, function)?;
+            let (Some(file), Some(line)) = (&self.file, self.line) else { return Ok(()) };
+            f.write_str(" (")?;
+            write_printable(f, file)?;
+            write!(f, ":{line})")
+        })
     }
 }
 

@@ -12,8 +12,9 @@ use crate::profile::{self, Profile};
 ///
 /// Each row gives its value with its error bar (the truth lies within in about 95 of
 /// 100 cases), its share of the total, the number of samples it rests on, and its stack from
-/// the allocating function outwards: eight frames, so chosen that those of the program's own are
-/// among them, however many of the standard library lead to the allocator.
+/// the allocating function outwards: eight frames, or more until four of the program's own are
+/// among them. Frames of the standard library in a row are counted in one line, and long names
+/// have `…` for generic arguments; [`rows`](Top::rows) has all of both.
 #[derive(Clone, Debug)]
 pub struct Top {
     pub(super) weight: Weight,
