@@ -48,7 +48,7 @@
 //! | `decay` | how long free pages stay before they go back to the system: a whole number with or without `ms`, or with `s`, `min`, `h`, up to 49 days, or `never`, with which no thread is started for it; 500ms unless given, 250ms by preload |
 //! | `huge` | `off`: no huge pages are asked for, and none come where the system makes them unasked; `on`: as without it; `early`: they are asked for from the first block on |
 //! | `trace` | `scavenge`: a line on standard error for each time that pages went back |
-//! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `raw`, `dhat`, `speedscope`, `html`; all but `icicle`, `raw`, `dhat` and `speedscope` unless given, or if all that are given are unknown; `raw` is a pprof profile without names, which reads no file, takes milliseconds and little memory, and which `go tool pprof PROGRAM PROFILE` names later, as far as it can, if `PROGRAM` has debug information |
+//! | `formats` | which reports to write: names joined by `+`, of `text`, `json`, `folded`, `svg`, `icicle`, `pprof`, `raw`, `dhat`, `speedscope`, `html`; all but `icicle`, `raw`, `dhat` and `speedscope` unless given, or if all that are given are unknown; `text` is the table of size classes and the largest sites; `raw` is a pprof profile without names, which reads no file, takes milliseconds and little memory, and which `go tool pprof PROGRAM PROFILE` names later, as far as it can, if `PROGRAM` has debug information |
 //!
 //! Programs that were never compiled for it run on it as well, with the feature `preload`:
 //! see `README.md`.

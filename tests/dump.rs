@@ -242,8 +242,11 @@ fn the_formats_asked_for_are_written_and_no_others() {
     assert_eq!(written(",formats=raw"), ["app.heap.raw.pb.gz"]);
     let folded = ["app.alloc.folded", "app.inuse.folded", "app.peak.folded"];
     assert_eq!(written(",formats=folded")[..], folded);
+    assert_eq!(written(",formats=text"), ["app.classes.txt", "app.top.txt"]);
+    let top = read(&prefix, ".top.txt");
+    assert!(top.contains("every allocation") && top.contains("dump::hold_objects"), "{top}");
     let usual = written("");
-    for name in ["app.classes.txt", "app.html", "app.json", "app.peak.folded"] {
+    for name in ["app.classes.txt", "app.top.txt", "app.html", "app.json", "app.peak.folded"] {
         assert!(usual.iter().any(|file| file == name), "{usual:?}");
     }
     assert_eq!(usual.iter().any(|file| file == "app.heap.pb.gz"), cfg!(feature = "pprof"));

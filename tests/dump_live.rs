@@ -252,7 +252,7 @@ fn each_signal_writes_a_numbered_set_of_reports() {
     server.hold_more();
     server.end();
     is_about(allocated(&file(&prefix, ".0003.classes.txt")), 3 * OBJECTS);
-    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 6, "three sets of two, and no parts");
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 9, "three sets of three, and no parts");
 }
 
 #[test]
@@ -274,8 +274,11 @@ fn of_numbered_reports_as_many_stay_as_are_to_be_kept() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     there.sort();
-    let names = ["0001.notes", "0003.classes.txt", "0003.json", "0004.classes.txt", "0004.json"];
-    assert_eq!(there, names.map(|name| format!("app.{name}")));
+    let kept = ["0003", "0004"].iter().flat_map(|number| {
+        ["classes.txt", "json", "top.txt"].map(|suffix| format!("app.{number}.{suffix}"))
+    });
+    let names: Vec<_> = ["app.0001.notes".to_owned()].into_iter().chain(kept).collect();
+    assert_eq!(there, names);
 }
 
 /// A directory that has the name of a report: this cannot be written.
@@ -322,7 +325,7 @@ fn without_a_number_each_dump_replaces_the_one_before() {
     let folded = fs::read_to_string(file(&prefix, ".alloc.folded")).unwrap();
     assert!(folded.contains("serve") && !folded.contains("dump_live::wait"), "{folded}");
     server.end();
-    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 5);
 }
 
 #[test]

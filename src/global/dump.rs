@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `PREFIX.classes.txt` | the table of size classes |
+//! | `PREFIX.top.txt` | the largest sites in use, allocated, and at the peak |
 //! | `PREFIX.json` | everything, for machines |
 //! | `PREFIX.html` | a page to look at |
 //! | `PREFIX.heap.pb.gz` | the profile for `go tool pprof` |
@@ -29,7 +30,7 @@ use crate::profile::Profile;
 #[cfg(feature = "flamegraph")]
 use crate::report::flame;
 #[cfg(feature = "profile")]
-use crate::report::{Dump, Stats, calls, dhat, folded, html, json, speedscope};
+use crate::report::{Dump, Stats, calls, dhat, folded, html, json, speedscope, top};
 
 /// Writes the reports now, to files whose names begin with `prefix`; returns their paths: those
 /// that `formats=` of `SPANALLOC` names, or all but `icicle`, `raw`, `dhat` and `speedscope`;
@@ -113,8 +114,11 @@ pub(super) fn write(prefix: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 #[cfg(feature = "profile")]
 fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) {
+    // Not for what does without names.
+    let named = LazyCell::new(|| calls::calls(profile));
     if formats.has(Formats::TEXT) {
         files.write(".classes.txt", |out| write!(out, "{stats}"));
+        files.write(".top.txt", |out| top::write(profile, &named, out));
     }
     if formats.has(Formats::JSON) {
         files.write(".json", |out| json::write(stats, profile, out));
@@ -127,8 +131,6 @@ fn all(files: &mut Files, formats: Formats, stats: &Stats, profile: &Profile) {
     if formats.has(Formats::RAW) {
         files.write(".heap.raw.pb.gz", |out| profile.write_pprof_raw(out));
     }
-    // Not for what does without names.
-    let named = LazyCell::new(|| calls::calls(profile));
     if formats.has(Formats::DHAT) {
         files.write(".dhat.json", |out| dhat::write(profile, &named, out));
     }

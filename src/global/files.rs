@@ -26,8 +26,9 @@ pub(super) const WEIGHTS: [(&str, Weight); 3] =
 
 /// Files that are there once, with what follows the prefix in their names.
 #[cfg(feature = "profile")]
-const SINGLE: [&str; 7] = [
+const SINGLE: [&str; 8] = [
     ".classes.txt",
+    ".top.txt",
     ".json",
     ".heap.pb.gz",
     ".heap.raw.pb.gz",

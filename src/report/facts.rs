@@ -4,6 +4,12 @@ use super::calls::Weight;
 use super::units::{Bytes, count};
 use crate::profile::{Amount, BlockSize, Losses, Profile, Unwinding};
 
+/// Process, time, samples and facts: the head of a report that has no other.
+pub(super) fn head(profile: &Profile, samples: u64) -> String {
+    let (seconds, samples) = (profile.duration_ns as f64 / 1e9, counted(samples, "sample"));
+    format!("process {}, {seconds:.1} s; {samples}, {}", profile.process, facts(profile))
+}
+
 /// The interval, how stacks were walked and whether anything is missing, in a few words.
 pub(super) fn facts(profile: &Profile) -> String {
     let now = if had_another_interval(profile) { "now " } else { "" };

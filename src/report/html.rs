@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::calls::{Call, Weight, calls};
-use super::facts::{counted, facts, grouped, losses, nothing};
+use super::facts::{grouped, head, losses, nothing};
 use super::standard::is_standard;
 use super::stats::{ClassStats, Stats};
 use super::units::Bytes;
@@ -139,13 +139,7 @@ fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
     let program = program.and_then(|module| module.path.file_name());
     json!({
         "program": program.map_or("a program".into(), |name| name.to_string_lossy()),
-        "facts": format!(
-            "process {}, {:.1} s; {}, {}",
-            profile.process,
-            profile.duration_ns as f64 / 1e9,
-            counted(total.allocated.samples, "sample"),
-            facts(profile),
-        ),
+        "facts": head(profile, total.allocated.samples),
         "losses": losses(&profile.losses),
         "tiles": tiles(stats, &total),
         "types": TYPES.map(|(key, part, weight)| json!({

@@ -59,7 +59,7 @@ mod standard;
 mod stats;
 mod table;
 #[cfg(feature = "profile")]
-mod top;
+pub(crate) mod top;
 mod units;
 #[cfg(feature = "profile")]
 pub(crate) mod whole;

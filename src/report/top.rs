@@ -1,9 +1,10 @@
 //! The largest sites as text.
 
 use std::fmt;
+use std::io;
 
 use super::calls::{Call, Weight, calls, largest};
-use super::facts::{counted, facts};
+use super::facts::{counted, facts, head, losses};
 use super::shown::write_frames;
 use super::units::{count, percent};
 use crate::profile::{self, Profile};
@@ -21,6 +22,7 @@ pub struct Top {
     total: u64,
     pub(super) calls: Vec<Call>,
     sites: u64,
+    /// Empty where they are said elsewhere.
     facts: String,
 }
 
@@ -38,15 +40,25 @@ impl Profile {
     /// println!("{}", spanalloc::profile::capture().top(10, Weight::InUseBytes));
     /// ```
     pub fn top(&self, n: usize, weight: Weight) -> Top {
-        profile::quietly(|| {
-            let calls = calls(self);
-            let total = calls.iter().map(|call| call.value(weight)).sum();
-            let all = largest(&calls, weight);
-            let sites = all.len() as u64;
-            let calls = all.into_iter().take(n).cloned().collect();
-            Top { weight, total, calls, sites, facts: facts(self) }
-        })
+        profile::quietly(|| Top::of(&calls(self), n, weight, facts(self)))
     }
+}
+
+/// Sites of each figure in a dump's file.
+const SITES_MAX: usize = 10;
+
+/// Writes how the profile was made, and the largest sites in use, allocated and at the peak.
+pub(crate) fn write(profile: &Profile, calls: &[Call], mut out: impl io::Write) -> io::Result<()> {
+    let samples = calls.iter().map(|call| call.site.allocated.samples).sum();
+    writeln!(out, "{}", head(profile, samples))?;
+    for loss in losses(&profile.losses) {
+        writeln!(out, "{loss}")?;
+    }
+    for weight in [Weight::InUseBytes, Weight::AllocatedBytes, Weight::PeakBytes] {
+        let top = Top::of(calls, SITES_MAX, weight, String::new());
+        write!(out, "\n{}", fmt::from_fn(|f| top.table(f)))?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Top {
@@ -56,12 +68,22 @@ impl fmt::Display for Top {
 }
 
 impl Top {
+    fn of(calls: &[Call], n: usize, weight: Weight, facts: String) -> Self {
+        let total = calls.iter().map(|call| call.value(weight)).sum();
+        let all = largest(calls, weight);
+        let sites = all.len() as u64;
+        let calls = all.into_iter().take(n).cloned().collect();
+        Self { weight, total, calls, sites, facts }
+    }
+
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.calls.len();
         let total = self.weight.figure(self.total);
         let title = self.weight.title();
         writeln!(f, "{title}: {total} in {}, the largest {shown}:", counted(self.sites, "site"))?;
-        writeln!(f, "({})", self.facts)?;
+        if !self.facts.is_empty() {
+            writeln!(f, "({})", self.facts)?;
+        }
         for call in &self.calls {
             self.row(f, call)?;
         }
@@ -114,6 +136,27 @@ mod tests {
         assert_eq!(lines.len(), 5);
         let text = profile.top(9, Weight::InUseBytes).to_string();
         assert!(text.starts_with("Bytes in use: 60 B in 1 site, the largest 1:"), "{text}");
+    }
+
+    #[test]
+    fn a_file_has_a_head_and_the_three_figures() {
+        let mut profile = Profile::of_sites(&[(&[0x11, 2], 150, 0), (&[0x21, 2], 450, 6)]);
+        profile.losses.frees = 1;
+        let mut text = Vec::new();
+        write(&profile, &calls(&profile), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let mut parts = text.split("\n\n");
+        let head = "2.0 s; 400 samples, one per 4.00 KiB; stacks by unwind tables; 1 free of \
+            samples unnoticed\n1 free unnoticed: what was freed may count as in use";
+        assert!(parts.next().unwrap().ends_with(head), "{text}");
+        let titles: Vec<_> = parts.map(|part| part.lines().next().unwrap()).collect();
+        let expected = [
+            "Bytes in use: 60 B in 1 site, the largest 1:",
+            "Bytes allocated: 5.86 KiB in 2 sites, the largest 2:",
+            "Bytes in use at the peak: 60 B in 1 site, the largest 1:",
+        ];
+        assert_eq!(titles, expected);
+        assert!(text.contains("0x20\n"), "{text}");
     }
 
     #[test]
