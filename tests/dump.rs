@@ -218,7 +218,7 @@ fn without_samples_the_picture_says_so() {
     assert!(output.status.success(), "{output:?}");
     let svg = read(&prefix, ".alloc.svg");
     check_tags(&svg);
-    assert!(svg.contains("There were no samples"));
+    assert!(svg.contains("Nothing was sampled: set SPANALLOC=sample=512KiB"));
     assert_eq!(read(&prefix, ".alloc.folded"), "");
 }
 

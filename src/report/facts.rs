@@ -12,8 +12,10 @@ pub(super) fn head(profile: &Profile, samples: u64) -> String {
 
 /// The interval, how stacks were walked and whether anything is missing, in a few words.
 pub(super) fn facts(profile: &Profile) -> String {
+    let is_empty = profile.sites.iter().all(|site| site.allocated.samples == 0);
     let now = if had_another_interval(profile) { "now " } else { "" };
     let interval = match profile.interval_bytes {
+        0 if is_empty => "sampling off".to_owned(),
         0 => "sampling now off".to_owned(),
         1 => format!("{now}every allocation"),
         bytes => format!("{now}one per {}", Bytes(bytes)),
@@ -23,7 +25,10 @@ pub(super) fn facts(profile: &Profile) -> String {
         Unwinding::UnwindTables => "unwind tables",
         Unwinding::FramePointers => "frame pointers",
     };
-    let mut facts = format!("{interval}; stacks by {stacks}");
+    let mut facts = interval;
+    if !is_empty {
+        facts += &format!("; stacks by {stacks}");
+    }
     let Losses { reentrant, out_of_memory, frees, .. } = profile.losses;
     let missing =
         [(reentrant + out_of_memory, "sample", "dropped"), (frees, "free", "of samples unnoticed")];
@@ -74,12 +79,15 @@ pub(super) fn losses(losses: &Losses) -> Vec<String> {
     told.map(|(count, noun, what)| format!("{} {what}", counted(count, noun))).collect()
 }
 
-/// Why a figure is empty, of a profile with that many samples.
-pub(super) fn nothing(weight: Weight, samples: u64) -> &'static str {
+/// Why a figure is empty, of a profile with that many samples and bytes between them now.
+pub(super) fn nothing(weight: Weight, samples: u64, interval_bytes: u64) -> &'static str {
     use Weight::{
         AllocatedBytes, AllocatedObjects, InUseBytes, InUseObjects, PeakBytes, PeakObjects,
     };
     match weight {
+        _ if samples == 0 && interval_bytes == 0 => {
+            "Nothing was sampled: set SPANALLOC=sample=512KiB, or call profile::start."
+        }
         _ if samples == 0 => "There were no samples.",
         InUseBytes | InUseObjects => "Nothing that was sampled is in use.",
         PeakBytes | PeakObjects => "Nothing that was sampled was in use at the peak.",
@@ -139,6 +147,15 @@ mod tests {
             assert_eq!(of(interval, one(interval / 4)), format!("now {said}"));
         }
         assert_eq!(of(0, one(4096)), "sampling now off");
+    }
+
+    #[test]
+    fn of_a_profile_without_samples_no_stacks_are_told() {
+        let mut profile = Profile::of_sites(&[]);
+        profile.unwinding = Unwinding::Undecided;
+        assert_eq!(facts(&profile), "one per 4.00 KiB");
+        profile.interval_bytes = 0;
+        assert_eq!(facts(&profile), "sampling off");
     }
 
     #[test]

@@ -88,7 +88,8 @@ fn draw(
     let folded = folded(calls, weight);
     if folded.is_empty() {
         let samples = profile.sites.iter().map(|site| site.allocated.samples).sum();
-        let (subtitle, nothing) = (subtitle(profile, weight), nothing(weight, samples));
+        let subtitle = subtitle(profile, weight);
+        let nothing = nothing(weight, samples, profile.interval_bytes);
         return out.write_all(empty(weight.title(), &subtitle, nothing).as_bytes());
     }
     let mut options = Options::default();

@@ -144,7 +144,7 @@ fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
         "tiles": tiles(stats, &total),
         "types": TYPES.map(|(key, part, weight)| json!({
             "key": key, "part": part, "title": weight.title(), "unit": weight.unit(),
-            "nothing": nothing(weight, total.allocated.samples),
+            "nothing": nothing(weight, total.allocated.samples, profile.interval_bytes),
         })),
         "sites": sites(calls),
         "sites_total": {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use super::calls::{Call, Weight, calls, largest};
-use super::facts::{counted, facts, head, losses};
+use super::facts::{counted, facts, head, losses, nothing};
 use super::shown::write_frames;
 use super::units::{count, percent};
 use crate::profile::{self, Profile};
@@ -22,6 +22,8 @@ pub struct Top {
     total: u64,
     pub(super) calls: Vec<Call>,
     sites: u64,
+    /// What there is to say where there is no site.
+    nothing: &'static str,
     /// Empty where they are said elsewhere.
     facts: String,
 }
@@ -40,7 +42,7 @@ impl Profile {
     /// println!("{}", spanalloc::profile::capture().top(10, Weight::InUseBytes));
     /// ```
     pub fn top(&self, n: usize, weight: Weight) -> Top {
-        profile::quietly(|| Top::of(&calls(self), n, weight, facts(self)))
+        profile::quietly(|| Top::of(self, &calls(self), n, weight, facts(self)))
     }
 }
 
@@ -55,7 +57,7 @@ pub(crate) fn write(profile: &Profile, calls: &[Call], mut out: impl io::Write) 
         writeln!(out, "{loss}")?;
     }
     for weight in [Weight::InUseBytes, Weight::AllocatedBytes, Weight::PeakBytes] {
-        let top = Top::of(calls, SITES_MAX, weight, String::new());
+        let top = Top::of(profile, calls, SITES_MAX, weight, String::new());
         write!(out, "\n{}", fmt::from_fn(|f| top.table(f)))?;
     }
     Ok(())
@@ -68,19 +70,26 @@ impl fmt::Display for Top {
 }
 
 impl Top {
-    fn of(calls: &[Call], n: usize, weight: Weight, facts: String) -> Self {
+    fn of(profile: &Profile, calls: &[Call], n: usize, weight: Weight, facts: String) -> Self {
         let total = calls.iter().map(|call| call.value(weight)).sum();
         let all = largest(calls, weight);
         let sites = all.len() as u64;
+        let samples = calls.iter().map(|call| call.site.allocated.samples).sum();
+        let nothing = nothing(weight, samples, profile.interval_bytes);
         let calls = all.into_iter().take(n).cloned().collect();
-        Self { weight, total, calls, sites, facts }
+        Self { weight, total, calls, sites, nothing, facts }
     }
 
     fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.calls.len();
         let total = self.weight.figure(self.total);
         let title = self.weight.title();
-        writeln!(f, "{title}: {total} in {}, the largest {shown}:", counted(self.sites, "site"))?;
+        match self.sites {
+            0 => writeln!(f, "{title}: {total}. {}", self.nothing)?,
+            sites => {
+                writeln!(f, "{title}: {total} in {}, the largest {shown}:", counted(sites, "site"))?
+            }
+        }
         if !self.facts.is_empty() {
             writeln!(f, "({})", self.facts)?;
         }
@@ -193,8 +202,21 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_was_sampled_the_way_to_samples_is_said() {
+        let mut profile = Profile::of_sites(&[]);
+        (profile.interval_bytes, profile.unwinding) = (0, crate::profile::Unwinding::Undecided);
+        let text = profile.top(5, Weight::InUseBytes).to_string();
+        let hint = "Nothing was sampled: set SPANALLOC=sample=512KiB, or call profile::start.";
+        assert_eq!(text, format!("Bytes in use: 0 B. {hint}\n(sampling off)\n"));
+        profile.interval_bytes = 4096;
+        let text = profile.top(5, Weight::InUseBytes).to_string();
+        assert_eq!(text, "Bytes in use: 0 B. There were no samples.\n(one per 4.00 KiB)\n");
+    }
+
+    #[test]
     fn sites_without_a_value_are_left_out() {
         let text = Profile::of_sites(&[(&[2], 3, 0)]).top(5, Weight::InUseBytes).to_string();
         assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains(": 0 B. Nothing that was sampled is in use.\n"), "{text}");
     }
 }

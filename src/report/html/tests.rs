@@ -105,6 +105,13 @@ fn a_site_is_called_by_the_programs_function() {
     assert_eq!(title(vec![frame("alloc::vec::from_elem", "")]), "alloc::vec::from_elem");
 }
 
+#[test]
+fn where_nothing_was_sampled_the_way_to_samples_is_said() {
+    let profile = Profile { interval_bytes: 0, ..Profile::of_sites(&[]) };
+    let types = rest(&profile, &[], &Stats::default())["types"].clone();
+    assert!(types[0]["nothing"].as_str().unwrap().contains("SPANALLOC=sample=512KiB"), "{types}");
+}
+
 fn data_tree(profile: &Profile) -> (Vec<String>, Vec<Value>) {
     let calls = calls(profile);
     let (names, nodes) = tree(&calls);
