@@ -141,7 +141,7 @@ fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
         "program": program.map_or("a program".into(), |name| name.to_string_lossy()),
         "facts": head(profile, total.allocated.samples),
         "losses": losses(&profile.losses),
-        "tiles": tiles(stats, &total),
+        "tiles": tiles(stats, &total, profile.duration_ns),
         "types": TYPES.map(|(key, part, weight)| json!({
             "key": key, "part": part, "title": weight.title(), "unit": weight.unit(),
             "nothing": nothing(weight, total.allocated.samples, profile.interval_bytes),
@@ -162,16 +162,26 @@ fn rest(profile: &Profile, calls: &[Call], stats: &Stats) -> Value {
 }
 
 /// Name, value and what it is.
-fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
+///
+/// What is in use is known of all blocks, the peak of those that were sampled: where some were not,
+/// as before sampling began, it may be below what is in use, so it stands beside the like.
+fn tiles(stats: &Stats, sampled: &profile::Site, sampling_ns: u64) -> Value {
     let total = stats.total();
     let bytes = |bytes: u64| Bytes(bytes).to_string();
     // What was not sampled may have been in use, too, though each sample stands for itself alone.
-    let whole = sampled.allocated.samples >= total.allocs;
-    let error = |amount: &Amount| match amount.bytes_error_bar() {
-        _ if exact(amount) && whole => "exact".to_owned(),
-        _ if exact(amount) => "of what was sampled".to_owned(),
-        error if error.is_finite() => format!("estimated, ±{:.1}%", error * 100.0),
-        _ => "not sampled".to_owned(),
+    let whole = exact(&sampled.peak) && sampled.allocated.samples >= total.allocs;
+    let error = match exact(&sampled.peak) {
+        true => String::new(),
+        false => format!("estimated, ±{:.1}%, ", sampled.peak.bytes_error_bar() * 100.0),
+    };
+    let (name, what) = match sampled.peak.samples {
+        _ if whole => ("Peak", "exact".to_owned()),
+        0 => ("Peak", "not sampled".to_owned()),
+        _ => {
+            let (seconds, now) = (sampling_ns as f64 / 1e9, bytes(sampled.in_use.block_bytes));
+            let since = format!("since sampling began, {seconds:.1} s ago; of the same, {now} now");
+            ("Peak of what was sampled", error + &since)
+        }
     };
     let (resident, whence) = match stats.memory.is_known() {
         true => (bytes(stats.memory.resident), "as the system reports"),
@@ -181,7 +191,7 @@ fn tiles(stats: &Stats, sampled: &profile::Site) -> Value {
         ["In use", bytes(total.live_bytes), "bytes of blocks, exact"],
         ["Blocks in use", grouped(total.live_blocks), "exact"],
         ["Allocations", grouped(total.allocs), "exact"],
-        ["Peak", bytes(sampled.peak.block_bytes), error(&sampled.peak)],
+        [name, bytes(sampled.peak.block_bytes), what],
         ["Resident", resident, whence],
     ])
 }

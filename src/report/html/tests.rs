@@ -48,10 +48,15 @@ fn the_peak_is_of_blocks_as_what_is_in_use_and_says_what_it_covers() {
     };
     let class = ClassStats { allocs: 10, ..ClassStats::default() };
     let stats = Stats { classes: vec![class], ..Stats::default() };
-    let tile = |sampled| tiles(&stats, &sampled)[3].clone();
+    let tile = |sampled| tiles(&stats, &sampled, 90_000_000_000)[3].clone();
     assert_eq!(tile(sampled(10, 10, 0)), json!(["Peak", "320 B", "exact"]));
-    assert_eq!(tile(sampled(2, 2, 0)), json!(["Peak", "64 B", "of what was sampled"]));
-    assert_eq!(tile(sampled(4, 8, 2)), json!(["Peak", "256 B", "estimated, ±54.8%"]));
+    let (some, since) = ("Peak of what was sampled", "since sampling began, 90.0 s ago");
+    let mut partly = sampled(2, 2, 0);
+    partly.in_use.block_bytes = 32;
+    let what = format!("{since}; of the same, 32 B now");
+    assert_eq!(tile(partly), json!([some, "64 B", what]));
+    let what = format!("estimated, ±54.8%, {since}; of the same, 0 B now");
+    assert_eq!(tile(sampled(4, 8, 2)), json!([some, "256 B", what]));
     assert_eq!(tile(sampled(0, 0, 0)), json!(["Peak", "0 B", "not sampled"]));
 }
 
