@@ -433,7 +433,10 @@ fn statistics_read_well() {
     let text = pool.stats().to_string();
     assert!(text.lines().all(|line| line.len() <= 100), "{text}");
     assert!(text.contains("private                     1    50.00"), "{text}");
-    assert!(text.contains("2 gets, 50.00 % reused; 2 puts, 0 drops, 1 held, 0 epochs"), "{text}");
+    assert!(
+        text.contains("2 gets, 50.00 % reused; 2 puts, 0 drops, 0 discards, 1 held, 0 epochs"),
+        "{text}"
+    );
 }
 
 /// What a thread kept from an epoch before is found when it ends, also by who has just looked in

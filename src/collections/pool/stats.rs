@@ -78,11 +78,12 @@ impl fmt::Display for PoolStats {
         }
         write!(
             f,
-            "{} gets, {:.2} % reused; {} puts, {} drops, {} held, {} epochs",
+            "{} gets, {:.2} % reused; {} puts, {} drops, {} discards, {} held, {} epochs",
             self.gets(),
             100.0 * self.hit_rate(),
             self.puts,
             self.drops,
+            self.discards,
             self.held(),
             self.epochs
         )
