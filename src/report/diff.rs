@@ -9,7 +9,6 @@ use super::calls::{Call, Weight, calls};
 use super::facts::{counted, facts};
 use super::folded::push_stack;
 use super::shown::write_frames;
-use super::units::percent;
 use super::whole::whole;
 use crate::profile::symbols::Frame;
 use crate::profile::{self, Amount, Profile, Site};
@@ -18,6 +17,10 @@ use crate::profile::{self, Amount, Profile, Site};
 ///
 /// Stacks are matched by the names of their functions, so the profiles may be of
 /// different runs, and of different builds where names are the same.
+///
+/// The text has up to 20 stacks, each with its change and the error bar of that (the truth lies
+/// within in about 95 of 100 cases), its values before and after, and the samples that both rest
+/// on: those that changed most first, and last those whose change is within its error.
 #[derive(Clone, Debug)]
 pub struct Diff {
     pub(super) weight: Weight,
@@ -172,8 +175,14 @@ impl fmt::Display for Diff {
         writeln!(f, "{}: {}, {stacks}:", self.weight.title(), self.subtitle)?;
         writeln!(f, "({})", self.facts)?;
         let mut largest: Vec<_> = changed.collect();
-        largest.sort_by_key(|change| std::cmp::Reverse(change.grown(self.weight).abs()));
-        for change in largest.into_iter().take(SHOWN) {
+        largest.sort_by_key(|change| {
+            (self.is_within_error(change), std::cmp::Reverse(change.grown(self.weight).abs()))
+        });
+        let certain = largest.iter().filter(|change| !self.is_within_error(change)).count();
+        for (at, change) in largest.into_iter().take(SHOWN).enumerate() {
+            if at == certain {
+                writeln!(f, "Changes within their error:")?;
+            }
             self.row(f, change)?;
         }
         Ok(())
@@ -206,18 +215,19 @@ impl Diff {
         squared.sqrt()
     }
 
+    /// Whether the change of a stack is within its error.
+    fn is_within_error(&self, change: &Change) -> bool {
+        change.grown(self.weight).unsigned_abs() as f64 <= self.error(change)
+    }
+
     fn row(&self, f: &mut fmt::Formatter<'_>, change: &Change) -> fmt::Result {
         let (before, after) = change.values(self.weight);
         let sign = if after >= before { '+' } else { '-' };
         let grown = format!("{sign}{}", self.weight.figure(before.abs_diff(after)));
         let error = self.weight.figure(self.error(change).round() as u64);
-        let ratio = (before != 0).then(|| after as f64 / before as f64);
-        let (of, samples) = (self.weight.figure(before), change.samples(self.weight));
-        write!(f, "{grown:>13} ±{error}  from {of}")?;
-        if ratio.is_some() {
-            write!(f, ", to {}", percent(ratio))?;
-        }
-        writeln!(f, "  {}", counted(samples, "sample"))?;
+        let [before, after] = [before, after].map(|value| self.weight.figure(value));
+        let samples = counted(change.samples(self.weight), "sample");
+        writeln!(f, "{grown:>13} ±{error}: {before} → {after}  {samples}")?;
         write_frames(f, &change.frames)
     }
 
@@ -300,11 +310,24 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "Bytes in use: 3.22 KiB before, 8.88 KiB after, 3 stacks differ:");
         assert_eq!(lines[1], "(one per 4.00 KiB; stacks by unwind tables)");
-        let row: Vec<_> = lines[2].split_whitespace().collect();
-        assert_eq!(row[..5], ["+5.86", "KiB", "±589", "B", "from"], "{text}");
-        assert!(lines[2].ends_with("to 300.0%  800 samples"), "{text}");
+        let row = lines[2].trim();
+        assert_eq!(row, "+5.86 KiB ±589 B: 2.93 KiB → 8.79 KiB  800 samples", "{text}");
         assert_eq!(lines[3].trim(), "0x10");
         assert!(lines[5].trim().starts_with("-300 B") && lines[8].trim().starts_with("+90 B"));
+    }
+
+    #[test]
+    fn changes_within_their_error_are_listed_last() {
+        let before = Profile::of_sites(&[(&[0x11], 9000, 9000), (&[0x21], 30, 30)]);
+        let after = Profile::of_sites(&[(&[0x11], 9060, 9060), (&[0x31], 9, 9)]);
+        let text = after.diff(&before, Weight::InUseBytes).to_string();
+        let rows: Vec<_> = text.lines().skip(2).map(str::trim).collect();
+        // Twenty samples, and six.
+        assert!(rows[0].starts_with("-300 B") && rows[2].starts_with("+90 B"), "{text}");
+        assert_eq!(rows[4], "Changes within their error:");
+        assert!(rows[5].starts_with("+600 B ±") && rows.len() == 7, "{text}");
+        let text = before.diff(&before, Weight::InUseBytes).to_string();
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     /// Amounts of so many samples of weight 3/2 and 10 bytes: the variance is 75 bytes² for each.
@@ -374,7 +397,7 @@ mod tests {
         let text = after.diff(&before, Weight::InUseBytes).to_string();
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].ends_with(", 1 stack differs:"), "{text}");
-        assert!(lines[2].ends_with("  1 sample"), "{text}");
+        assert!(lines[3].ends_with("  1 sample"), "{text}");
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl Top {
 }
 
 impl Diff {
-    /// The stacks that differ, those that grew most first.
+    /// The stacks that differ, those that grew most first, also those whose change is within its
+    /// [`error`](DiffRow::error).
     ///
     /// # Examples
     ///
@@ -87,7 +88,7 @@ impl Diff {
     /// let before = spanalloc::profile::capture();
     /// // … requests are served …
     /// let diff = spanalloc::profile::capture().diff(&before, Weight::InUseBytes);
-    /// let leaks = diff.rows().filter(|row| row.after > row.before + 2 * row.error);
+    /// let leaks = diff.rows().filter(|row| row.after > row.before + row.error);
     /// for row in leaks {
     ///     eprintln!("{} grew by {} bytes", row.frames[0].function, row.after - row.before);
     /// }
