@@ -37,6 +37,11 @@ use std::ops::{Deref, DerefMut};
 /// pool.get().path.push_str("/index");
 /// assert_eq!(pool.get().path, "");
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a pool cannot bring `{Self}` back to its initial state",
+    label = "does not implement `Reset`",
+    note = "implement `Reset` for it, or wrap it in `Keep` to reuse it as it was left"
+)]
 pub trait Reset {
     /// Brings `self` back to its initial state.
     fn reset(&mut self);
