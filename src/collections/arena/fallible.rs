@@ -1,6 +1,6 @@
 //! What an arena does where memory may be refused.
 
-use super::Arena;
+use super::{Arena, NEVER_DROPPED};
 use std::alloc::Layout;
 use std::error::Error;
 use std::fmt;
@@ -52,7 +52,8 @@ impl Arena {
         }
     }
 
-    /// As [`alloc`](Arena::alloc), but memory that cannot be had is an error; `value` is gone then.
+    /// As [`alloc`](Arena::alloc), which says what types are refused, but memory that cannot be had
+    /// is an error; `value` is gone then.
     ///
     /// # Errors
     ///
@@ -66,7 +67,7 @@ impl Arena {
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "each block is handed out once")]
     pub fn try_alloc<T>(&self, value: T) -> Result<&mut T, AllocError> {
-        const { assert!(!mem::needs_drop::<T>(), "the arena would never drop the value") };
+        const { assert!(!mem::needs_drop::<T>(), "{}", NEVER_DROPPED) };
         let place = self.try_alloc_layout(Layout::new::<T>())?.cast::<T>();
         // SAFETY: by invariant 1 of the arena the place is ours; it has `T`'s layout.
         unsafe { place.write(value) };

@@ -48,6 +48,9 @@ use std::ptr::NonNull;
 use std::slice;
 use std::str;
 
+/// Why a type with drop glue is refused, and the way out.
+const NEVER_DROPPED: &str = "the arena would never drop it: use `alloc_box`, or a `DropArena`";
+
 /// A bump arena.
 ///
 /// An allocation is a subtraction and a comparison. All bytes are accounted for all the same; see
@@ -111,7 +114,8 @@ impl Arena {
         arena
     }
 
-    /// Moves `value` into the arena. It is never dropped, so a type with drop glue is refused:
+    /// Moves `value` into the arena. It is never dropped, so a type with drop glue is refused, when
+    /// the call is compiled to code: by `cargo build`, not by `cargo check`.
     ///
     /// ```compile_fail
     /// let arena = spanalloc::arena::Arena::new();
@@ -119,14 +123,17 @@ impl Arena {
     /// ```
     #[inline(always)]
     pub fn alloc<T>(&self, value: T) -> &mut T {
+        // Also here: an error in what this calls does not name this function's caller.
+        const { assert!(!mem::needs_drop::<T>(), "{}", NEVER_DROPPED) };
         self.alloc_with(|| value)
     }
 
-    /// Calls `make` and lets it write its result straight into the arena.
+    /// Calls `make` and lets it write its result straight into the arena. Types are refused as by
+    /// [`alloc`](Self::alloc).
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "each block is handed out once")]
     pub fn alloc_with<T>(&self, make: impl FnOnce() -> T) -> &mut T {
-        const { assert!(!mem::needs_drop::<T>(), "the arena would never drop the value") };
+        const { assert!(!mem::needs_drop::<T>(), "{}", NEVER_DROPPED) };
         let place = self.alloc_layout(Layout::new::<T>()).cast::<T>();
         // SAFETY: by invariant 1 the place is ours; it has `T`'s layout.
         unsafe { place.write(make()) };
@@ -146,14 +153,15 @@ impl Arena {
         unsafe { slice::from_raw_parts_mut(place.as_ptr(), values.len()) }
     }
 
-    /// Fills a slice of `len` values with what `make` returns for each index.
+    /// Fills a slice of `len` values with what `make` returns for each index. Types are refused as
+    /// by [`alloc`](Self::alloc).
     ///
     /// # Panics
     ///
     /// When a slice of `len` values does not fit the address space.
     #[expect(clippy::mut_from_ref, reason = "each block is handed out once")]
     pub fn alloc_slice_fill_with<T>(&self, len: usize, make: impl FnMut(usize) -> T) -> &mut [T] {
-        const { assert!(!mem::needs_drop::<T>(), "the arena would never drop the values") };
+        const { assert!(!mem::needs_drop::<T>(), "{}", NEVER_DROPPED) };
         let place = self.alloc_layout(array_layout::<T>(len)).cast::<T>();
         for (index, value) in (0..len).map(make).enumerate() {
             // SAFETY: `index < len`.
@@ -166,6 +174,7 @@ impl Arena {
     }
 
     /// Fills a slice with what `values` yields: as many as it promises, or fewer if no more come.
+    /// Types are refused as by [`alloc`](Self::alloc).
     ///
     /// # Panics
     ///
@@ -181,7 +190,7 @@ impl Arena {
     where
         I: IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
     {
-        const { assert!(!mem::needs_drop::<T>(), "the arena would never drop the values") };
+        const { assert!(!mem::needs_drop::<T>(), "{}", NEVER_DROPPED) };
         let values = values.into_iter();
         let len = values.len();
         let place = self.alloc_layout(array_layout::<T>(len)).cast::<T>();
