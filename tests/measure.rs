@@ -165,7 +165,7 @@ fn assertions_return_the_value_of_what_they_measure() {
     let leaks = catch_unwind(|| assert_usage!(text.clone(); left_blocks < 1));
     let message = leaks.unwrap_err();
     let message = message.downcast_ref::<String>().unwrap();
-    assert!(message.starts_with("expected left_blocks < 1, found 1 allocations of"), "{message}");
+    assert!(message.starts_with("expected left_blocks < 1, found 1 allocation of"), "{message}");
     assert_no_allocs!(assert_eq!(text.len(), 4));
 }
 
@@ -181,7 +181,7 @@ fn a_failed_assertion_names_the_site_that_allocated() {
     let failed = catch_unwind(|| assert_usage!(drop(the_culprit()); frees == 1, bytes < 3000));
     let panic = failed.unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
-    assert!(message.contains("expected bytes < 3000, found 1 allocations of 3000"), "{message}");
+    assert!(message.contains("expected bytes < 3000, found 1 allocation of 3000"), "{message}");
     assert!(message.contains("the_culprit"), "{message}");
     assert!(message.contains("measure.rs"), "{message}");
     assert!(catch_unwind(|| assert_no_allocs!(the_culprit())).is_err());

@@ -1,6 +1,7 @@
-//! Floor 0: limits, forks, quantities, single-writer words, random numbers and gaps. Uses `core`
-//! only.
+//! Floor 0: limits, forks, counts in texts, quantities, single-writer words, random numbers and
+//! gaps. Uses `core` only.
 
+pub(crate) mod counted;
 pub(crate) mod forks;
 pub(crate) mod limits;
 pub(crate) mod marks;

@@ -18,6 +18,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::slow;
+use crate::base::counted::counted;
 use crate::sys::per_thread::per_thread;
 
 /// Runs `work` and returns its value with what it allocated and freed on this
@@ -110,10 +111,12 @@ impl Usage {
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} allocations of {} bytes", self.allocs, self.bytes)?;
-        write!(f, " in blocks of {}, {} frees", self.block_bytes, self.frees)?;
-        write!(f, " of blocks of {} bytes", self.freed_block_bytes)?;
-        write!(f, ", peak {} bytes in blocks", self.peak_block_bytes)
+        let bytes = |bytes| counted(bytes, "byte", "bytes");
+        let allocs = counted(self.allocs, "allocation", "allocations");
+        write!(f, "{allocs} of {} in blocks of {}", bytes(self.bytes), self.block_bytes)?;
+        let frees = counted(self.frees, "free", "frees");
+        write!(f, ", {frees} of blocks of {}", bytes(self.freed_block_bytes))?;
+        write!(f, ", peak {} in blocks", bytes(self.peak_block_bytes))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an arena holds, in numbers.
 
+use crate::base::counted::counted;
 use std::fmt;
 
 /// A snapshot of an arena, from [`Arena::stats`](super::Arena::stats).
@@ -58,8 +59,12 @@ impl fmt::Display for ArenaStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} chunks of {} bytes, {} resets; {} boxes, {} of them in reused blocks",
-            self.chunks, self.chunk_bytes, self.resets, self.boxes, self.reused
+            "{} of {} bytes, {}; {}, {} of them in reused blocks",
+            counted(self.chunks as u64, "chunk", "chunks"),
+            self.chunk_bytes,
+            counted(self.resets, "reset", "resets"),
+            counted(self.boxes, "box", "boxes"),
+            self.reused
         )?;
         let whole = self.chunk_bytes.max(1) as f64;
         for (name, bytes) in [
@@ -73,10 +78,24 @@ impl fmt::Display for ArenaStats {
         }
         write!(
             f,
-            "tiny: {} objects in {} blocks, {:.1} % saved",
-            self.tiny_objects,
-            self.tiny_blocks,
+            "tiny: {} in {}, {:.1} % saved",
+            counted(self.tiny_objects, "object", "objects"),
+            counted(self.tiny_blocks, "block", "blocks"),
             100.0 * self.tiny_saving()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        let mut stats = ArenaStats { chunks: 1, resets: 1, boxes: 1, ..ArenaStats::default() };
+        (stats.tiny_objects, stats.tiny_blocks) = (1, 1);
+        let text = stats.to_string();
+        assert!(text.starts_with("1 chunk of 0 bytes, 1 reset; 1 box, 0 of them"), "{text}");
+        assert!(text.ends_with("tiny: 1 object in 1 block, 0.0 % saved"), "{text}");
     }
 }

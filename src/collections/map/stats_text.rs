@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::stats::Stats;
+use crate::base::counted::counted;
 
 /// Numbers of overflow buckets that have a line of their own.
 const CHAINS_SHOWN: usize = 4;
@@ -17,11 +18,10 @@ impl fmt::Display for Stats {
     /// ```
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { len, buckets, load, load_limit, overflow_buckets, .. } = self;
-        writeln!(
-            f,
-            "{len} entries in {buckets} buckets, {load:.2} of {load_limit:.2} each; \
-             {overflow_buckets} overflow buckets"
-        )?;
+        let entries = counted(*len as u64, "entry", "entries");
+        let buckets = counted(*buckets as u64, "bucket", "buckets");
+        let overflow = counted(*overflow_buckets as u64, "overflow bucket", "overflow buckets");
+        writeln!(f, "{entries} in {buckets}, {load:.2} of {load_limit:.2} each; {overflow}")?;
         let inserts = &self.inserts;
         writeln!(f, "{:<20} {:>14} {:>8}", "insert", "count", "%")?;
         rows(
@@ -43,8 +43,12 @@ impl fmt::Display for Stats {
         let growth = &self.growth;
         writeln!(
             f,
-            "{} doublings, {} at the same size, {} resizes; {} entries moved; {} reseeds",
-            growth.doublings, growth.same_size, growth.resizes, growth.entries_moved, self.reseeds
+            "{}, {} at the same size, {}; {} moved; {}",
+            counted(growth.doublings, "doubling", "doublings"),
+            growth.same_size,
+            counted(growth.resizes, "resize", "resizes"),
+            counted(growth.entries_moved, "entry", "entries"),
+            counted(self.reseeds, "reseed", "reseeds")
         )?;
         if let Some(old) = &self.old {
             writeln!(f, "growing: {} of {} chains evacuated", old.evacuated, old.buckets)?;
@@ -68,4 +72,14 @@ fn rows(
         writeln!(f, "{name:<20} {count:>14} {share:>8.2}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn one_is_no_plural() {
+        let map: crate::collections::map::Map<u32, u32> = [(1, 1)].into_iter().collect();
+        let text = map.stats().to_string();
+        assert!(text.starts_with("1 entry in 1 bucket, 1.00 of "), "{text}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What a pool has done, in numbers.
 
+use crate::base::counted::counted;
 use std::fmt;
 
 /// A snapshot of a pool's exact counters, from [`Pool::stats`](super::Pool::stats).
@@ -78,14 +79,28 @@ impl fmt::Display for PoolStats {
         }
         write!(
             f,
-            "{} gets, {:.2} % reused; {} puts, {} drops, {} discards, {} held, {} epochs",
-            self.gets(),
+            "{}, {:.2} % reused; {}, {}, {}, {} held, {}",
+            counted(self.gets(), "get", "gets"),
             100.0 * self.hit_rate(),
-            self.puts,
-            self.drops,
-            self.discards,
+            counted(self.puts, "put", "puts"),
+            counted(self.drops, "drop", "drops"),
+            counted(self.discards, "discard", "discards"),
             self.held(),
-            self.epochs
+            counted(self.epochs, "epoch", "epochs")
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        let stats =
+            PoolStats { new: 1, puts: 1, drops: 1, discards: 1, epochs: 1, ..PoolStats::default() };
+        let text = stats.to_string();
+        let last = "1 get, 0.00 % reused; 1 put, 1 drop, 1 discard, 0 held, 1 epoch";
+        assert_eq!(text.lines().last(), Some(last));
     }
 }
