@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,13 @@ pub struct Site {
 }
 
 impl Site {
+    /// How long an object in use has lived so far on average; none without one, or where ages were
+    /// not told, as in older files.
+    pub(crate) fn mean_age(&self) -> Option<Duration> {
+        let age_us = self.in_use_ages_us.checked_div(self.in_use.objects)?;
+        (self.in_use_ages_us != 0).then_some(Duration::from_micros(age_us))
+    }
+
     /// Adds the figures of another site.
     pub(crate) fn add(&mut self, other: &Self) {
         self.allocated.add(&other.allocated);

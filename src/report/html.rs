@@ -299,6 +299,7 @@ fn site(call: &Call) -> Value {
         "peak": amount(&call.site.peak),
         "median_ns": median.map(|median| median.as_nanos() as u64),
         "median_beyond": call.site.lifetimes.is_beyond(0.5),
+        "age_ns": call.site.mean_age().map(|age| age.as_nanos() as u64),
     })
 }
 

@@ -151,9 +151,9 @@ function sites() {
     const frames = site.frames.map((frame) => el("li", { textContent: frame }));
     const stack = el("details", {}, el("summary", { textContent: site.title }), el("ol", {}, ...frames));
     return row([figure(value(site)), error(site[key][`${unit}_error`], site[key].exact), percent(value(site) / total), count(site[key].samples),
-      count(site[key].objects), life(site.median_ns, site.median_beyond), [stack, "text"]]);
+      count(site[key].objects), time(site.age_ns), life(site.median_ns, site.median_beyond), [stack, "text"]]);
   });
-  const head = row([D.types[state.type].title, "error", "share", "samples", "objects", "median life", ["stack", "text"]], "th");
+  const head = row([D.types[state.type].title, "error", "share", "samples", "objects", "mean age", "median life", ["stack", "text"]], "th");
   $("sites").replaceChildren(head, ...body);
 }
 

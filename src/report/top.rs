@@ -6,13 +6,14 @@ use std::io;
 use super::calls::{Call, Weight, calls, largest};
 use super::facts::{counted, facts, head, losses, nothing};
 use super::shown::write_frames;
-use super::units::{count, percent};
+use super::units::{count, percent, time};
 use crate::profile::{self, Profile};
 
 /// The largest sites of a profile; displays as text.
 ///
 /// Each row gives its value with its error bar (the truth lies within in about 95 of
-/// 100 cases), its share of the total, the number of samples it rests on, and its stack from
+/// 100 cases), its share of the total, the number of samples it rests on, how long what is in use
+/// has lived so far, how long lived what was freed, and its stack from
 /// the allocating function outwards: eight frames, or more until four of the program's own are
 /// among them. Frames of the standard library in a row are counted in one line, and long names
 /// have `…` for generic arguments; [`rows`](Top::rows) has all of both.
@@ -106,6 +107,10 @@ impl Top {
         let (value, share) = (self.weight.figure(value), percent(share));
         let samples = counted(amount.samples, "sample");
         write!(f, "{value:>12} ±{error:.0}% {share:>7}  {samples}")?;
+        let is_of_now = matches!(self.weight, Weight::InUseBytes | Weight::InUseObjects);
+        if let Some(age) = call.site.mean_age().filter(|_| is_of_now) {
+            write!(f, "; alive {} on average", time(age))?;
+        }
         let lifetimes = &call.site.lifetimes;
         if let (Some(median), Some(most)) = (lifetimes.quantile(0.5), lifetimes.quantile(0.9)) {
             let freed = count(lifetimes.total(), 9);
@@ -176,7 +181,7 @@ mod tests {
             (objects[1], objects[Lifetimes::buckets() - 1]) = (10 - last, last);
             profile.sites[0].lifetimes.objects = objects;
             let text = profile.top(1, Weight::InUseBytes).to_string();
-            text.lines().nth(2).unwrap().split_once("; ").unwrap().1.to_owned()
+            text.lines().nth(2).unwrap().rsplit_once("; ").unwrap().1.to_owned()
         };
         assert_eq!(lived(1), "10 freed, half within 4.0µs, 90% within 4.0µs");
         assert_eq!(lived(3), "10 freed, half within 4.0µs, 10% beyond 1099511.6s");
@@ -192,6 +197,23 @@ mod tests {
         let text = profile.top(5, Weight::InUseBytes).to_string();
         assert!(text.contains("; 42 samples dropped; 5 frees of samples unnoticed)"), "{text}");
         assert!(text.starts_with("Bytes in use: 30 B in 1 site, the largest 1:"), "{text}");
+    }
+
+    #[test]
+    fn ages_are_told_of_what_is_in_use() {
+        let mut profile = Profile::of_sites(&[(&[2], 30, 10)]);
+        profile.sites[0].in_use_ages_us = 10 * 2_460_000_000;
+        let row = |profile: &Profile, weight| {
+            profile.top(1, weight).to_string().lines().nth(2).unwrap().to_owned()
+        };
+        let text = row(&profile, Weight::InUseObjects);
+        assert!(
+            text.contains(" samples; alive 41 min on average; 20 freed, half within"),
+            "{text}"
+        );
+        assert!(!row(&profile, Weight::AllocatedBytes).contains("alive"));
+        profile.sites[0].in_use_ages_us = 0;
+        assert!(!row(&profile, Weight::InUseBytes).contains("alive"));
     }
 
     #[test]

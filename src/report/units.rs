@@ -2,6 +2,8 @@
 //! exact where they fit.
 
 use std::fmt;
+#[cfg(feature = "profile")]
+use std::time::Duration;
 
 /// Bytes as `512 B`, `1.50 KiB`, `12.0 MiB`.
 #[derive(Clone, Copy)]
@@ -29,6 +31,17 @@ pub(crate) fn count(value: u64, digits: usize) -> String {
 /// A share, `0.0..=1.0`, as a percentage; `-` for none.
 pub(crate) fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".into(), |share| format!("{:.1}%", share * 100.0))
+}
+
+/// A time as `4.0µs`, `41 min`, `3.2 h`, `12.0 d`.
+#[cfg(feature = "profile")]
+pub(crate) fn time(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 119.5 => format!("{time:.1?}"),
+        seconds if seconds < 119.5 * 60.0 => format!("{:.0} min", seconds / 60.0),
+        seconds if seconds < 47.95 * 3600.0 => format!("{:.1} h", seconds / 3600.0),
+        seconds => format!("{:.1} d", seconds / 86_400.0),
+    }
 }
 
 /// `value` divided by `base` until three digits before the point suffice.
@@ -71,6 +84,14 @@ mod tests {
         assert_eq!(count(1_234_567, 7), "1234567");
         assert_eq!(count(1_234_567, 6), "1.23M");
         assert_eq!(count(999_999, 5), "1.00M");
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn times_are_in_what_they_have_some_of() {
+        let text = |millis| time(Duration::from_millis(millis));
+        let texts = [7, 90_000, 2_460_000, 11_520_000, 1_036_800_000].map(text);
+        assert_eq!(texts, ["7.0ms", "90.0s", "41 min", "3.2 h", "12.0 d"]);
     }
 
     #[test]

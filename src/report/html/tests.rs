@@ -79,6 +79,8 @@ fn lifetimes_beyond_the_last_bound_are_no_upper_bounds() {
     profile.sites[0].lifetimes.objects.clone_from(&objects);
     let site = site(&calls(&profile)[0]);
     assert_eq!((&site["median_ns"], &site["median_beyond"]), (&json!(16_000), &json!(false)));
+    assert_eq!(site["age_ns"], json!(7_000));
+    assert!(SCRIPT.contains("time(site.age_ns)"));
     let mut size = BlockSize::sampled(1, 32, &[20]);
     size.lifetimes.objects = objects;
     let class = ClassStats { block_bytes: 32, allocs: 1, ..ClassStats::default() };
