@@ -20,7 +20,7 @@ use super::class::ClassId;
 use super::span::{Hot, Span};
 use crate::base::own::{OwnPtr, OwnU32};
 
-const BATCHES: usize = 64;
+const BATCHES: usize = 128;
 const BATCH_BYTES_MAX: usize = 4 * 1024;
 const BATCH_BLOCKS_MAX: usize = 64;
 
