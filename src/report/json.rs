@@ -210,6 +210,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let profile = Profile::of_sites(&[(&[0x11, 2], 3, 3), (&[0x21, 2], 30, 6)]);
+        // Of one address two functions, of which one was inlined into the other; of one a name.
+        let frame = |function: &str, file: Option<&str>, line| {
+            Arc::new(Frame { function: function.into(), file: file.map(Into::into), line })
+        };
+        let inlined = [frame("f", Some("f.rs"), Some(7)), frame("g", Some("g.rs"), Some(70))];
+        let known: [(u64, Box<[_]>); 3] = [
+            (0x11, inlined.into()),
+            (0x21, [frame("h", Some("h.rs"), None)].into()),
+            (2, [frame("main", None, None)].into()),
+        ];
+        profile.symbols.set(Symbols::known(known.into())).unwrap();
         let dump = Dump { stats: Stats::default(), profile };
         let mut first = Vec::new();
         dump.write_json(&mut first).unwrap();
@@ -217,6 +228,11 @@ mod tests {
         let mut second = Vec::new();
         read.write_json(&mut second).unwrap();
         assert_eq!(first, second);
+        for (address, functions) in [(0x11, 2), (0x21, 1), (2, 1)] {
+            let of = |dump: &Dump| dump.profile.symbols().frames(address).to_vec();
+            assert_eq!(of(&dump).len(), functions);
+            assert_eq!(of(&read), of(&dump), "{address:#x}");
+        }
         let top = |dump: &Dump| dump.profile.top(5, Weight::InUseBytes).to_string();
         assert_eq!(top(&read), top(&dump));
     }
