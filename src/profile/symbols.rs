@@ -311,6 +311,7 @@ mod tests {
         let walker = crate::profile::stack::Walker::new();
         walker.unwinders.load();
         let mut walked = crate::profile::frames::Frames::new();
+        let line = line!() + 1;
         walker.walk(0, &mut walked);
         let frames = walked.to_vec();
         let mut profile = crate::profile::capture();
@@ -319,6 +320,81 @@ mod tests {
         let leaf = &symbols.frames(frames[0])[0];
         assert!(leaf.function.ends_with("names_this_function_with_file_and_line"), "{leaf:?}");
         assert!(leaf.file.as_ref().is_some_and(|file| file.ends_with("symbols.rs")));
-        assert!(leaf.line.is_some());
+        assert_eq!(leaf.line, Some(line));
+    }
+
+    // Two functions without debug information, one right behind the other.
+    core::arch::global_asm!(
+        ".pushsection .text.spanalloc_test_adjacent, \"ax\", %progbits",
+        ".globl spanalloc_test_before, spanalloc_test_behind",
+        ".type spanalloc_test_before, %function",
+        "spanalloc_test_before: ret",
+        ".size spanalloc_test_before, . - spanalloc_test_before",
+        ".type spanalloc_test_behind, %function",
+        "spanalloc_test_behind: ret",
+        ".size spanalloc_test_behind, . - spanalloc_test_behind",
+        ".popsection",
+    );
+
+    #[test]
+    fn a_call_that_ends_a_function_is_not_of_the_one_behind() {
+        unsafe extern "C" {
+            fn spanalloc_test_before();
+            fn spanalloc_test_behind();
+        }
+        let (before, behind) =
+            (spanalloc_test_before as *const (), spanalloc_test_behind as *const ());
+        let (before, behind) = (before.addr() as u64, behind.addr() as u64);
+        let mut profile = crate::profile::capture();
+        let frames = vec![before + 1, behind, behind + 1];
+        profile.sites = vec![crate::profile::Site { frames, ..Default::default() }];
+        let symbols = Symbols::resolve(&profile);
+        let name = |address| match symbols.frames(address) {
+            [frame] => (&*frame.function, frame.file.as_deref(), frame.line),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(name(before + 1), ("spanalloc_test_before", None, None));
+        assert_eq!(name(behind), ("spanalloc_test_before", None, None));
+        assert_eq!(name(behind + 1), ("spanalloc_test_behind", None, None));
+    }
+
+    #[test]
+    fn a_module_begins_and_ends_with_its_calls() {
+        let module = |path: &str, bias, start, end| Module {
+            path: path.into(),
+            bias,
+            start,
+            end,
+            file_offset: 0,
+            build_id: String::new(),
+            main: false,
+        };
+        let expected = [
+            (0xfff, "0xffe"),
+            (0x1000, "0xfff"),
+            (0x1001, "a+0x800"),
+            (0x2000, "a+0x17ff"),
+            (0x2001, "b+0x0"),
+            (0x3000, "b+0xfff"),
+            (0x3001, "0x3000"),
+            (0x5000, "0x4fff"),
+            (0x5001, "c+0x1"),
+            (0x6000, "c+0x1000"),
+            (0x6001, "0x6000"),
+        ];
+        let frames: Vec<u64> = expected.iter().map(|(address, _)| *address).collect();
+        let mut profile = Profile::of_sites(&[(&frames, 3, 3)]);
+        // The loader's order is any, and none of these files is there.
+        profile.modules = vec![
+            module("/nowhere/c", 0x5000 - 1, 0x5000, 0x6000),
+            module("/nowhere/a", 0x800, 0x1000, 0x2000),
+            module("/nowhere/b", 0x2000, 0x2000, 0x3000),
+        ];
+        let symbols = Symbols::resolve(&profile);
+        for (address, name) in expected {
+            let names: Vec<&str> =
+                symbols.frames(address).iter().map(|frame| &*frame.function).collect();
+            assert_eq!(names, [name], "{address:#x}");
+        }
     }
 }
