@@ -300,6 +300,71 @@ impl BlockSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::alone::alone;
+
+    #[test]
+    fn each_loss_is_told_under_its_own_name() {
+        let lost = Lost::new();
+        for (counter, times) in [
+            (&lost.reentrant, 1),
+            (&lost.out_of_memory, 2),
+            (&lost.frees, 3),
+            (&lost.without_unwinder, 4),
+            (&lost.broken_stacks, 5),
+            (&lost.truncated_stacks, 6),
+        ] {
+            (0..times).for_each(|_| counter.raise());
+        }
+        let expected = Losses {
+            reentrant: 1,
+            out_of_memory: 2,
+            frees: 3,
+            without_unwinder: 4,
+            broken_stacks: 5,
+            truncated_stacks: 6,
+            modules_without_unwind_table: 7,
+        };
+        assert_eq!(losses(&lost, 7), expected);
+    }
+
+    #[test]
+    fn a_trace_tells_when_and_where_it_was_taken() {
+        let (before, began_ns) = (unix_ns(), monotonic_ns() - 5_000_000);
+        let profile = of_trace(&Sites::new(), began_ns, &Lost::new());
+        assert!((before..=unix_ns()).contains(&profile.time_unix_ns) && before > 1 << 60);
+        assert_eq!((profile.process, profile.interval_bytes), (std::process::id(), 1));
+        assert!((5_000_000..=monotonic_ns() - began_ns).contains(&profile.duration_ns));
+        assert_eq!(profile.peak_after_ns, profile.duration_ns);
+    }
+
+    #[test]
+    fn a_capture_tells_when_the_run_began_and_was_at_its_peak() {
+        const MS: u64 = 1_000_000;
+        if !alone(concat!(
+            "profile::capture::tests::",
+            "a_capture_tells_when_the_run_began_and_was_at_its_peak"
+        )) {
+            return;
+        }
+        let pause = || std::thread::sleep(std::time::Duration::from_millis(20));
+        let (began_unix_ns, began_ns) = (unix_ns(), monotonic_ns());
+        super::super::on_alloc(16, 30, 32, 1);
+        pause();
+        super::super::on_alloc(48, 3000, 4096, 1);
+        let peak_ns = monotonic_ns();
+        pause();
+        super::super::on_free(48);
+        let profile = capture();
+        let passed_ns = monotonic_ns() - began_ns;
+        assert!((20 * MS..=peak_ns - began_ns).contains(&profile.peak_after_ns), "{profile:?}");
+        assert!((profile.peak_after_ns + 20 * MS..=passed_ns).contains(&profile.duration_ns));
+        let unix_ns = began_unix_ns + profile.duration_ns;
+        assert!(profile.time_unix_ns.abs_diff(unix_ns) < 10_000 * MS);
+        assert_eq!(profile.process, std::process::id());
+        let bytes = |of: fn(&Site) -> u64| profile.sites.iter().map(of).sum::<u64>();
+        assert_eq!(bytes(|site| site.peak.bytes), 3030);
+        assert_eq!(bytes(|site| site.in_use.bytes), 30);
+    }
 
     #[test]
     fn lifetimes_of_many_small_sites_add_up_to_what_was_freed() {

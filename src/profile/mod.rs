@@ -440,37 +440,4 @@ impl Drop for Busy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sampling_is_suppressed_inside_and_outside_again() {
-        assert!(!suppressed());
-        quietly(|| {
-            assert!(suppressed());
-            quietly(|| assert!(suppressed()));
-            assert!(suppressed());
-        });
-        let busy = Busy::enter().unwrap();
-        assert!(suppressed());
-        assert!(Busy::enter().is_none());
-        assert!(suppressed(), "a refused entry ends nothing");
-        drop(busy);
-        assert!(!suppressed());
-    }
-
-    #[test]
-    fn a_sample_inside_the_profiler_is_counted_as_lost() {
-        let busy = Busy::enter().unwrap();
-        let before = PROFILER.lost.reentrant.get();
-        on_alloc(8, 8, 8, 1);
-        assert_eq!(PROFILER.lost.reentrant.get(), before + 1);
-        drop(busy);
-    }
-
-    #[test]
-    fn an_interval_of_zero_is_refused() {
-        let error = start(0).unwrap_err();
-        assert!(error.to_string().contains("at least 1 byte"));
-    }
-}
+mod tests;

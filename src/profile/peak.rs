@@ -114,3 +114,43 @@ impl Peak {
         std::iter::once(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sums::Weight;
+    use super::*;
+
+    #[test]
+    fn the_peak_is_the_first_of_equal_heights_and_has_its_time() {
+        let peak = Peak::new();
+        let ten = Sums::of(Weight::new(16, 1), 10, 16);
+        let at = |era, falling| Moment { era, falling };
+        assert_eq!(peak.times(90), (0, 0));
+        assert_eq!(peak.change(&Sums::ZERO, &ten, 100, 0), at(0, false));
+        assert_eq!(peak.change(&Sums::ZERO, &ten, 130, 0), at(0, false));
+        assert_eq!(peak.times(150), (50, 30));
+        // What changes its place and not its size leads nowhere.
+        assert_eq!(peak.change(&ten, &ten, 135, 0), at(0, false));
+        assert_eq!(peak.change(&ten, &Sums::ZERO, 140, 0), at(1, true));
+        assert_eq!(peak.change(&ten, &Sums::ZERO, 141, 0), at(1, true));
+        assert_eq!(peak.change(&Sums::ZERO, &ten, 142, 0), at(1, true));
+        assert_eq!(peak.change(&Sums::ZERO, &ten, 145, 0), at(1, true), "as high, not higher");
+        assert_eq!(peak.times(150), (50, 30));
+        assert_eq!(peak.change(&Sums::ZERO, &ten, 150, 0), at(1, false));
+        assert_eq!((peak.times(160), peak.moment()), ((60, 50), at(1, false)));
+        // Of another generation.
+        assert_eq!(peak.change(&ten, &Sums::ZERO, 170, 1), at(1, false));
+        assert_eq!((peak.times(180), peak.in_use()), ((80, 50), 3 * ten.weighted_bytes()));
+    }
+
+    #[test]
+    fn a_free_that_overtakes_its_allocation_is_no_peak() {
+        let peak = Peak::new();
+        let ten = Sums::of(Weight::new(16, 1), 10, 16);
+        peak.change(&ten, &Sums::ZERO, 100, 0);
+        peak.change(&Sums::ZERO, &ten, 110, 0);
+        assert_eq!((peak.in_use(), peak.times(115)), (0, (15, 0)));
+        assert!(!peak.change(&Sums::ZERO, &ten, 120, 0).falling);
+        assert_eq!(peak.times(130), (30, 20));
+    }
+}

@@ -1,6 +1,8 @@
 //! Floor 1: the operating system. Every system call that allocating and sampling need is made here.
 
 #[cfg(test)]
+pub(crate) mod alone;
+#[cfg(test)]
 mod asleep;
 pub(crate) mod background;
 pub(crate) mod bell;
