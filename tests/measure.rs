@@ -17,7 +17,7 @@ fn boxes(count: usize, bytes: usize) -> Vec<Box<[u8]>> {
 
 #[test]
 fn every_allocation_and_free_counts_once() {
-    for bytes in [1, 24, 100, 1000, 20_000, 100_000, 3 << 20] {
+    for bytes in [1, 24, 100, 1000, 20_000, 100_000, 3 << 20, 20 << 20] {
         for count in [1, 7, 300] {
             if bytes * count > 64 << 20 {
                 continue;
@@ -144,6 +144,17 @@ fn an_assertion_inside_counts_for_nobody_outside() {
     };
     let ((), usage) = measure(inner);
     assert_eq!((usage.allocs, usage.frees), (1, 1));
+    // Nor does it end the measurement outside, as what it counts first might: a probe.
+    let (held, usage) = measure(|| {
+        drop(spanalloc::__meter());
+        boxes(100, 48)
+    });
+    assert_eq!((usage.allocs, usage.frees), (101, 0));
+    let ((), usage) = measure(|| {
+        assert_usage!(drop(black_box(Box::new(7))); allocs == 1);
+        drop(held);
+    });
+    assert_eq!((usage.allocs, usage.frees), (1, 102));
     assert_no_allocs!(assert_no_allocs!(1 + 1));
     assert_no_allocs!(drop(Meter::new().clone()));
 }
