@@ -329,4 +329,68 @@ mod tests {
         assert_eq!(names(&text(&mut metrics, &stats)), before);
         assert_eq!(before.len(), 2 * (1 + 33 + 1));
     }
+
+    #[test]
+    fn each_series_is_of_its_own_figure() {
+        let row = |block_bytes, times: u64| ClassStats {
+            block_bytes,
+            span_bytes: 2 * times,
+            blocks_per_span: 3 * times,
+            allocs: 1000 * times,
+            frees: 300 * times,
+            allocated_bytes: 50_000 * times,
+            live_blocks: 700 * times,
+            live_bytes: 20_000 * times,
+            refills: 11 * times,
+            first_uses: 13 * times,
+            spans: 17 * times,
+            remote_frees: 19 * times,
+            lock_waits: 23 * times,
+            requested: None,
+        };
+        let memory = crate::report::Memory {
+            resident: 1001,
+            live: 102,
+            cached: 103,
+            spare: 104,
+            free_pages: 105,
+            metadata: 106,
+            profiler: 107,
+        };
+        let stats = Stats { classes: vec![row(16, 1)], large: vec![row(1 << 17, 10)], memory };
+        let text = text(&mut Prometheus::new(), &stats);
+        for (series, expected) in [
+            ("allocs_by_size_bytes_sum", 550_000),
+            ("allocs_by_size_bytes_count", 11_000),
+            ("frees_by_size_bytes_sum", 330_000),
+            ("frees_by_size_bytes_count", 3300),
+            ("in_use_blocks{block_bytes=\"16\"}", 700),
+            ("in_use_blocks{block_bytes=\"131072\"}", 7000),
+            ("in_use_bytes{block_bytes=\"16\"}", 20_000),
+            ("in_use_bytes{block_bytes=\"131072\"}", 200_000),
+            ("spans", 187),
+            ("refills_total", 121),
+            ("remote_frees_total", 209),
+            ("lock_waits_total", 253),
+            ("memory_bytes{part=\"live\"}", 102),
+            ("memory_bytes{part=\"cached\"}", 103),
+            ("memory_bytes{part=\"spare\"}", 104),
+            ("memory_bytes{part=\"free_pages\"}", 105),
+            ("memory_bytes{part=\"metadata\"}", 106),
+            ("memory_bytes{part=\"profiler\"}", 107),
+            ("resident_bytes", 1001),
+        ] {
+            assert_eq!(value(&text, &format!("spanalloc_{series}")), expected, "{series}");
+        }
+        for kind in ["spans gauge", "refills_total counter", "resident_bytes gauge"] {
+            assert!(text.contains(&format!("# TYPE spanalloc_{kind}\n")), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reaches_what_is_behind_a_buffer() {
+        let mut out = io::BufWriter::with_capacity(1 << 20, Vec::new());
+        Prometheus::new().write(&Stats::default(), &mut out).unwrap();
+        assert!(out.get_ref().ends_with(b"spanalloc_memory_bytes{part=\"profiler\"} 0\n"));
+    }
 }
