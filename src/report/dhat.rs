@@ -217,4 +217,60 @@ mod tests {
         let frames = ["[root]", "0x10: 0x10 (unknown:0:0)", "0x1: 0x1 (unknown:0:0)"];
         assert_eq!(document["ftbl"].as_array().unwrap()[..3], frames);
     }
+
+    #[test]
+    fn a_document_says_what_its_figures_are_and_whose() {
+        let mut profile = Profile::of_sites(&[(&[0x11, 2], 3, 1)]);
+        profile.duration_ns = 2_000_000_999;
+        let module = |path: &str, main| profile::Module {
+            path: path.into(),
+            bias: 0,
+            start: 0x1000,
+            end: 0x2000,
+            file_offset: 0,
+            build_id: String::new(),
+            main,
+        };
+        profile.modules = vec![module("/lib/a", false), module("/bin/app", true)];
+        let mut document = serde_json::to_value(document(&profile, &calls(&profile))).unwrap();
+        let fields = document.as_object_mut().unwrap();
+        assert!(fields.remove("pps").is_some() && fields.remove("ftbl").is_some());
+        let expected = json!({
+            "dhatFileVersion": 2,
+            "mode": "rust-heap",
+            "verb": "Allocated",
+            "bklt": true,
+            "bkacc": false,
+            "tu": "µs",
+            "Mtu": "s",
+            "tuth": 10,
+            "cmd": format!("/bin/app ({})", facts(&profile)),
+            "pid": 7,
+            "tg": 1_000_000,
+            "te": 2_000_000,
+        });
+        assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn a_points_own_maximum_is_the_larger_of_what_is_known() {
+        let mut profile = Profile::of_sites(&[(&[0x11, 2], 30, 9)]);
+        let of = |profile: &Profile| {
+            let point = &document(profile, &calls(profile)).pps[0];
+            [(point.mb, point.mbk), (point.gb, point.gbk), (point.eb, point.ebk)]
+        };
+        let peak = &mut profile.sites[0].peak;
+        (peak.bytes, peak.objects) = (40, 4);
+        assert_eq!(of(&profile), [(90, 9), (40, 4), (90, 9)]);
+        let peak = &mut profile.sites[0].peak;
+        (peak.bytes, peak.objects) = (200, 20);
+        assert_eq!(of(&profile), [(200, 20), (200, 20), (90, 9)]);
+    }
+
+    #[test]
+    fn a_frame_of_the_table_has_its_file_and_line() {
+        let frame = Frame { function: "f".into(), file: Some("f.rs".into()), line: Some(7) };
+        let text = serde_json::to_value([Text::Root, Text::Frame(0x11, &frame)]).unwrap();
+        assert_eq!(text, json!(["[root]", "0x10: f (f.rs:7:0)"]));
+    }
 }

@@ -161,4 +161,44 @@ mod tests {
         assert_eq!(allocated["unit"], "bytes");
         assert_eq!(document["profiles"][5]["unit"], "none");
     }
+
+    #[test]
+    fn a_document_has_every_figure_under_its_name() {
+        use crate::profile::symbols::Symbols;
+
+        let mut profile = Profile::of_sites(&[(&[0x11, 2], 30, 3)]);
+        let peak = &mut profile.sites[0].peak;
+        (peak.bytes, peak.objects) = (70, 8);
+        let frame = |function: &str, file: Option<&str>| {
+            Arc::new(Frame { function: function.into(), file: file.map(Into::into), line: Some(1) })
+        };
+        let known: [(u64, Box<[_]>); 2] =
+            [(0x11, [frame("f", Some("f.rs"))].into()), (2, [frame("g", None)].into())];
+        profile.symbols = std::sync::OnceLock::from(Symbols::known(known.into()));
+        let mut text = Vec::new();
+        profile.write_speedscope(&mut text).unwrap();
+        let document: Value = serde_json::from_slice(&text).unwrap();
+        let view = |name: &str, unit: &str, value: u64| {
+            json!({
+                "type": "sampled", "name": name, "unit": unit, "startValue": 0,
+                "endValue": value, "samples": [[0, 1]], "weights": [value],
+            })
+        };
+        let expected = json!({
+            "$schema": "https://www.speedscope.app/file-format-schema.json",
+            "exporter": format!("spanalloc {}", env!("CARGO_PKG_VERSION")),
+            "name": facts(&profile),
+            "activeProfileIndex": 0,
+            "shared": { "frames": [{ "name": "g" }, { "name": "f", "file": "f.rs" }] },
+            "profiles": [
+                view("Bytes in use", "bytes", 30),
+                view("Objects in use", "none", 3),
+                view("Bytes allocated", "bytes", 300),
+                view("Objects allocated", "none", 30),
+                view("Bytes in use at the peak", "bytes", 70),
+                view("Objects in use at the peak", "none", 8),
+            ],
+        });
+        assert_eq!(document, expected);
+    }
 }
