@@ -266,6 +266,62 @@ mod tests {
     }
 
     #[test]
+    fn a_total_sums_each_figure_of_all_rows() {
+        let row = |times: u64| ClassStats {
+            block_bytes: 16 * times,
+            span_bytes: 64 * times,
+            blocks_per_span: 4 * times,
+            allocs: 1000 * times,
+            frees: 300 * times,
+            allocated_bytes: 16_000 * times,
+            live_blocks: 700 * times,
+            live_bytes: 11_200 * times,
+            refills: 11 * times,
+            first_uses: 13 * times,
+            spans: 17 * times,
+            remote_frees: 19 * times,
+            lock_waits: 23 * times,
+            requested: Some(Requested::default()),
+        };
+        let stats =
+            Stats { classes: vec![row(1), row(10)], large: vec![row(100)], ..Stats::default() };
+        let expected = ClassStats {
+            block_bytes: 0,
+            span_bytes: 0,
+            blocks_per_span: 0,
+            requested: None,
+            ..row(111)
+        };
+        assert_eq!(stats.total(), expected);
+    }
+
+    #[test]
+    fn every_part_of_memory_has_its_name_and_counts_as_ours() {
+        let memory = Memory {
+            resident: 2000,
+            live: 1,
+            cached: 20,
+            spare: 300,
+            free_pages: 40,
+            metadata: 5,
+            profiler: 600,
+        };
+        let expected = [
+            ("live blocks", 1),
+            ("on threads' lists", 20),
+            ("free in spans", 300),
+            ("free pages", 40),
+            ("metadata", 5),
+            ("profiler", 600),
+            ("elsewhere", 2000 - 966),
+        ];
+        assert!(memory.parts().eq(expected));
+        assert_eq!((memory.elsewhere(), memory.not_resident()), (1034, 0));
+        let untouched = Memory { resident: 900, ..memory };
+        assert_eq!((untouched.elsewhere(), untouched.not_resident()), (0, 66));
+    }
+
+    #[test]
     fn hits_are_what_needed_no_refill() {
         let row = ClassStats { allocs: 200, refills: 10, ..ClassStats::default() };
         assert_eq!(row.hit_rate(), Some(0.95));
@@ -345,6 +401,9 @@ mod tests {
         let bar = error(&[BlockSize::sampled(4096, 32, &asked)]).unwrap();
         assert!((bar / (1.96 * 0.4 / 24.0) - 1.0).abs() < 0.05, "{bar}");
         assert_eq!(error(&[BlockSize::sampled(4096, 32, &[20])]), None);
+        assert_eq!(error(&[BlockSize::sampled(4096, 32, &[0; 10])]), None, "of no bytes");
+        // Each stands for itself, and which were not sampled is not known.
+        assert_eq!(error(&[BlockSize::sampled(1, 32, &[20, 28])]), None);
     }
 
     #[cfg(feature = "profile")]

@@ -281,4 +281,73 @@ mod tests {
         let line = text.lines().find(|line| line.contains("elsewhere")).unwrap();
         assert!(line.contains("512 MiB") && line.contains("50.0%"), "{line}");
     }
+
+    #[test]
+    fn each_cell_is_of_its_column() {
+        let text = stats(1).to_string();
+        let cells = |first: &str| {
+            let mut lines = text.lines().filter(|line| line.trim_start().starts_with(first));
+            let line = lines.next().unwrap_or_else(|| panic!("no {first} in {text}"));
+            assert_eq!(lines.next(), None, "{first}");
+            // A figure and its unit are one cell.
+            let line = [" B", " KiB", " MiB"].iter().fold(format!("{line} "), |line, unit| {
+                line.replace(&format!("{unit} "), &format!("{} ", unit.trim_start()))
+            });
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            cells("block  "),
+            "block allocs frees live live bytes refills hits spans remote asked waste"
+        );
+        assert_eq!(cells("32 B"), "32B 1000 500 500 15.6KiB 111 88.9% 1 333 ~20B ~36%");
+        assert_eq!(cells("32.0 KiB"), "32.0KiB 7 3 4 128KiB 0 100.0% 0 2 ~20B ~36%");
+        assert_eq!(cells("≤1.00 MiB"), "≤1.00MiB 3 1 2 2.00MiB 0 100.0% 0 1 ~20B ~36%");
+        assert_eq!(cells("total"), "total 1010 504 506 2.14MiB 111 89.0% 1 336 - -");
+    }
+
+    #[test]
+    fn one_row_that_is_estimated_makes_no_table_exact() {
+        let mut stats = stats(1);
+        let said = |stats: &Stats| {
+            let text = stats.to_string();
+            text.lines().find(|line| line.starts_with("asked")).unwrap().to_owned()
+        };
+        let estimated = "asked (mean bytes requested), waste: estimated from samples (~); \
+                         everything else is exact";
+        assert_eq!(said(&stats), estimated);
+        let exact = |row: &mut ClassStats| {
+            row.requested = Some(Requested { exact: true, ..row.requested.unwrap() });
+        };
+        stats.classes.iter_mut().for_each(exact);
+        assert_eq!(said(&stats), estimated, "the large ones are not");
+        stats.large.iter_mut().for_each(exact);
+        let all = "asked (mean bytes requested), waste: exact (every allocation was sampled); \
+                   everything else is exact";
+        assert_eq!(said(&stats), all);
+        assert!(!stats.to_string().contains('~'), "{stats}");
+        stats.classes.iter_mut().chain(&mut stats.large).for_each(|row| row.requested = None);
+        assert_eq!(said(&stats), "asked, waste: not sampled; everything else is exact");
+    }
+
+    #[cfg(feature = "profile")]
+    #[test]
+    fn each_percentile_is_the_size_of_a_row() {
+        let class = |block_bytes, allocs| ClassStats { block_bytes, allocs, ..<_>::default() };
+        // The histogram's bound above the largest would show as 1.01 MiB.
+        let stats = Stats {
+            classes: vec![class(16, 500), class(32, 400), class(64, 90)],
+            large: vec![class(1_053_800, 10)],
+            ..Stats::default()
+        };
+        let line = "\nblock size by allocations: p50 16 B, p90 32 B, p99 64 B, max 1.00 MiB\n";
+        assert!(stats.to_string().contains(line), "{stats}");
+    }
+
+    #[test]
+    fn the_class_with_the_most_waits_is_named() {
+        let mut stats = stats(5);
+        (stats.classes[1].lock_waits, stats.classes[2].lock_waits) = (9, 2);
+        let line = "\nwaits for locks: 16, of these 9 for blocks of 48 B\n";
+        assert!(stats.to_string().contains(line), "{stats}");
+    }
 }
