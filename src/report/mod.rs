@@ -58,6 +58,8 @@ pub(crate) mod speedscope;
 mod standard;
 mod stats;
 mod table;
+#[cfg(all(test, feature = "profile"))]
+mod tests;
 #[cfg(feature = "profile")]
 pub(crate) mod top;
 mod units;
