@@ -39,6 +39,7 @@ fn child() {
         "say" => say_where_later(),
         "daemon" => fork_and_say_where(),
         "dumping" => fork_while_reports_are_written(),
+        "pieces" => hold_between_free_pieces(),
         _ => panic!("unknown scenario {scenario}"),
     }
 }
@@ -143,6 +144,26 @@ fn fork_while_reports_are_written() {
         assert_eq!(code_of(process, 2 * PATIENCE), 0, "round {round}");
     }
     std::process::exit(3);
+}
+
+/// Holds 40 MiB among 20 that are free in pieces too small for more, and then 15 more; ends with 3
+/// if the latter alone had a report.
+fn hold_between_free_pieces() {
+    let first = file(Path::new(&std::env::var_os(PREFIX).unwrap()), ".0001.json");
+    let blocks = |count: usize, mib: usize| (0..count).map(move |_| vec![1_u8; mib << 20]);
+    let mut held: Vec<_> = blocks(40, 1).collect();
+    let mut at = 0;
+    held.retain(|_| {
+        at += 1;
+        at % 2 == 0
+    });
+    held.extend(blocks(10, 2));
+    assert!(spanalloc::held_bytes() > 55 << 20, "{}", spanalloc::held_bytes());
+    std::thread::sleep(Duration::from_millis(500));
+    let came = first.exists();
+    held.extend(blocks(15, 1));
+    wait_for(&first);
+    std::process::exit(if came { 4 } else { 3 });
 }
 
 fn raise(signal: libc::c_int) {
@@ -364,6 +385,15 @@ fn memory_that_grows_past_a_further_multiple_has_a_dump() {
     server.end();
     // And the one at exit.
     assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 3);
+}
+
+#[test]
+fn memory_that_is_free_has_not_grown() {
+    let scratch = Scratch::new("live-pieces");
+    let prefix = scratch.prefix("app");
+    let variable = format!("dump={}.%d,grown=50MiB,decay=never,formats=json", prefix.display());
+    let output = command("pieces", &variable, &prefix).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
 #[test]

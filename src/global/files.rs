@@ -264,6 +264,7 @@ mod tests {
     use std::os::fd::{AsRawFd, FromRawFd};
 
     use super::*;
+    use crate::sys::alone::alone;
 
     fn scratch(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("spanalloc-{name}-{}", std::process::id()));
@@ -307,6 +308,41 @@ mod tests {
         assert_eq!(error.to_string(), all);
         assert_eq!(fs::read(directory.join("app.b")).unwrap(), b"b");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_a_user_may_have_of_a_disk_is_room_too() {
+        let directory = scratch("quota");
+        let prefix = directory.join("app");
+        for (kind, is_for_room) in [
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::QuotaExceeded, true),
+            (io::ErrorKind::PermissionDenied, false),
+        ] {
+            let mut files = Files::new(&prefix).unwrap();
+            files.write(".a", |_| Err(kind.into()));
+            assert_eq!(files.done().unwrap_err().is_for_room(), is_for_room, "{kind}");
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn the_first_dump_of_a_process_clears_up_and_the_next_one_does_not() {
+        if !alone(concat!(
+            "global::files::tests::",
+            "the_first_dump_of_a_process_clears_up_and_the_next_one_does_not"
+        )) {
+            return;
+        }
+        let directory = scratch("first");
+        let left = directory.join("app.classes.txt.17-ThreadId(2)-1a2b.part");
+        for stays in [false, true] {
+            let old = std::time::SystemTime::now() - LEFT_AFTER - Duration::from_secs(60);
+            File::create(&left).unwrap().set_modified(old).unwrap();
+            Files::new(&directory.join("app")).unwrap();
+            assert_eq!(left.exists(), stays);
+        }
         fs::remove_dir_all(directory).unwrap();
     }
 
