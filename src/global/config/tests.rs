@@ -19,6 +19,23 @@ fn sizes_have_units() {
     assert_eq!(size("2mib"), Some(2 << 20));
     assert_eq!([size("8k"), size("4M"), size("1g")], [8 << 10, 4 << 20, 1 << 30].map(Some));
     assert_eq!(size("3 GB"), Some(3_000_000_000));
+    for (unit, bytes) in [
+        ("", 1),
+        ("b", 1),
+        ("k", 1 << 10),
+        ("m", 1 << 20),
+        ("g", 1 << 30),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+    ] {
+        for unit in [unit, &unit.to_uppercase()] {
+            assert_eq!(size(&format!("7{unit}")), Some(7 * bytes), "{unit}");
+        }
+    }
     for wrong in ["", "KiB", "-1", "1.5MiB", "12Q", "1 2", "99999999999999999999", "99999999999GiB"]
     {
         assert_eq!(size(wrong), None, "{wrong}");
@@ -64,12 +81,19 @@ fn reports_while_the_program_runs_have_a_time_or_a_signal() {
     let (config, problems) = parsed("dump=x,every=10min,signal=USR2");
     assert_eq!((config.every_ms, config.signal), (Some(600_000), Some(libc::SIGUSR2)));
     assert!(problems.is_empty());
-    let signal = |text| parsed(text).0.signal;
+    let signal = |text: &str| parsed(text).0.signal;
     assert_eq!(signal("signal=SIGHUP"), Some(libc::SIGHUP));
     assert_eq!(signal("signal= USR1 "), Some(libc::SIGUSR1));
     assert_eq!(signal("signal=sigusr1"), Some(libc::SIGUSR1));
     assert_eq!(signal("signal=usr2"), Some(libc::SIGUSR2));
     assert_eq!(signal("signal=40"), Some(40));
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    for number in [first, last] {
+        assert_eq!(signal(&format!("signal={number}")), Some(number));
+    }
+    for number in [first - 1, last + 1] {
+        assert_eq!(signal(&format!("signal={number}")), None);
+    }
     let all = [
         ("every", "has no value", "every=10min"),
         ("every=", "is not a time", "every=10min"),
@@ -94,6 +118,10 @@ fn reports_while_the_program_runs_have_a_time_or_a_signal() {
 fn memory_grows_by_sizes_from_a_mebibyte_on() {
     let (config, problems) = parsed("grown= 2 GiB ,dump=x");
     assert_eq!((config.grown_bytes, problems.len()), (Some(2 << 30), 0));
+    let least = [("16MiB", Some(16 << 20)), ("16777216", Some(16 << 20)), ("16777215", None)];
+    for (text, bytes) in least {
+        assert_eq!(parsed(&format!("grown={text}")).0.grown_bytes, bytes, "{text}");
+    }
     for (wrong, what) in [
         ("grown", "has no value"),
         ("grown=", "is not a size"),
@@ -124,6 +152,9 @@ fn only_the_scavenger_is_traced() {
 fn how_many_dumps_stay_is_a_number_from_one() {
     let keep = |text| parsed(text).0.keep;
     assert_eq!([keep("keep=24"), keep("keep= 1 "), keep("")], [Some(24), Some(1), None]);
+    // More than there ever will be: all.
+    assert_eq!(keep("keep=4294967295"), Some(u32::MAX));
+    assert_eq!(keep("keep=99999999999"), Some(u32::MAX));
     for wrong in ["keep", "keep=", "keep=0", "keep=-1", "keep=3MiB"] {
         let (config, problems) = parsed(wrong);
         assert_eq!((config.keep, problems.len()), (None, 1), "{wrong}");
