@@ -161,3 +161,42 @@ impl fmt::Display for Inspection {
         write!(f, ", {state}{}", if *sampled { ", sampled" } else { "" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_heap_finds_is_told_with_its_state_and_whether_it_was_sampled() {
+        use BlockState::{Free, Live, Returned, Unknown, Unused};
+        let told = |what| {
+            let found = Inspection::of(Found { start: 16, bytes: 32, what });
+            assert_eq!((found.start, found.bytes), (16, 32));
+            (found.what, found.state, found.sampled)
+        };
+        for sampled in [false, true] {
+            assert_eq!(told(What::Large { sampled }), (Place::LargeSpan, Live, sampled));
+            assert_eq!(told(What::Mapping { sampled }), (Place::Mapping, Live, sampled));
+        }
+        assert_eq!(told(What::Tail), (Place::SpanEnd, Unused, false));
+        assert_eq!(told(What::Kept), (Place::Mapping, Free, false));
+        assert_eq!(told(What::FreeSlot { dirty: true }), (Place::FreePages, Free, false));
+        assert_eq!(told(What::FreeSlot { dirty: false }), (Place::FreePages, Returned, false));
+        assert_eq!(told(What::Headers), (Place::Headers, Live, false));
+        let (span_start, span_bytes, index, blocks) = (8, 64, 3, 5);
+        for (used, state) in [
+            (Used::Live, Live),
+            (Used::Free, Free),
+            (Used::Returned, Returned),
+            (Used::Never, Unused),
+            // The profile has no block at that address.
+            (Used::Unknown, Unknown),
+        ] {
+            for sampled in [false, true] {
+                let block = InSpan { span_start, span_bytes, index, blocks, sampled, used };
+                let place = Place::Block { index, blocks, span_start, span_bytes };
+                assert_eq!(told(What::Block(block)), (place, state, sampled));
+            }
+        }
+    }
+}

@@ -378,4 +378,66 @@ mod tests {
         snapshots.write_json(&mut out).unwrap();
         assert!(out.0 <= out.1 / 4096 + 2, "{} calls for {} bytes", out.0, out.1);
     }
+
+    #[test]
+    fn growth_is_of_classes_and_large_blocks_that_changed() {
+        use crate::report::ClassStats;
+        let row = |block_bytes, allocs, frees: u64, live_blocks: u64| ClassStats {
+            block_bytes,
+            allocs,
+            frees,
+            live_blocks,
+            live_bytes: live_blocks * block_bytes,
+            allocated_bytes: allocs * block_bytes,
+            ..<_>::default()
+        };
+        let stats = |classes, large| Stats { classes, large, ..Stats::default() };
+        let mut snapshots = Snapshots::new(2);
+        assert!(snapshots.growth().is_empty());
+        snapshots.keep(stats(
+            vec![row(16, 10, 0, 10), row(32, 9, 2, 7), row(48, 5, 5, 0), row(64, 3, 1, 2)],
+            vec![row(1 << 16, 4, 1, 3)],
+        ));
+        assert!(snapshots.growth().is_empty(), "one shows no change");
+        snapshots.keep(stats(
+            vec![row(16, 30, 5, 25), row(32, 9, 6, 3), row(48, 8, 8, 0), row(64, 3, 1, 2)],
+            vec![row(1 << 16, 4, 1, 3), row(1 << 17, 2, 1, 1)],
+        ));
+        let growth = |block_bytes, live_blocks, allocs| ClassGrowth {
+            block_bytes,
+            live_blocks,
+            live_bytes: live_blocks * block_bytes as i64,
+            allocs,
+            allocated_bytes: allocs * block_bytes,
+        };
+        // What was only freed, or allocated and freed, changed; two sizes did not.
+        let expected =
+            [growth(1 << 17, 1, 2), growth(16, 15, 20), growth(48, 0, 3), growth(32, -4, 0)];
+        assert_eq!(snapshots.growth(), expected);
+    }
+
+    #[test]
+    fn what_is_read_keeps_as_many_and_goes_on_behind() {
+        let line = |ns: u32| {
+            let snapshot = Snapshot { at: Duration::new(7, ns), stats: Stats::default() };
+            serde_json::to_string(&snapshot).unwrap() + "\n"
+        };
+        let read = |times: &[u32]| {
+            let text: String = times.iter().map(|ns| line(*ns)).collect();
+            Snapshots::read_json(text.as_bytes())
+        };
+        let mut three = read(&[5, 6, 7]).unwrap();
+        thread::sleep(Duration::from_millis(5));
+        let behind = three.take().at - Duration::new(7, 7);
+        let passed = Duration::from_millis(5)..Duration::from_secs(60);
+        assert!(passed.contains(&behind), "{behind:?} by the clock, from the last one on");
+        three.take();
+        let times: Vec<_> = three.iter().map(|snapshot| snapshot.at).collect();
+        assert_eq!((times.len(), times[0]), (3, Duration::new(7, 7)), "the latest three stay");
+        let mut one = read(&[5]).unwrap();
+        (0..3).for_each(|_| _ = one.take());
+        assert_eq!(one.iter().count(), 2);
+        let error = read(&[5, 5]).unwrap_err().to_string();
+        assert!(error.ends_with("7.000000005s is not later than the line before"), "{error}");
+    }
 }

@@ -106,4 +106,22 @@ mod tests {
         assert_eq!(text(Label::NONE).as_deref(), Some(""));
         assert_eq!(text(REST), None);
     }
+
+    #[test]
+    fn as_many_names_are_told_apart_as_is_said() {
+        let labels = Labels::new();
+        let name = |n: u32| format!("t{n}");
+        for n in 1..=254 {
+            let label = labels.of(name(n).as_bytes());
+            assert_eq!(u32::from(label.number()), n);
+            assert_eq!(labels.name(label).map(|name| name.text()), Some(name(n)));
+        }
+        assert_eq!(labels.of(name(255).as_bytes()), REST);
+        assert_eq!(labels.of(name(254).as_bytes()).number(), 254, "it keeps its own");
+        // Two names that are the same as far as they are kept are one.
+        let labels = Labels::new();
+        let (short, long) = ([b'x'; NAME_BYTES_MAX], [b'x'; NAME_BYTES_MAX + 1]);
+        assert_eq!(labels.of(&short), labels.of(&long));
+        assert_ne!(labels.of(&short), labels.of(&short[1..]));
+    }
 }

@@ -241,6 +241,7 @@ pub(super) fn locks() -> impl Iterator<Item = &'static Lock<impl Sized>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::alone::alone;
 
     #[test]
     fn grows_keeping_its_values() {
@@ -269,6 +270,25 @@ mod tests {
                 assert!(table.iter().all(|entry| *entry == round << 32 | at));
             }
         }
+    }
+
+    #[test]
+    fn all_up_to_the_bound_is_granted_and_comes_back() {
+        if !alone("profile::memory::tests::all_up_to_the_bound_is_granted_and_comes_back") {
+            return;
+        }
+        let before = bytes();
+        let mut tables = Vec::new();
+        for words in (3..=25).rev().map(|doublings| 1 << doublings) {
+            tables.extend(std::iter::from_fn(|| Table::<u64>::zeroed(words)));
+        }
+        assert_eq!(bytes(), BYTES_MAX, "to the last table");
+        let mut table = Table::<u64>::new();
+        assert!(!table.push(7) && table.is_empty());
+        assert_eq!(bytes(), BYTES_MAX, "what is refused does not count");
+        tables.clear();
+        assert_eq!(bytes(), before);
+        assert!(table.push(7));
     }
 
     #[test]
