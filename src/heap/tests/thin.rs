@@ -207,6 +207,51 @@ fn held_bytes_follow_what_goes_back_and_comes_again() {
 }
 
 #[test]
+fn what_was_thinned_in_a_span_that_ends_is_in_use_no_less() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, mut random) = (Worker::new(&HEAP), Random(1));
+    let (stay, go) = split(fill(&worker, 64), 300, &mut random);
+    go.into_iter().for_each(|piece| worker.free(piece));
+    let held = HEAP.held_bytes();
+    HEAP.release_free();
+    assert!(HEAP.held_bytes() + (100 << 10) < held, "little went back");
+    // Nothing is cut again before the spans end.
+    stay.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.release_free();
+    let piece = worker.allocate(Worker::layout(1 << 20, 8)).unwrap();
+    let records = HEAP.space.lock().records_bytes() as u64;
+    assert_eq!(HEAP.held_bytes(), records + (1 << 20));
+    worker.free(piece);
+    HEAP.check();
+}
+
+#[test]
+fn what_was_freed_since_a_span_was_thinned_goes_back_at_once() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    // A block of each span stays, so that none ends.
+    let is_first = |piece: &Piece| piece.start.addr().get().is_multiple_of(SLOT_BYTES);
+    let (stay, rest): (Vec<_>, Vec<_>) = fill(&worker, 64).into_iter().partition(is_first);
+    let (later, now) = split(rest, 30, &mut Random(1));
+    let free = |pieces: Vec<Piece>| {
+        let other = Worker::new(&HEAP);
+        pieces.into_iter().for_each(|piece| other.free(piece));
+        other.close();
+    };
+    free(now);
+    (0..4).for_each(|_| tick(&HEAP));
+    free(later);
+    let before = resident_pages(&HEAP);
+    HEAP.release_free();
+    let after = resident_pages(&HEAP);
+    assert!(after + SPANS <= before, "{before} pages, then {after}");
+    stay.into_iter().for_each(|piece| worker.free(piece));
+    worker.close();
+    HEAP.check();
+}
+
+#[test]
 fn an_empty_current_span_ends() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
     let (worker, other) = (Worker::new(&HEAP), Worker::new(&HEAP));
