@@ -242,7 +242,7 @@ impl<O: Os> Heap<O> {
     }
 
     /// Threads that have a heap. A child of a fork finds its own alone.
-    #[cfg(feature = "preload")]
+    #[cfg(any(test, feature = "preload"))]
     pub(crate) fn threads_open(&self) -> u64 {
         self.central.lock().open
     }

@@ -1,6 +1,7 @@
 //! A fork: of what threads had, what does the child get back? The other workers are not used
 //! after it, as the threads of the parent are not there.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread;
 
@@ -98,6 +99,99 @@ fn a_run_that_was_linked_and_not_counted_is_free() {
     HEAP.release_free();
     HEAP.check();
     assert_eq!(HEAP.counts().classes.iter().map(|count| count.live).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_span_that_was_thinned_is_handed_on_with_what_is_missing() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let (worker, other, mut random) = (Worker::new(&HEAP), Worker::new(&HEAP), Random(7));
+    let mut pieces = fill(&other, Worker::layout(64, 8));
+    // Neighbours of what it frees are a span away: all goes home.
+    pieces.sort_by_key(|piece| (piece.start.addr().get() % 65536, piece.start.addr()));
+    let (stay, go): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|_| random.below(300) == 0);
+    go.into_iter().for_each(|piece| other.free(piece));
+    (0..4).for_each(|_| tick(&HEAP));
+    let mut missing = 0;
+    HEAP.space.lock().each().into_iter().for_each(|pages| {
+        pages.each_header(|span| {
+            if span.kind() == Kind::Blocks {
+                missing += span.hot().thinned_local.get();
+            }
+        });
+    });
+    assert!(missing > 1000, "{missing} blocks of the owner's were thinned out");
+    fork(&HEAP, &worker);
+    HEAP.collect_left();
+    HEAP.check();
+    stay.into_iter().for_each(|piece| worker.free(piece));
+    fill(&worker, Worker::layout(64, 8)).into_iter().for_each(|piece| worker.free(piece));
+    HEAP.release_free();
+    HEAP.check();
+}
+
+/// Theirs have no thread before a fork either, and are in use after it.
+#[test]
+fn the_heaps_that_threads_share_stay_where_they_are() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let layout = Worker::layout(64, 8);
+    let [mut worker, ended] = [(); 2].map(|()| Worker::new(&HEAP));
+    worker.interval = 1;
+    let sampled = worker.allocate(layout).unwrap();
+    ended.free(ended.allocate(layout).unwrap());
+    ended.close();
+    let late = ended.allocate(layout).unwrap();
+    worker.interval = 0;
+    fork(&HEAP, &worker);
+    HEAP.collect_left();
+    let children: Vec<_> = (0..4).map(|_| Worker::new(&HEAP)).collect();
+    for child in &children {
+        let piece = child.allocate(layout).unwrap();
+        assert!(!is_sampled(piece.start.as_ptr()));
+        let owner = child.cache.owner().unwrap();
+        assert!(!HEAP.sampled.lock().is(owner) && !HEAP.late.lock().is(owner));
+        child.free(piece);
+    }
+    [sampled, late].into_iter().for_each(|piece| worker.free(piece));
+    children.iter().for_each(Worker::close);
+    HEAP.check();
+}
+
+#[test]
+fn threads_that_have_a_heap_are_counted_to_their_end_or_a_fork() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let workers: Vec<_> = (0..3).map(|_| Worker::new(&HEAP)).collect();
+    let layout = Worker::layout(64, 8);
+    workers.iter().for_each(|worker| worker.free(worker.allocate(layout).unwrap()));
+    assert_eq!(HEAP.threads_open(), 3);
+    workers[0].close();
+    assert_eq!(HEAP.threads_open(), 2);
+    fork(&HEAP, &workers[1]);
+    assert_eq!(HEAP.threads_open(), 1);
+    workers[1].close();
+    assert_eq!(HEAP.threads_open(), 0);
+    let late = Worker::new(&HEAP);
+    fork(&HEAP, &late);
+    assert_eq!(HEAP.threads_open(), 0, "the child's thread has none yet");
+}
+
+#[test]
+fn what_a_thread_that_is_gone_kept_makes_room_when_memory_runs_out() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(6 << 20));
+    let (worker, other) = (Worker::new(&HEAP), Worker::new(&HEAP));
+    let (small, large) = (Worker::layout(64, 8), Worker::layout(100_000, 8));
+    worker.free(worker.allocate(small).unwrap());
+    let blocks = fill(&other, small);
+    let mut pieces: Vec<_> = std::iter::from_fn(|| other.allocate(large)).collect();
+    // Kept in its depot.
+    blocks.into_iter().for_each(|piece| other.free(piece));
+    assert!(listed(&HEAP) as usize > BLOCKS - 300, "{} listed", listed(&HEAP));
+    fork(&HEAP, &worker);
+    HEAP.os.budget_bytes.store(0, Relaxed);
+    let more: Vec<_> = std::iter::from_fn(|| worker.allocate(large)).collect();
+    assert!(more.len() > 5, "{} blocks", more.len());
+    pieces.extend(more);
+    pieces.into_iter().for_each(|piece| worker.free(piece));
+    HEAP.check();
 }
 
 #[test]
