@@ -66,3 +66,28 @@ fn a_tick_without_use_gives_it_back_and_so_does_need() {
     worker.free(all);
     HEAP.check();
 }
+
+/// A program whose blocks grow does not keep what it will not use again.
+#[test]
+fn where_none_fits_the_oldest_goes() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = Worker::new(&HEAP);
+    let kept = [17, 18].map(|mib| of_mib(&worker, mib).unwrap());
+    kept.into_iter().for_each(|piece| worker.free(piece));
+    let piece = of_mib(&worker, 40).unwrap();
+    assert_eq!(HEAP.counts().kept_bytes, 18 * MIB);
+    worker.free(piece);
+    HEAP.check();
+}
+
+#[test]
+fn all_that_is_kept_goes_before_there_is_no_memory_without_chunks() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(40 << 20));
+    let worker = Worker::new(&HEAP);
+    let kept = [17, 18].map(|mib| of_mib(&worker, mib).unwrap());
+    kept.into_iter().for_each(|piece| worker.free(piece));
+    let piece = of_mib(&worker, 30).expect("the oldest alone is not enough");
+    assert_eq!(HEAP.counts().kept_bytes, 0);
+    worker.free(piece);
+    HEAP.check();
+}

@@ -21,6 +21,8 @@ mod lists;
 #[cfg(test)]
 mod lives;
 #[cfg(test)]
+mod mappings;
+#[cfg(test)]
 mod places;
 #[cfg(test)]
 mod shelf;
