@@ -161,6 +161,17 @@ mod tests {
         }
     }
 
+    /// A thread takes over the heap of an ended one, and what was left of its gap must not count.
+    #[test]
+    fn a_seed_that_is_given_again_begins_the_same_marks_anew() {
+        let mut marks = Marks::new();
+        let mut drawn = || {
+            marks.seed(7);
+            (0..100).map(|_| marks.charge(64, 500, 4096)).collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(), drawn());
+    }
+
     #[test]
     fn an_interval_of_one_marks_every_block_and_zero_none() {
         let mut marks = Marks::new();

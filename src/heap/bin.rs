@@ -329,3 +329,22 @@ impl Bin {
         self.flushes.set(0);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::heap::cache::Cache;
+
+    #[test]
+    fn a_mark_goes_with_the_allowance_that_it_lies_behind() {
+        let (bin, cache) = (Bin::new(), Cache::new());
+        let list = cache.list(ClassId::from_header(3));
+        let drop_allowance: [&dyn Fn(); 2] = [&|| _ = bin.unload(list), &|| bin.stop(list)];
+        for drop_allowance in drop_allowance {
+            bin.grant(list, 5);
+            bin.due.set(1);
+            drop_allowance();
+            assert_eq!((bin.due.get(), list.left.get()), (0, 0));
+        }
+    }
+}

@@ -25,6 +25,8 @@ mod mappings;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
+mod sampler;
+#[cfg(test)]
 mod shelf;
 #[cfg(test)]
 mod sleepers;
