@@ -84,7 +84,7 @@ impl<O: Os> Heap<O> {
     }
 
     #[unsafe(link_section = ".spanalloc.rare")]
-    fn reap_one(&self, thread_heap: &ThreadHeap, all: bool) -> usize {
+    pub(super) fn reap_one(&self, thread_heap: &ThreadHeap, all: bool) -> usize {
         // A thread that frees meanwhile fills its depot as fast as this empties it.
         let mut left = MAGAZINES;
         loop {

@@ -23,6 +23,8 @@ mod lives;
 #[cfg(test)]
 mod mappings;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod places;
 #[cfg(test)]
 mod sampler;
