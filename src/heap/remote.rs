@@ -65,7 +65,7 @@ impl View {
     }
 
     #[inline]
-    fn notify(self) -> u32 {
+    pub(super) fn notify(self) -> u32 {
         (self.0 >> NOTIFY_SHIFT & FIELD) as u32
     }
 

@@ -427,6 +427,23 @@ impl ThreadHeap {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Span {
+    /// Dies if a parked span may become empty and nobody be told of it (invariant 3): of what is
+    /// in use the owner's side fires at one number of frees, the other side at another one.
+    /// Nobody else uses the span meanwhile.
+    pub(crate) fn check_told(self) {
+        let view = self.cold().remote.view();
+        if view.posted() || !matches!(self.place(), Place::Partial | Place::Full) {
+            return;
+        }
+        let fires = u64::from(self.hot().countdown.get()) + 1;
+        let told = u64::from(view.notify() - view.count());
+        let in_use = u64::from(self.in_use());
+        assert!(fires + told <= in_use + 1, "invariant 3: {fires} and {told} of {in_use}");
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

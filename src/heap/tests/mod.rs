@@ -273,6 +273,7 @@ impl Heap<Fake> {
             }
         }
         let mut out = [0_u64; super::class::CLASSES];
+        let mut carved = [0_u64; super::class::CLASSES];
         let mut space = self.space.lock();
         let mut shelved_met = 0;
         for pages in space.each() {
@@ -280,7 +281,11 @@ impl Heap<Fake> {
             pages.each_header(|span| {
                 if matches!(span.kind(), Kind::Blocks | Kind::Sampled) {
                     span.check();
+                    span.check_told();
                     out[span.class().index()] += u64::from(span.in_use());
+                    let resident =
+                        (0..span.hot().carved.get()).filter(|index| !span.is_thinned_out(*index));
+                    carved[span.class().index()] += resident.count() as u64;
                 }
                 let (kind, first) = (span.kind(), span.start().addr());
                 shelved_met += usize::from(shelved.contains(&first));
@@ -297,6 +302,8 @@ impl Heap<Fake> {
         for (class, count) in ClassId::all().zip(&counts.classes) {
             let placed = count.live + count.listed + elsewhere[class.index()];
             assert_eq!(out[class.index()], placed, "blocks of {} bytes", class.block_bytes());
+            let carved = carved[class.index()];
+            assert_eq!(carved, count.carved, "resident blocks of {} bytes", class.block_bytes());
         }
     }
 
