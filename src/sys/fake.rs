@@ -28,6 +28,8 @@ pub(crate) struct Fake {
     pub(crate) purges: AtomicUsize,
     /// Times that huge pages were asked for; never where pages are.
     pub(crate) huge_asks: AtomicUsize,
+    /// Times that no huge pages were to be made.
+    pub(crate) small_asks: AtomicUsize,
     /// Times that it was asked for anything.
     pub(crate) calls: AtomicUsize,
 }
@@ -54,6 +56,7 @@ impl Fake {
             deny_purge: AtomicBool::new(false),
             purges: AtomicUsize::new(0),
             huge_asks: AtomicUsize::new(0),
+            small_asks: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
         }
     }
@@ -149,6 +152,8 @@ unsafe impl Os for Fake {
             self.huge_asks.fetch_add(1, Relaxed);
             let resident = resident_pages(start, bytes);
             assert_eq!(resident, 0, "pages for khugepaged to copy while others wait");
+        } else {
+            self.small_asks.fetch_add(1, Relaxed);
         }
         Linux.prefer_huge(start, bytes, huge);
     }

@@ -116,3 +116,40 @@ fn a_chunk_with_a_block_at_its_end_keeps_its_small_pages() {
     free_and_wait(&HEAP, &worker, last);
     worker.close();
 }
+
+fn small_asks(heap: &Heap<Fake>) -> usize {
+    heap.os.small_asks.load(Relaxed)
+}
+
+/// The system may make them unasked.
+#[test]
+fn a_small_heap_is_to_have_no_huge_pages() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    let worker = Worker::new(&HEAP);
+    let pieces = fill(&worker, 1);
+    assert_eq!((small_asks(&HEAP), asks(&HEAP)), (1, 0));
+    free_and_wait(&HEAP, &worker, pieces);
+    worker.close();
+}
+
+/// Or the system would fill them up again.
+#[test]
+fn a_chunk_with_spans_that_are_thinned_is_to_have_no_huge_pages_from_then_on() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 32));
+    HEAP.os.huge_early.store(true, Relaxed);
+    let (worker, other, mut random) = (Worker::new(&HEAP), Worker::new(&HEAP), Random(1));
+    let pieces = fill(&worker, 2);
+    let (stay, go): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|_| random.below(6) == 0);
+    go.into_iter().for_each(|piece| other.free(piece));
+    HEAP.flush_outbox(other.cache.owner().unwrap());
+    // Links the spans that others freed into, and gives no slots back.
+    HEAP.reap(true);
+    assert_eq!((small_asks(&HEAP), asks(&HEAP)), (0, 1));
+    for _ in 0..2 {
+        HEAP.thin(true);
+        assert_eq!((small_asks(&HEAP), asks(&HEAP)), (1, 1), "once for a chunk");
+    }
+    free_and_wait(&HEAP, &worker, stay);
+    [worker, other].iter().for_each(Worker::close);
+    HEAP.check();
+}
