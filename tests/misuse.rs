@@ -24,6 +24,9 @@ const SMALL: Layout = match Layout::from_size_align(1000, 8) {
     Err(_) => panic!(),
 };
 
+/// Bytes of its blocks.
+const SMALL_BYTES: usize = 1024;
+
 fn free_small(block: *mut u8) {
     // SAFETY: none in some scenarios: the allocator is to notice.
     unsafe { GLOBAL.dealloc(block, SMALL) };
@@ -86,10 +89,32 @@ fn child() {
                 unsafe { block.write_bytes(0x41, 16) };
             }
         }
+        "in no block" => written_to_a_chain(8),
+        "never used" => written_to_a_chain(50 * SMALL_BYTES),
         _ => return of_large(&scenario),
     }
     spanalloc::release_free_memory();
     println!("it was not noticed");
+}
+
+/// Has blocks that their own thread freed, and that went home, point to `offset` bytes from the
+/// start of their span.
+fn written_to_a_chain(offset: usize) {
+    // 32 of the span's 64 are cut.
+    let blocks = allocate_small(20);
+    let start = blocks[0].map_addr(|address| address & !(SLOT - 1));
+    assert!(blocks.iter().all(|block| block.addr() - start.addr() < 32 * SMALL_BYTES));
+    // No page of theirs is free throughout.
+    let freed = || blocks.iter().step_by(2);
+    freed().for_each(|block| free_small(*block));
+    spanalloc::release_free_memory();
+    let link = start.wrapping_add(offset);
+    for block in freed() {
+        // SAFETY: none: the block was freed; its memory is mapped still.
+        unsafe { block.cast::<*mut u8>().write(link) };
+    }
+    // Or the span would be as it was at the last look.
+    free_small(blocks[1]);
 }
 
 fn of_large(scenario: &str) {
@@ -161,5 +186,7 @@ fn a_second_free_of_a_small_block() {
 
 #[test]
 fn a_write_to_a_small_block_that_was_freed() {
-    is_noticed("written", "a block was written to after it had been freed");
+    for scenario in ["written", "in no block", "never used"] {
+        is_noticed(scenario, "a block was written to after it had been freed");
+    }
 }
