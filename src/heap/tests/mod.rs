@@ -14,6 +14,8 @@ mod faults;
 mod fork;
 #[cfg(test)]
 mod huge;
+#[cfg(test)]
+mod inspect;
 #[cfg(all(test, not(feature = "preload")))]
 mod kept;
 #[cfg(test)]
