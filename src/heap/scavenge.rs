@@ -355,10 +355,19 @@ impl<O: Os> Heap<O> {
 
 #[cfg(test)]
 mod tests {
+    use core::sync::atomic::Ordering::Relaxed;
+
     #[test]
     fn a_clock_that_went_back_puts_nothing_off() {
         let passed = [(5, 5, 0), (14, 5, 10), (15, 5, 10), (4, 5, 10), (0, u64::MAX, 10)]
             .map(|(now, before, time)| super::has_passed(now, before, time));
         assert_eq!(passed, [true, false, true, true, true]);
+    }
+
+    #[test]
+    fn no_visit_has_the_number_of_a_span_that_was_not_visited() {
+        let scavenger = super::Scavenger::new();
+        scavenger.passes.store(u16::MAX - 1, Relaxed);
+        assert_eq!([(); 3].map(|()| scavenger.next_pass()), [u16::MAX, 1, 2]);
     }
 }
