@@ -9,6 +9,8 @@ mod bundles;
 pub(crate) mod bytes;
 mod contents;
 #[cfg(test)]
+mod counts;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fork;
