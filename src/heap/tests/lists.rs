@@ -47,3 +47,41 @@ fn a_list_does_not_grow_with_each_turn_of_a_thread_that_frees_more_than_it_alloc
     HEAP.release_free();
     assert_eq!(HEAP.slots_in_use(), HEAP.late_slots());
 }
+
+/// They will hardly be allocated here.
+#[test]
+fn full_lists_of_another_threads_blocks_are_not_kept() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let (worker, other) = (Worker::new(&HEAP), Worker::new(&HEAP));
+    let layout = Worker::layout(64, 8);
+    let pieces: Vec<_> = (0..20_000).map(|_| worker.allocate(layout).unwrap()).collect();
+    let class = ClassId::of(layout).unwrap();
+    pieces.into_iter().for_each(|piece| {
+        other.free(piece);
+        assert_eq!(other.cache.owner().map_or(0, |owner| owner.bin(class).kept.get()), 0);
+    });
+    let owner = other.cache.owner().unwrap();
+    let listed: u32 =
+        owner.bin(class).lists(other.cache.list(class)).map(|(_, blocks)| blocks).iter().sum();
+    assert!(listed <= 512, "{listed} blocks");
+    [other, worker].iter().for_each(Worker::close);
+    HEAP.check();
+    assert_eq!(HEAP.slots_in_use(), 0);
+}
+
+/// A few would be all that a thread may keep.
+#[test]
+fn full_lists_of_blocks_that_share_a_span_with_few_are_not_kept() {
+    static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
+    let worker = Worker::new(&HEAP);
+    let layout = Worker::layout(10_000, 8);
+    let class = ClassId::of(layout).unwrap();
+    assert!(!class.is_narrow());
+    let pieces: Vec<_> = (0..500).map(|_| worker.allocate(layout).unwrap()).collect();
+    pieces.into_iter().for_each(|piece| {
+        worker.free(piece);
+        assert_eq!(worker.cache.owner().unwrap().bin(class).kept.get(), 0);
+    });
+    worker.close();
+    HEAP.check();
+}
