@@ -147,6 +147,7 @@ impl Input {
     fn read() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/profile");
         let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.retain(|path| path.is_file());
         paths.sort();
         let sources: Vec<_> = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         let lines = sources.iter().flat_map(|source| source.lines()).enumerate();
