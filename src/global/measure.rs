@@ -244,7 +244,7 @@ impl Meter {
         }
         let count = Count { counters, outer };
         let _guard = Guard(outer);
-        slow::observe(true);
+        slow::observe();
         COUNTING.with(|counting| counting.set(&raw const count));
         work()
     }
@@ -303,7 +303,7 @@ pub(super) fn uncounted<R>(work: impl FnOnce() -> R) -> R {
             COUNTING.with(|counting| counting.set(self.0));
             if !self.0.is_null() {
                 // A count inside may have ended the observation with itself.
-                slow::observe(true);
+                slow::observe();
             }
         }
     }
@@ -318,7 +318,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         COUNTING.with(|counting| counting.set(self.0));
         if self.0.is_null() {
-            slow::observe(false);
+            slow::unobserve();
         }
     }
 }

@@ -299,13 +299,29 @@ unsafe fn free_mapping(start: NonNull<u8>, layout: Layout) {
     tend();
 }
 
-/// Has every allocation and free of this thread come here from now on, or no
-/// longer.
-pub(super) fn observe(on: bool) {
+/// Has every allocation and free of this thread come here from now on.
+pub(super) fn observe() {
     let cache = cache();
     open_thread(0, cache);
     if let Some(thread_heap) = cache.owner() {
-        thread_heap.observe(cache, on);
+        thread_heap.observe(cache);
+    }
+}
+
+/// Ends what [`observe`] began.
+pub(super) fn unobserve() {
+    let cache = cache();
+    if let Some(thread_heap) = cache.owner() {
+        thread_heap.unobserve(cache);
+    }
+}
+
+/// Takes back what was granted to this thread.
+#[cfg(any(feature = "profile", feature = "preload"))]
+fn revoke() {
+    let cache = cache();
+    if let Some(thread_heap) = cache.owner() {
+        thread_heap.revoke(cache);
     }
 }
 
@@ -314,7 +330,7 @@ pub(super) fn observe(on: bool) {
 #[cfg(feature = "profile")]
 pub(super) fn take_back_grants() {
     if sampling::interval() != Some(0) {
-        observe(false);
+        revoke();
     }
 }
 
@@ -368,7 +384,7 @@ fn open_new_thread(interval: u64, cache: &Cache) {
 /// lists: a signal handler may have come in between two stores of a fast path.
 #[cfg(feature = "preload")]
 pub(super) fn leave_own_heap() {
-    observe(false);
+    revoke();
     cache().detach();
 }
 

@@ -325,7 +325,7 @@ impl Bin {
 
     /// The class is allocated as much as it is freed.
     #[inline]
-    pub(crate) fn stop_draining(&self) {
+    pub(crate) fn forget_flushes(&self) {
         self.flushes.set(0);
     }
 }

@@ -219,10 +219,12 @@ impl Cache {
         done
     }
 
-    /// Starts or ends the draining of `class`.
-    pub(crate) fn set_draining(&self, class: ClassId, on: bool) {
-        let owner = if on { self.owner.get() } else { ptr::null_mut() };
-        self.drain_of(class).owner.set(owner);
+    pub(crate) fn start_draining(&self, class: ClassId) {
+        self.drain_of(class).owner.set(self.owner.get());
+    }
+
+    pub(crate) fn stop_draining(&self, class: ClassId) {
+        self.drain_of(class).owner.set(ptr::null_mut());
     }
 
     pub(crate) fn is_draining(&self, class: ClassId) -> bool {
@@ -264,7 +266,7 @@ impl Cache {
 
     /// The thread ends. Its lists are empty and its allowances 0, and stay so.
     pub(crate) fn detach(&self) {
-        ClassId::all().for_each(|class| self.set_draining(class, false));
+        ClassId::all().for_each(|class| self.stop_draining(class));
         self.owner.set(ptr::null_mut());
         self.phase.set(Phase::Dead as u8);
     }

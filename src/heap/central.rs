@@ -145,7 +145,7 @@ impl<O: Os> Heap<O> {
         let opened = unsafe { &*thread_heap };
         opened.seed(self.os.entropy() ^ central.threads);
         // A thread that ended inside a measurement had it go on.
-        opened.observe_no_more();
+        opened.begin_unobserved();
         opened.mailbox.open();
         opened.shelf.begin();
         opened.worthwhile_bytes.set(scavenge::worthwhile_bytes(central.open));

@@ -86,7 +86,7 @@ impl ThreadHeap {
         // This thread only frees now: nothing is kept for its next allocation.
         let loaded = bin.unload(list);
         self.send_home(heap, class, loaded);
-        cache.set_draining(class, true);
+        cache.start_draining(class);
     }
 
     /// Puts a full list into the depot, if that is worth it and there is room.

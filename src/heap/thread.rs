@@ -132,20 +132,31 @@ impl ThreadHeap {
         if self.for_samples.get() == 0 { Kind::Blocks } else { Kind::Sampled }
     }
 
-    /// Has every allocation and every free of this thread take the slow path from
-    /// here on, or no longer. Nothing drains meanwhile: that would be a short way.
-    pub(crate) fn observe(&self, cache: &Cache, on: bool) {
-        self.observed.set(on.into());
+    /// Has every allocation and every free of this thread take the slow path from here on.
+    pub(crate) fn observe(&self, cache: &Cache) {
+        self.observed.set(1);
+        self.revoke(cache);
+    }
+
+    /// Ends what [`observe`](Self::observe) began.
+    pub(crate) fn unobserve(&self, cache: &Cache) {
+        self.observed.set(0);
+        self.revoke(cache);
+    }
+
+    /// Takes back what was granted, and ends draining, which is a short way, too: each class asks
+    /// the slow path next.
+    pub(crate) fn revoke(&self, cache: &Cache) {
         for class in ClassId::all() {
             let (bin, list) = (self.bin(class), cache.list(class));
             bin.settle(list, cache.drain_of(class));
             bin.stop(list);
-            cache.set_draining(class, false);
+            cache.stop_draining(class);
         }
     }
 
     /// A thread that begins is unobserved.
-    pub(super) fn observe_no_more(&self) {
+    pub(super) fn begin_unobserved(&self) {
         self.observed.set(0);
     }
 
@@ -251,8 +262,8 @@ impl ThreadHeap {
         }
         let mostly_frees = bin.mark_refill();
         if !(mostly_frees && cache.is_draining(class)) {
-            bin.stop_draining();
-            cache.set_draining(class, false);
+            bin.forget_flushes();
+            cache.stop_draining(class);
         }
         let chain = self.refill(heap, bin, class);
         // The lock is not held: what is in depots, this one's included, goes home.

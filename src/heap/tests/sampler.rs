@@ -87,7 +87,7 @@ fn a_thread_that_is_observed_from_now_on_drains_no_more() {
     pieces.sort_by_key(|piece| (piece.start.addr().get() % 65536, piece.start.addr()));
     pieces.drain(..15_000).for_each(|piece| worker.free(piece));
     assert!(worker.cache.is_draining(class(64)));
-    worker.cache.owner().unwrap().observe(&worker.cache, true);
+    worker.cache.owner().unwrap().observe(&worker.cache);
     assert!(!worker.cache.is_draining(class(64)));
     pieces.into_iter().for_each(|piece| worker.free(piece));
     worker.close();
@@ -100,7 +100,7 @@ fn a_thread_that_takes_over_the_heap_of_an_observed_one_is_not_observed() {
     static HEAP: Heap<Fake> = Heap::new(Fake::new(1 << 30));
     let [observed, next] = [(); 2].map(|()| Worker::new(&HEAP));
     next_is_sampled(&observed, 64);
-    observed.cache.owner().unwrap().observe(&observed.cache, true);
+    observed.cache.owner().unwrap().observe(&observed.cache);
     observed.close();
     next_is_sampled(&next, 64);
     assert_eq!(HEAP.counts().thread_heaps, 1);
