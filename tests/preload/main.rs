@@ -266,9 +266,10 @@ fn prefixes(directory: &Path) -> BTreeMap<String, Vec<String>> {
     let mut prefixes = BTreeMap::<String, Vec<String>>::new();
     for entry in fs::read_dir(directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        let report = [".alloc.", ".inuse.", ".peak.", ".heap.", ".classes.", ".top.", ".json", ".html"]
-            .iter()
-            .find_map(|report| name.find(report));
+        let report =
+            [".alloc.", ".inuse.", ".peak.", ".heap.", ".classes.", ".top.", ".json", ".html"]
+                .iter()
+                .find_map(|report| name.find(report));
         let at = report.unwrap_or_else(|| panic!("{name} is no report"));
         prefixes.entry(name[..at].to_owned()).or_default().push(name[at..].to_owned());
     }
