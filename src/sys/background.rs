@@ -5,38 +5,14 @@
 //! 1. A thread has the stack that was asked for to itself, but for a few KiB: glibc takes static
 //!    thread-local values out of what is asked for, so those of the program are asked for on top.
 //!    Where libraries have large ones, too, and so small a stack is refused, the usual one serves.
-//! 2. No thread is started by one for which the loader holds the lock under which it lists its
-//!    modules: to begin a thread it takes another one, which who opens a library takes first.
+//! 2. No thread is started where none may be ([`starts`](super::starts)).
 
-use core::cell::Cell;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::slice;
 
 use super::os::keep_errno;
-use super::per_thread::per_thread;
-
-per_thread! {
-    /// Whether this thread may start none, by invariant 2.
-    static HELD_UP: Cell<bool> = Cell::new(false), "spanalloc_held_up";
-}
-
-/// Runs `work`, which the loader holds that lock for.
-#[cfg(feature = "profile")]
-pub(crate) fn without_starts<R>(work: impl FnOnce() -> R) -> R {
-    HELD_UP.with(|held_up| held_up.set(true));
-    let result = work();
-    HELD_UP.with(|held_up| held_up.set(false));
-    result
-}
-
-/// Whether this thread may start another.
-#[cfg(not(feature = "preload"))]
-#[unsafe(link_section = ".spanalloc.rare")]
-pub(crate) fn may_start() -> bool {
-    !HELD_UP.with(Cell::get)
-}
 
 /// What a thread runs.
 type Body = extern "C" fn(*mut c_void) -> *mut c_void;

@@ -20,6 +20,8 @@ pub(crate) mod program;
 pub(crate) mod signals;
 #[cfg(feature = "profile")]
 pub(crate) mod stack;
+#[cfg(any(feature = "profile", not(feature = "preload")))]
+pub(crate) mod starts;
 // A program linked statically opens nothing.
 #[cfg(not(target_feature = "crt-static"))]
 pub(crate) mod stay;

@@ -16,8 +16,8 @@ use core::ptr::with_exposed_provenance;
 use core::slice;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::background::without_starts;
 use super::lock::Lock;
+use super::starts::without_starts;
 use super::thread::without_cancellation;
 
 /// A module, borrowed from the loader.
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     #[cfg(not(feature = "preload"))]
     fn no_thread_is_started_while_the_loader_lists_its_modules() {
-        use crate::sys::background::may_start;
+        use crate::sys::starts::may_start;
 
         let mut seen = 0;
         for_each(|_| {

@@ -6,8 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{WORTHWHILE_BYTES, WORTHWHILE_SLOTS, has_passed};
 use crate::heap::Heap;
-use crate::sys::background::{SMALL_STACK_BYTES, may_start, sleep_ms, spawn};
+use crate::sys::background::{SMALL_STACK_BYTES, sleep_ms, spawn};
 use crate::sys::os::{Os, monotonic_ns};
+use crate::sys::starts::may_start;
 use crate::sys::thread::settle;
 
 /// Milliseconds between ticks unless set.
