@@ -31,6 +31,7 @@ pub(crate) struct LoadedModule<'a> {
     /// Where its program headers lie: no other module's do, while several may have one bias.
     pub(crate) headers: u64,
     /// Where its dynamic section lies.
+    #[cfg(not(target_feature = "crt-static"))]
     pub(crate) dynamic: Option<u64>,
     /// Executable addresses.
     pub(crate) code: Range<u64>,
@@ -227,6 +228,7 @@ unsafe fn describe<'a>(
         is_main: false,
         bias,
         headers: headers.as_ptr().addr() as u64,
+        #[cfg(not(target_feature = "crt-static"))]
         dynamic: headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC).map(start),
         code: start(first)..code_end,
         code_offset: first.p_offset,
