@@ -101,6 +101,9 @@ fn a_thread_takes_them_until_it_is_stopped() {
     let last = |snapshots: &Snapshots| snapshots.iter().last().unwrap().at;
     assert!(last(&after) > last(&before));
     drop(Snapshotter::start(Duration::from_secs(3600), 2).unwrap());
+    let refused = Snapshotter::start(Duration::ZERO, 2).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("interval is 0"), "{refused}");
 }
 
 /// A fork may come while the thread is at a snapshot, and leaves it behind.

@@ -195,11 +195,11 @@ fn look_for(cache: &Cache, span: Span, block: *mut Block) -> Used {
         return Used::Returned;
     }
     let kept = depot.each(class).map(|chain| (chain.head, chain.blocks));
-    let mut is_free = false;
+    let mut is_bundled = false;
     // SAFETY: by invariant 1.
-    unsafe { span.each_bundled(view.head(), |free| is_free |= free == block) };
+    unsafe { span.each_bundled(view.head(), |free| is_bundled |= free == block) };
     let own = [(hot.spare.get(), hot.spare_blocks.get()), (hot.local.get(), span.freed())];
-    is_free |= own.into_iter().chain(lists).chain(kept).any(|(head, blocks)| {
+    let is_listed = own.into_iter().chain(lists).chain(kept).any(|(head, blocks)| {
         let mut next = head;
         (0..blocks).any(|_| {
             let at = next;
@@ -211,5 +211,5 @@ fn look_for(cache: &Cache, span: Span, block: *mut Block) -> Used {
             false
         })
     });
-    if is_free { Used::Free } else { Used::Live }
+    if is_bundled || is_listed { Used::Free } else { Used::Live }
 }
